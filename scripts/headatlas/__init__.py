@@ -1,0 +1,1 @@
+"""Head Atlas: which attention heads of a causal language model matter for which cognitive task."""
