@@ -1,0 +1,300 @@
+"""Head maps as Altair charts: one heatmap of layers x heads per task, in a grid, with one colour bar.
+
+Knows the columns of `importance.parquet` and Altair; knows nothing of how the numbers came about, and takes
+every size and colour from `theme`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import altair as alt
+import polars as pl
+
+from headatlas import theme
+from headatlas.errors import HeadAtlasError
+from headatlas.theme import Looks
+
+UNITS = {"ablation": "nats per answer token", "attribution": "nats per answer token", "probe": "logits"}
+COLUMNS = ["task", "layer", "head", "importance", "effect", "ci_low", "ci_high", "rank", "q_value"]
+PAGE_MENU = {"export": True, "source": True, "compiled": False, "editor": False}  # the editor is a web page
+DIGITS = 6  # significant digits of a value in the spec; the table keeps them all
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Which column gives the colours, and on what kind of scale."""
+
+    column: str
+    signed: bool
+    scheme: str
+    legend_title: str
+    limit: str | float | dict
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The rows of the tasks to draw, with the size of the model and what every panel shares."""
+
+    rows: pl.DataFrame
+    tasks: list[str]
+    layers: int
+    heads: int
+    look: Looks
+    unit: str
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell in pixels."""
+        return theme.cell_size(self.layers, self.heads, self.look)
+
+    def values(self, column: str, task: str | None = None) -> pl.Series:
+        """One column of all tasks, or of one."""
+        rows = self.rows if task is None else self.rows.filter(pl.col("task") == task)
+        return rows[column]
+
+
+def heatmap_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
+    """Grid of heatmaps of `importance` (share of the summed absolute effect of all heads), one panel a task.
+
+    Args:
+        table: rows of `importance.parquet`; those of `settings["method"]` are drawn.
+        settings: `method`, `model`, `tasks` (keys, in the config's order) and `figures` (the config section).
+    Raises:
+        HeadAtlasError: the table lacks a column, the method, a task or a cell; a key of `figures` is unknown.
+    """
+    panels = _panels(table, settings)
+    look = panels.look
+    measure = Measure("importance", False, look.scheme, look.legend_title, look.upper_limit)
+    return _grid(panels, measure, settings)
+
+
+def signed_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
+    """Grid of heatmaps of the signed `effect` on a symmetric scale, zero at the middle colour.
+
+    Positive = the head helps the answer; nats per answer token, logits for the probe. Arguments and errors as
+    `heatmap_grid`.
+    """
+    panels = _panels(table, settings)
+    look = panels.look
+    title = look.signed_legend_title.replace("{unit}", panels.unit)
+    measure = Measure("effect", True, look.signed_scheme, title, look.signed_limit)
+    return _grid(panels, measure, settings)
+
+
+FIGURES = {"heatmap-grid": heatmap_grid, "signed-grid": signed_grid}
+
+
+def draw(table: pl.DataFrame, settings: dict) -> dict:
+    """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES`."""
+    return FIGURES[settings["figure"]](table, settings).to_dict()
+
+
+def _panels(table: pl.DataFrame, settings: dict) -> Panels:
+    """Check the table against the settings and pick the rows to draw, sorted by task, layer, head."""
+    look, method = Looks.read(settings["figures"]), settings["method"]
+    missing = [name for name in ["method", *COLUMNS] if name not in table.columns]
+    if missing:
+        raise HeadAtlasError(
+            f"importance table: no column {', '.join(missing)}; it has {', '.join(table.columns)}"
+        )
+    tasks = _task_order(look, settings["tasks"])
+    rows = table.filter((pl.col("method") == method) & pl.col("task").is_in(tasks))
+    found = set(rows["task"])
+    absent = [task for task in tasks if task not in found]
+    if absent:
+        raise HeadAtlasError(
+            f"importance table: no rows of method {method} for task {', '.join(absent)}; "
+            "rerun `aggregate`, or leave the task out of `figures.order`"
+        )
+    layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
+    _check_cells(rows, tasks, layers, heads, method)
+    place = {task: index for index, task in enumerate(tasks)}
+    rows = rows.sort(pl.col("task").replace_strict(place, return_dtype=pl.Int32), "layer", "head")
+    return Panels(rows, tasks, layers, heads, look, UNITS.get(method, "nats per answer token"))
+
+
+def _task_order(look: Looks, tasks: list[str]) -> list[str]:
+    if look.order is None:
+        return tasks
+    strange = [task for task in look.order if task not in tasks]
+    if strange:
+        raise HeadAtlasError(
+            f"figures.order: no task `{strange[0]}` under `tasks`; there are: {', '.join(tasks)}"
+        )
+    return look.order
+
+
+def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, method: str) -> None:
+    """Every task has each layer and head once, with finite values: a hole would look like importance zero."""
+    for task in tasks:
+        of_task = rows.filter(pl.col("task") == task)
+        cells = of_task.select("layer", "head").n_unique()
+        if not cells == len(of_task) == layers * heads:
+            raise HeadAtlasError(
+                f"importance table: method {method}, task {task} has {len(of_task)} rows for {cells} heads, "
+                f"expected one for each of {layers} x {heads}; rerun `aggregate`"
+            )
+        bad = of_task.filter(~pl.all_horizontal(pl.col("importance", "effect").is_finite().fill_null(False)))
+        if len(bad):
+            layer, head = bad["layer"][0], bad["head"][0]
+            raise HeadAtlasError(
+                f"importance table: method {method}, task {task}, layer {layer}, head {head}: importance "
+                f"{bad['importance'][0]}, effect {bad['effect'][0]} cannot be drawn; look at its scores"
+            )
+
+
+def _grid(panels: Panels, measure: Measure, settings: dict) -> alt.TopLevelMixin:
+    look, own_bars = panels.look, panels.look.scale == "panel"
+    columns = min(look.columns, len(panels.tasks))
+    width, height = panels.heads * panels.cell, panels.layers * panels.cell
+    titles = [theme.wrap(theme.task_label(task, look), look.title_size, width) for task in panels.tasks]
+    gaps = theme.spaces(titles, width, look, own_bars, panels.layers)
+    grid_rows = math.ceil(len(panels.tasks) / columns)
+    full_height = height if own_bars else grid_rows * height + (grid_rows - 1) * gaps.row
+    shared = _bar(panels.values(measure.column), measure)
+    charts = []
+    for index, task in enumerate(panels.tasks):
+        bar = _bar(panels.values(measure.column, task), measure) if own_bars else shared
+        right = index % columns == columns - 1 or index == len(panels.tasks) - 1
+        colour = _colour(bar, measure, full_height, titled=right or not own_bars)
+        edge = Edge(left=index % columns == 0, bottom=index + columns >= len(panels.tasks))
+        charts.append(_panel(panels, task, measure, colour, edge).properties(title=titles[index]))
+    chart = alt.concat(
+        *charts,
+        columns=columns,
+        spacing={"row": gaps.row, "column": gaps.column},
+        bounds="flush",
+        data=_inline(panels.rows),
+        description=_description(measure, settings),
+        usermeta={"embedOptions": {"actions": PAGE_MENU}},
+    ).resolve_scale(color="independent" if own_bars else "shared")
+    title = _title(look, settings)
+    return (chart if title is None else chart.properties(title=title)).configure(**theme.config(look))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Whether a panel is the leftmost of its row, and the lowest of its column."""
+
+    left: bool
+    bottom: bool
+
+
+def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge: Edge) -> alt.TopLevelMixin:
+    look, cell = panels.look, panels.cell
+    label = theme.task_label(task, look)
+    zero = (theme.SIGNED_SCHEMES if measure.signed else theme.SCHEMES)[measure.scheme]
+    unsure = f"!(datum.q_value < {look.q_threshold})"  # a missing q-value counts as unsure
+    heat = (
+        alt.Chart()
+        .mark_rect(aria=False)
+        .encode(
+            x=_axis(panels, "head", panels.heads, edge.bottom),
+            y=_axis(panels, "layer", panels.layers, edge.left),
+            color=colour,
+            tooltip=_tooltip(panels),
+        )
+    )
+    if look.insignificant == "dim":
+        heat = heat.encode(opacity=alt.condition(unsure, alt.value(theme.DIM_OPACITY), alt.value(1)))
+    chart = heat
+    if look.insignificant == "mark":
+        size = math.pi / 4 * (theme.MARK_SHARE * cell) ** 2
+        marks = alt.Chart().transform_filter(unsure).mark_point(
+            shape="circle", filled=True, size=size, opacity=0.6, color=theme.MARK_COLOURS[measure.column],
+            aria=False, tooltip=None,
+        )  # fmt: skip
+        chart = alt.layer(heat, marks.encode(x=heat.encoding.x, y=heat.encoding.y))
+    return (
+        chart.transform_filter(f"datum.task === '{task}'")
+        .transform_calculate(label=f"'{_quoted(label)}'", interval=_INTERVAL)
+        .properties(width=panels.heads * cell, height=panels.layers * cell, view=alt.ViewConfig(fill=zero))
+    )
+
+
+_INTERVAL = (
+    "format(datum.effect, '+.4f') + "
+    "(isValid(datum.ci_low) ? "
+    "' [' + format(datum.ci_low, '+.4f') + ', ' + format(datum.ci_high, '+.4f') + ']' : '')"
+)
+
+
+def _axis(panels: Panels, field: str, count: int, outer: bool) -> alt.X | alt.Y:
+    """An axis of whole numbers from 0; with a title, and tick labels unless all panels have them, when `outer`."""
+    step = theme.tick_step(panels.layers, panels.heads, panels.look)
+    labelled = outer or panels.look.tick_labels == "all"
+    title = field.title() if outer else None
+    axis = alt.Axis(values=list(range(0, count, step)), title=title, labelAngle=0, domain=False)
+    if not labelled:
+        axis.labelExpr = "''"  # not labels=False: empty labels keep the panel's title at the others' height
+    channel = {"head": alt.X, "layer": alt.Y}[field]
+    scale = alt.Scale(domain=list(range(count)), paddingInner=0, paddingOuter=0)
+    return channel(f"{field}:O", axis=axis, scale=scale)
+
+
+def _bar(values: pl.Series, measure: Measure) -> theme.Bar:
+    """The colour bar for these values: from zero, or symmetric about it, to the limit the settings ask for."""
+    sizes = values.abs()
+    largest, rule = sizes.max(), measure.limit
+    if rule == "max":
+        limit = largest
+    elif isinstance(rule, dict):
+        limit = sizes.quantile(rule["quantile"], "linear")
+    else:
+        limit = float(rule)
+    limit = limit or largest or 10.0**-theme.BAR_DECIMALS  # all zero: still a bar that starts at 0
+    return theme.bar(limit, clipped=largest > limit, signed=measure.signed)
+
+
+def _colour(bar: theme.Bar, measure: Measure, height: int, titled: bool) -> alt.Color:
+    return alt.Color(
+        f"{measure.column}:Q",
+        scale=alt.Scale(scheme=measure.scheme, domain=list(bar.domain), clamp=True, nice=False),
+        legend=alt.Legend(**theme.colour_bar(bar, measure.legend_title if titled else None, height)),
+    )
+
+
+def _tooltip(panels: Panels) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("layer:O", title="Layer"),
+        alt.Tooltip("head:O", title="Head"),
+        alt.Tooltip("importance:Q", title="Importance", format=".5f"),
+        alt.Tooltip("interval:N", title=f"Effect [interval], {panels.unit}"),
+        alt.Tooltip("rank:Q", title=f"Rank of {panels.layers * panels.heads:,}", format=",d"),
+        alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
+    ]
+
+
+def _inline(rows: pl.DataFrame) -> alt.InlineData:
+    """All panels' rows once, as CSV text inside the spec: a sixth of the size of one JSON object per cell."""
+    numbers = [name for name in COLUMNS if name != "task"]
+    floats = [name for name in numbers if rows[name].dtype.is_float()]
+    rounded = rows.select(COLUMNS).with_columns(pl.col(floats).round_sig_figs(DIGITS))
+    parse = dict.fromkeys(numbers, "number")
+    return alt.InlineData(values=rounded.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
+
+
+def _title(look: Looks, settings: dict) -> alt.TitleParams | None:
+    """The figure's title and, where cells are dimmed or marked, a line that says what that means."""
+    note = {
+        "show": None,
+        "dim": f"Dimmed: not significant (q ≥ {look.q_threshold:g})",
+        "mark": f"Dot: not significant (q ≥ {look.q_threshold:g})",
+    }[look.insignificant]
+    text = look.title
+    for name in ("model", "method"):
+        text = text and text.replace(f"{{{name}}}", settings[name])
+    if text is None and note is None:
+        return None
+    return alt.TitleParams(**theme.figure_title(look, text, note))
+
+
+def _description(measure: Measure, settings: dict) -> str:
+    what = "Signed effect" if measure.signed else "Importance"
+    return f"{what} of each attention head per task: model {settings['model']}, method {settings['method']}"
+
+
+def _quoted(text: str) -> str:
+    """`text` on one line, fit to stand in a Vega expression between single quotes."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("'", "\\'")

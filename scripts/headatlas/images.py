@@ -1,0 +1,58 @@
+"""Vega-Lite specs to image files with vl-convert: no browser, no network, no display.
+
+Knows file formats; knows nothing of what a figure shows, and never imports Altair, to start fast.
+"""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import vl_convert
+
+from headatlas.errors import HeadAtlasError
+
+FORMATS = ("png", "svg", "pdf", "html")
+
+
+def render(spec_file: Path, image: Path, png_scale: float) -> None:
+    """Write the spec in `spec_file` to `image`, in the format of the image's suffix.
+
+    Raises:
+        HeadAtlasError: unknown format, or a spec that is not JSON or of a Vega-Lite version vl-convert lacks.
+    """
+    kind = image.suffix.removeprefix(".")
+    try:
+        spec = json.loads(spec_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HeadAtlasError(f"{spec_file}: not a JSON file ({error}); delete it and run again") from error
+    version = _version(spec, spec_file)
+    if kind == "png":
+        image.write_bytes(vl_convert.vegalite_to_png(spec, vl_version=version, scale=png_scale))
+    elif kind == "pdf":
+        image.write_bytes(vl_convert.vegalite_to_pdf(spec, vl_version=version))
+    elif kind == "svg":
+        image.write_text(vl_convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
+    elif kind == "html":
+        image.write_text(_page(spec, version), encoding="utf-8")
+    else:
+        raise HeadAtlasError(f"{image}: cannot write `{kind}`; formats: {', '.join(FORMATS)}")
+
+
+def _version(spec: dict, spec_file: Path) -> str:
+    """The Vega-Lite release named by the spec's `$schema`, as vl-convert writes it (`6.4`)."""
+    named = re.search(r"/vega-lite/v(\d+\.\d+)", str(spec.get("$schema", "")))
+    known = vl_convert.get_vegalite_versions()
+    if named is None or named[1] not in known:
+        raise HeadAtlasError(
+            f"{spec_file}: $schema {spec.get('$schema')!r} is no Vega-Lite version that vl-convert can draw "
+            f"({', '.join(known)}); install the versions of altair and vl-convert-python in pyproject.toml"
+        )
+    return named[1]
+
+
+def _page(spec: dict, version: str) -> str:
+    """One HTML file with all JavaScript inside; the page is named by the spec's description."""
+    page = vl_convert.vegalite_to_html(spec, vl_version=version, bundle=True, renderer="svg")
+    name = html.escape(spec.get("description", "Chart"))
+    return page.replace("<title>Chart</title>", f"<title>{name}</title>", 1)

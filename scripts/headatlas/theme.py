@@ -1,0 +1,257 @@
+"""How figures look: fonts, sizes, colours, ticks and the space between panels. Nothing else decides on these.
+
+Knows the config section `figures` and how wide a text is; knows nothing of tables and of what a chart shows.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from headatlas.errors import HeadAtlasError
+
+# Continuous colour schemes of Vega: name -> the colour of zero (the low end; the middle of a diverging one).
+SCHEMES = MappingProxyType(
+    {
+        "viridis": "#440154",
+        "cividis": "#002051",
+        "magma": "#000004",
+        "inferno": "#000004",
+        "plasma": "#0d0887",
+        "blues": "#cfe1f2",
+        "greys": "#e2e2e2",
+    }
+)
+SIGNED_SCHEMES = MappingProxyType(
+    {
+        "redblue": "#f2efee",
+        "blueorange": "#f2f0eb",
+        "purpleorange": "#f3eeea",
+        "purplegreen": "#eff0ef",
+        "brownbluegreen": "#eef1ea",
+        "pinkyellowgreen": "#f5f3ef",
+    }
+)
+# Names of tasks that the rule "underscores to spaces, capitals" would not write as the CogQA data does.
+PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
+
+TEXT_COLOUR = "#222222"
+RULE_COLOUR = "#888888"
+DIM_OPACITY = 0.2
+MARK_COLOURS = MappingProxyType({"importance": "#ffffff", "effect": "#444444"})
+MARK_SHARE = 0.3  # a mark's diameter, as a share of its cell
+
+PANEL_SIZE = 192  # pixels; the longer side of a panel when `cell_size` is auto
+CELL_RANGE = (3, 32)  # pixels; the smallest and largest cell that auto gives
+MOST_TICKS = 8  # on the longer axis when `tick_step` is auto
+STEPS = (1, 2, 3, 6, 12, 24, 48, 96)
+PANEL_GAP = 16  # pixels between panels, beside whatever is written there
+TITLE_OFFSET = 6
+TICK_SIZE = 4
+BAR_OFFSET = 16
+BAR_THICKNESS = 16
+BAR_DECIMALS = 4  # at least
+BAR_TICKS = 7  # at most, zero not counted
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The config section `figures`; the schema (figures.schema.yaml) says what each key means."""
+
+    columns: int = 4
+    order: list[str] | None = None
+    labels: dict[str, str] | None = None
+    title: str | None = None
+    legend_title: str = "Heads Importance"
+    signed_legend_title: str = "Effect ({unit})"
+    scheme: str = "viridis"
+    signed_scheme: str = "redblue"
+    scale: str = "shared"
+    upper_limit: str | float | dict = "max"
+    signed_limit: str | float | dict = "max"
+    tick_step: str | int = "auto"
+    tick_labels: str = "outer"
+    cell_size: str | int = "auto"
+    font: str = "Liberation Sans, Arial, Helvetica, sans-serif"
+    font_size: int = 11
+    title_size: int = 13
+    insignificant: str = "show"
+    q_threshold: float = 0.05
+    formats: tuple[str, ...] = ("png", "svg", "pdf", "html")
+    png_scale: float = 2
+
+    @classmethod
+    def read(cls, section: dict) -> "Looks":
+        """Looks from the config section; keys left out take their defaults.
+
+        Raises:
+            HeadAtlasError: an unknown key, with the nearest known one.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in section:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+                raise HeadAtlasError(f"figures: unknown key `{key}`; {hint}")
+        return cls(**section)
+
+
+def task_label(task: str, look: Looks) -> str:
+    """What a figure calls a task: as `figures.labels` says, else the key in words (Math Calculation)."""
+    named = PUBLISHED_LABELS | (look.labels or {})
+    return named.get(task, task.replace("_", " ").title())
+
+
+def config(look: Looks) -> dict:
+    """Vega-Lite's `config` block, the same for every figure of the project."""
+    small, large = look.font_size, look.title_size
+    words = {"labelFontSize": small, "titleFontSize": small + 1, "titleFontWeight": "normal"}
+    colours = {"labelColor": TEXT_COLOUR, "titleColor": TEXT_COLOUR}
+    return {
+        "font": look.font,
+        "background": "white",
+        "view": {"stroke": None},
+        "axis": words
+        | colours
+        | {"domainColor": RULE_COLOUR, "tickColor": RULE_COLOUR, "tickSize": TICK_SIZE, "grid": False},
+        "legend": words | colours | {"titleLimit": 0, "labelLimit": 0},
+        "title": {
+            "color": TEXT_COLOUR,
+            "subtitleColor": TEXT_COLOUR,
+            "fontSize": large,
+            "fontWeight": "normal",
+            "subtitleFontSize": small,
+            "limit": 0,
+        },
+    }
+
+
+def text_width(text: str, size: float) -> float:
+    """Width of one line in pixels, on the safe side, for the default font (Liberation Sans, as wide as Arial)."""
+    return size * sum(_em(letter) for letter in text)
+
+
+def wrap(text: str, size: float, width: float) -> list[str]:
+    """Lines of `text` that fit in `width` pixels, broken at spaces; line breaks in the text are kept."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}".strip()
+            if line and text_width(longer, size) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
+
+
+def cell_size(layers: int, heads: int, look: Looks) -> int:
+    """Side of a square cell in whole pixels, so that cells stay crisp."""
+    if look.cell_size != "auto":
+        return look.cell_size
+    smallest, largest = CELL_RANGE
+    return min(largest, max(smallest, round(PANEL_SIZE / max(layers, heads))))
+
+
+def tick_step(layers: int, heads: int, look: Looks) -> int:
+    """Ticks stand at its multiples, on both axes: 6 for 25 to 48 layers or heads, 1 for up to 8."""
+    if look.tick_step != "auto":
+        return look.tick_step
+    longest = max(layers, heads)
+    room = text_width("00 ", look.font_size) / cell_size(layers, heads, look)
+    fits = [step for step in STEPS if step >= room and math.ceil(longest / step) <= MOST_TICKS]
+    return fits[0] if fits else longest
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A colour bar's scale: `domain`, ticks in data units, their d3 format; are there values beyond it?"""
+
+    domain: tuple[float, float]
+    ticks: list[float]
+    number: str
+    clipped: bool
+
+
+def bar(limit: float, clipped: bool, signed: bool) -> Bar:
+    """The colour bar from 0 to `limit` (from -`limit` when signed), with ticks at round numbers.
+
+    A clipped bar has its last tick at the limit itself, to be labelled "≥": the reader must see that it ends.
+    """
+    step, decimals = _round_step(limit / (BAR_TICKS // 2 if signed else BAR_TICKS))
+    up = [round(i * step, 12) for i in range(math.floor(limit / step * (1 + 1e-9)) + 1)]
+    if clipped:
+        up = [tick for tick in up if tick == 0 or limit - tick > 0.6 * step] + [limit]
+    ticks = [-tick for tick in reversed(up[1:])] + up if signed else up
+    decimals = max(decimals, BAR_DECIMALS)
+    return Bar((-limit if signed else 0.0, limit), ticks, f".{decimals}f", clipped)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Pixels between the panels of a grid, from what is written between them."""
+
+    row: int
+    column: int
+
+
+def spaces(titles: list[list[str]], panel_width: int, look: Looks, bars: bool, layers: int) -> Spaces:
+    """Gaps that hold the widest and tallest panel title, tick labels if all have them, a bar per panel."""
+    line = 1.2 * look.font_size
+    tick_label = TICK_SIZE + 4 + line
+    row = PANEL_GAP + TITLE_OFFSET + 1.3 * look.title_size * max(len(lines) for lines in titles)
+    column = float(PANEL_GAP)
+    if look.tick_labels == "all":
+        row += tick_label
+        column += TICK_SIZE + 4 + text_width(str(layers - 1), look.font_size)
+    if bars:
+        column += BAR_OFFSET / 2 + BAR_THICKNESS + text_width("-0.0000", look.font_size)
+    widest = max(text_width(text, look.title_size) for lines in titles for text in lines)
+    return Spaces(math.ceil(row), math.ceil(max(column, widest - panel_width + PANEL_GAP)))
+
+
+def colour_bar(bar: Bar, title: str | None, height: int) -> dict:
+    """Legend of a continuous scale: a bar `height` pixels tall with its title along it."""
+    settings = {
+        "title": title,
+        "titleOrient": "right",
+        "type": "gradient",
+        "orient": "right",
+        "offset": BAR_OFFSET,
+        "gradientLength": height,
+        "gradientThickness": BAR_THICKNESS,
+        "values": bar.ticks,
+        "format": bar.number,
+    }
+    if bar.clipped:
+        edge = 0.999 * bar.domain[1]
+        sign = f"datum.value > {edge!r} ? '≥ ' : datum.value < {-edge!r} ? '≤ ' : ''"
+        settings["labelExpr"] = f"({sign}) + datum.label"
+    return settings
+
+
+def figure_title(look: Looks, text: str | None, note: str | None) -> dict:
+    """Title over the whole figure with a smaller line below it; where it has no title, the small line alone."""
+    place = {"anchor": "start", "offset": 2 * TITLE_OFFSET}
+    if text is None:
+        return place | {"text": note, "fontSize": look.font_size}
+    return place | {"text": text, "fontSize": look.title_size + 3} | ({"subtitle": note} if note else {})
+
+
+def _round_step(least: float) -> tuple[float, int]:
+    """Smallest of 1, 2, 2.5, 5 times a power of ten that is not below `least`, and the decimals it needs."""
+    power = math.floor(math.log10(least))
+    for digit in (1, 2, 2.5, 5, 10):
+        if digit * 10.0**power >= least * (1 - 1e-9):
+            break
+    decimals = -power + (1 if digit == 2.5 else -1 if digit == 10 else 0)
+    return digit * 10.0**power, max(0, decimals)
+
+
+def _em(letter: str) -> float:
+    if letter in "ijltfIr.,:;'|!()[]-/ ":
+        return 0.34
+    if letter in "mwMW@%" or letter > "\u2e80":
+        return 1.0
+    return 0.74 if letter.isupper() else 0.57
