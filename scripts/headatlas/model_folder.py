@@ -1,0 +1,222 @@
+"""A model before it is loaded: where it is, how many layers and heads it names, whether its files are whole.
+
+Imported while Snakemake reads the Snakefile: standard library only, and huggingface_hub for a hub model.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+POSITIONS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
+)  # fmt: skip
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a model's config.json says of its size.
+
+    Attributes:
+        n_layers: layers of the decoder.
+        n_heads: query heads of a layer.
+        max_positions: the longest context in tokens; None where the model names no limit.
+    """
+
+    n_layers: int
+    n_heads: int
+    max_positions: int | None
+
+
+def is_local(path: str) -> bool:
+    """Tell a local folder (is there, or cannot be a hub's `name` or `owner/name`) from a hub id."""
+    return os.path.isdir(path) or os.path.isfile(path) or HUB_ID.fullmatch(path) is None
+
+
+def find_model(path: str, base: Path) -> str:
+    """Return the folder as the working directory sees it, else as `base` does, else `path` (a hub id)."""
+    here = os.path.expanduser(path)
+    there = os.path.join(base, here)
+    return there if not os.path.isdir(here) and os.path.isdir(there) else here
+
+
+def read_geometry(model: dict) -> Geometry:
+    """Read layers, heads and context from the model's config.json, without loading anything else.
+
+    Args:
+        model: an entry of `models` in the config; `path` and `revision` count.
+    Raises:
+        HeadAtlasError: no such model, not a causal language model, or no count of layers or heads.
+    """
+    config = read_model_config(model)
+    path = model["path"]
+    _refuse_other_kinds(config, path)
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    return Geometry(
+        _count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS)
+    )
+
+
+def read_model_config(model: dict) -> dict:
+    """Return the model's config.json as a dict, from the folder or from the hub's cache, else from the hub.
+
+    Raises:
+        HeadAtlasError: it cannot be had, or is not a JSON object.
+    """
+    path = model["path"]
+    file = _local_config(path) if is_local(path) else _hub_config(path, model.get("revision"))
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise HeadAtlasError(f"{file}: is not valid JSON ({error}); get the file again") from None
+    if not isinstance(config, dict):
+        raise HeadAtlasError(f"{file}: must hold a JSON object; get the model's config.json again")
+    return config
+
+
+def check_model_folder(model: dict) -> None:
+    """Check that a local model has whole safetensors weights and a tokenizer; do nothing for a hub model.
+
+    Reads the weights' headers only, so it is quick for any size of model.
+
+    Raises:
+        HeadAtlasError: names the file that is missing or cut short, and what to do.
+    """
+    if not is_local(model["path"]):
+        return
+    folder = _local_config(model["path"]).parent
+    for file in weight_files(folder):
+        _check_whole(file)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise HeadAtlasError(
+            f"{folder}: has no tokenizer (looked for {', '.join(TOKENIZERS)}); copy the files that came with "
+            "the model, or save them with tokenizer.save_pretrained(folder)"
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return a local model's safetensors files, sorted: those its index names, else all there are.
+
+    Raises:
+        HeadAtlasError: there are none, or a file that the index names is missing.
+    """
+    index = Path(folder) / "model.safetensors.index.json"
+    if not index.is_file():
+        files = sorted(Path(folder).glob("*.safetensors"))
+        if not files:
+            raise HeadAtlasError(_no_weights(Path(folder)))
+        return files
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [index.parent / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise HeadAtlasError(f"{index}: is not an index of safetensors files; get it again") from None
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise HeadAtlasError(
+            f"{folder}: the index names {', '.join(missing)}, which is missing; finish the download"
+        )
+    return files
+
+
+def _local_config(path: str) -> Path:
+    folder = Path(path)
+    if os.path.isfile(path):
+        raise HeadAtlasError(f"{path}: is a file; give the folder with config.json, weights and tokenizer")
+    if not os.path.isdir(path):
+        raise HeadAtlasError(
+            f"{path}: there is no such model folder (looked in {Path.cwd()}; a hub id would be owner/name)"
+        )
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        hint = "an adapter must be merged into its base model first" if adapter else "is it a model's?"
+        raise HeadAtlasError(f"{folder}: the folder has no config.json; {hint}")
+    return folder / "config.json"
+
+
+def _hub_config(name: str, revision: str | None) -> Path:
+    """Prefer the cache: the Snakefile is read again for every job, and must not wait for a server."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(name, "config.json", revision=revision))
+    except Exception as error:  # its own errors, those of the HTTP client under it, and OSError
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        of = f" (revision {revision})" if revision else ""
+        raise HeadAtlasError(
+            f"{name}{of}: there is no such folder in {Path.cwd()}, so it was asked for on the Hugging Face hub, "
+            f"which gave no config.json: {type(error).__name__}: {why}"
+        ) from None
+
+
+def _refuse_other_kinds(config: dict, path: str) -> None:
+    names = config.get("architectures")
+    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    causal = [name for name in names if name.endswith(("ForCausalLM", "LMHeadModel"))]
+    if isinstance(config.get("text_config"), dict):
+        causal += [name for name in names if name.endswith("ForConditionalGeneration")]
+    own_code = config.get("auto_map")
+    if isinstance(own_code, dict) and "AutoModelForCausalLM" in own_code:
+        causal.append("AutoModelForCausalLM")
+    if config.get("is_encoder_decoder") is True:
+        kind = "has an encoder and a decoder"
+    elif names and not causal:
+        kind = f"is a {', '.join(names)}"
+    else:
+        return
+    raise HeadAtlasError(
+        f"{path}: {kind}, not a causal language model; give one that AutoModelForCausalLM loads"
+    )
+
+
+def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
+    count = _first(config, names)
+    if count is None:
+        raise HeadAtlasError(
+            f"{path}: config.json gives no number of {what} (looked for {', '.join(names)}); is it complete?"
+        )
+    return count
+
+
+def _first(config: dict, names: tuple[str, ...]) -> int | None:
+    counts = [config.get(name) for name in names]
+    return next((n for n in counts if isinstance(n, int) and not isinstance(n, bool) and n > 0), None)
+
+
+def _no_weights(folder: Path) -> str:
+    pickles = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in folder.glob(kind))
+    if not pickles:
+        return f"{folder}: has no weights (*.safetensors); finish the download"
+    return (
+        f"{folder}: has pickle weights only ({pickles[0]}), which may run code when loaded; if you trust them, "
+        "load the model with transformers and save it with model.save_pretrained(folder)"
+    )
+
+
+def _check_whole(file: Path) -> None:
+    """Compare size and header; the format: length of the header (8 bytes), header (JSON), data."""
+    size = file.stat().st_size
+    with open(file, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = opened.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b""
+    try:
+        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise HeadAtlasError(
+            f"{file}: is no safetensors file, or cut short in its header; get it again"
+        ) from None
+    if size < promised:
+        raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
