@@ -1,0 +1,116 @@
+"""Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from safetensors import SafetensorError, safe_open
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import atomic
+from headatlas.statistics import HeadStatistics
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("model", "method", "task")]
+    + [(name, pa.int32()) for name in ("layer", "head")]
+    + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
+    + [(name, pa.int32()) for name in ("n_items", "n_questions")]
+)
+
+
+class Effects(NamedTuple):
+    """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
+
+    `layers` numbers the second axis.
+    """
+
+    effect: np.ndarray
+    question: np.ndarray
+    layers: range
+
+
+def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
+    """Read one effects file, or only `layer` of it.
+
+    Args:
+        items: `all`, or `correct` for only the items the model answers correctly.
+
+    Returns:
+        at least one item; with `layer`, the layer axis has length 1.
+
+    Raises:
+        HeadAtlasError: unreadable file, a layer it does not hold, an effect that is not finite, no item left.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            first = int(file.metadata()["first_layer"])
+            stored = file.get_slice("effect")
+            layers = range(first, first + stored.get_shape()[1])
+            if layer is None:
+                effect = file.get_tensor("effect")
+            elif layer in layers:
+                effect = stored[:, layer - first : layer - first + 1, :]
+                layers = range(layer, layer + 1)
+            else:
+                raise HeadAtlasError(f"{path}: holds layers {layers[0]} to {layers[-1]}, not layer {layer}")
+            question, correct = file.get_tensor("question"), file.get_tensor("correct").astype(bool)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise HeadAtlasError(f"{path}: not an effects file ({error}); delete it and run again") from error
+    _check_finite(effect, layers, path)
+    kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
+    if not kept.any():
+        raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
+    return Effects(effect[kept], question[kept], layers)
+
+
+def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
+    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null.
+
+    Args:
+        names: holds `model`, `method` and `task`.
+    """
+    n = len(statistics.effect)
+    columns = [_text(names[name], n) for name in ("model", "method", "task")]
+    columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
+    for field in SCHEMA.names[5:]:
+        values = np.broadcast_to(getattr(statistics, field), n)
+        columns.append(_numbers(values.astype(SCHEMA.field(field).type.to_pandas_dtype())))
+    with atomic(path) as draft:
+        parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
+
+
+# Arrow arrays are put together from raw buffers, because `pyarrow.array` imports pandas where that is
+# installed, which takes longer (0.2 s) than all the rest of the job.
+def _numbers(values: np.ndarray) -> pa.Array:
+    known = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little").tobytes())
+    buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _text(value: str, n: int) -> pa.Array:
+    content = value.encode()
+    ends = np.arange(n + 1, dtype=np.int32) * np.int32(len(content))
+    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(ends), pa.py_buffer(content * n)])
+
+
+def _no_item_left(n: int) -> str:
+    if n == 0:
+        return (
+            "holds no item of the score split; give the task more questions or lower items.validate_fraction"
+        )
+    return (
+        f"the model answers none of the {n} items correctly, so statistics.items: correct leaves nothing; "
+        "set statistics.items to all, or give the task items the model can answer"
+    )
+
+
+def _check_finite(effect: np.ndarray, layers: range, path: Path) -> None:
+    if not np.isfinite(effect).all():
+        item, layer, head = (int(i) for i in np.argwhere(~np.isfinite(effect))[0])
+        raise HeadAtlasError(
+            f"{path}: the effect of layer {layers[layer]}, head {head} on item {item} is not finite; "
+            "the model overflows: set its dtype to bfloat16 or float32"
+        )

@@ -1,0 +1,154 @@
+"""The importance table: gathers the score files of all methods, tasks and layers; polars, never torch."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import atomic, log
+from headatlas.statistics import benjamini_hochberg
+
+COLUMNS = (
+    "model", "method", "task", "layer", "head", "effect", "std_error", "ci_low", "ci_high",
+    "p_value", "q_value", "importance", "rank", "n_items", "n_questions",
+)  # fmt: skip
+
+
+def score_files(paths: Iterable[Path], methods: list[str], tasks: list[str]) -> list[Path]:
+    """Replace each folder by the `{method}/{task}/layer-*.parquet` it holds for these methods and tasks.
+
+    A folder keeps the command short: the names of 80 layers x 24 files are more than Linux takes in one.
+
+    Raises:
+        HeadAtlasError: a path that is not there.
+    """
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            for method in methods:
+                for task in tasks:
+                    files += sorted((path / method / task).glob("layer-*.parquet"))
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise HeadAtlasError(f"{path}: no such file or folder of scores; run score_layer first")
+    return files
+
+
+def gather(files: list[Path], methods: list[str], tasks: list[str]) -> pl.DataFrame:
+    """Read score files into the importance table (`COLUMNS`).
+
+    Rows come sorted by method, task (in the order given), layer and head, whatever the order of the files.
+
+    Raises:
+        HeadAtlasError: a head that is missing or there twice, several models, an unknown method or task.
+    """
+    if not files:
+        raise HeadAtlasError("no score files were given; run score_layer first")
+    scores = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(map(str, files))])
+    return importance_table(scores, methods, tasks)
+
+
+def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -> pl.DataFrame:
+    """Add q-value, importance and rank to scores: `COLUMNS`, one row per method, task, layer and head.
+
+    Within one method and task, importance is the share of the absolute effects (sums to 1; all 0, with a
+    warning, where no head has any effect), rank 1 is the most important head (ties by layer, then head),
+    and q-values are Benjamini-Hochberg over all heads.
+
+    Raises:
+        HeadAtlasError: as `gather`.
+    """
+    check_complete(scores, methods, tasks)
+    parts = []
+    for method in methods:
+        for task in tasks:
+            part = scores.filter(pl.col("method") == method, pl.col("task") == task).sort("layer", "head")
+            parts.append(part.with_columns(**_shares(part)))
+            if part["effect"].abs().sum() == 0:
+                log.warning(
+                    "warning: no head has any effect on task %s by %s: all importances are 0", task, method
+                )
+    return pl.concat(parts).select(COLUMNS)
+
+
+def check_complete(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -> None:
+    """Check that every head of every layer is there once per method and task, for one model.
+
+    Layers count from 0 without a gap, heads likewise in each layer; a layer may have its own number of heads,
+    the same for all methods and tasks.
+
+    Raises:
+        HeadAtlasError: what is missing, there twice, or unexpected.
+    """
+    models = scores["model"].unique().sort().to_list()
+    if len(models) > 1:
+        raise HeadAtlasError(f"scores of several models ({', '.join(models)}) cannot share one table")
+    _check_known(scores, "method", methods)
+    _check_known(scores, "task", tasks)
+    layers = scores["layer"].max() + 1
+    heads = dict(scores.group_by("layer").agg(pl.col("head").max() + 1).iter_rows())
+    expected = [(layer, head) for layer in range(layers) for head in range(heads.get(layer, 1))]
+    for method in methods:
+        for task in tasks:
+            part = scores.filter(pl.col("method") == method, pl.col("task") == task)
+            found = sorted(part.select("layer", "head").iter_rows())
+            if found != expected:
+                raise HeadAtlasError(
+                    f"scores of {method}, {task}: {_difference(found, expected)}; run score_layer"
+                )
+
+
+def write_importance(table: pl.DataFrame, parquet: Path, csv: Path) -> None:
+    """Write the importance table as Parquet and as CSV, all digits kept."""
+    with atomic(parquet) as draft:
+        table.write_parquet(draft)
+    with atomic(csv) as draft:
+        table.write_csv(draft)
+
+
+def read_importance(path: Path) -> pl.DataFrame:
+    """Read `importance.parquet`.
+
+    Raises:
+        HeadAtlasError: not an importance table.
+    """
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise HeadAtlasError(f"{path}: cannot be read as Parquet; run aggregate again") from error
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise HeadAtlasError(
+            f"{path}: not an importance table, lacks {', '.join(missing)}; run aggregate again"
+        )
+    return table.select(COLUMNS)
+
+
+def _shares(part: pl.DataFrame) -> dict[str, pl.Series]:
+    size = part["effect"].abs().to_numpy()
+    rank = np.empty(len(size), dtype=np.int32)
+    rank[np.argsort(-size, kind="stable")] = np.arange(1, len(size) + 1)
+    return {
+        "q_value": pl.Series(benjamini_hochberg(part["p_value"].to_numpy())),
+        "importance": pl.Series(size / (size.sum() or 1.0)),
+        "rank": pl.Series(rank),
+    }
+
+
+def _check_known(scores: pl.DataFrame, column: str, known: list[str]) -> None:
+    unknown = sorted(set(scores[column].unique()) - set(known))
+    if unknown:
+        raise HeadAtlasError(f"scores hold {column} {', '.join(unknown)}, settings only {', '.join(known)}")
+
+
+def _difference(found: list[tuple[int, int]], expected: list[tuple[int, int]]) -> str:
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        layer, head = missing[0]
+        return f"{len(missing)} of {len(expected)} heads are missing, first layer {layer}, head {head}"
+    layer, head = next(this for this, following in pairwise(found) if this == following)
+    return f"layer {layer}, head {head} is there twice"
