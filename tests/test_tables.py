@@ -221,8 +221,8 @@ def without(effects: dict, *keys) -> dict:
     ("scores", "message"),
     [
         (
-            scores_table(without(grid(1, 2, 3, 4), (0, 1))),
-            "inference: 1 of 4 heads are missing, first layer 0, head 1",
+            scores_table(without(grid(1, 2, 3, 4), (0, 0))),
+            "inference: 1 of 4 heads are missing, first layer 0, head 0",
         ),
         (scores_table(without(grid(*range(6)), (1, 0), (1, 1))), "missing, first layer 1, head 0"),
         (scores_table(grid(1, 2) | grid(1, 2, 3, 4, task="x")), "inference: 2 of 4 heads are missing"),
