@@ -1,0 +1,39 @@
+"""Exact effect of ablating each head of a block of layers, one at a time, on the score items of one task.
+
+Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
+nats per answer token. Settings: model, task, seed, first_layer, last_layer, positions, baseline.
+"""
+
+from pathlib import Path
+
+from headatlas.ablation import ablate_layers
+from headatlas.device import choose_device
+from headatlas.effects import clean_run, read_baseline, write_effects
+from headatlas.job import run
+from headatlas.model import load_model
+from headatlas.progress import progress
+from headatlas.tasks import read_items, split_items
+
+
+def main(
+    settings: dict,
+    items: Path,
+    trace: Path,
+    effects: Path,
+    device: str,
+    threads: int,
+    batch_tokens: int,
+    baseline: Path | None = None,
+) -> None:
+    chosen = split_items(read_items(items), "score")
+    model = load_model(settings["model"], choose_device(device, threads))
+    shape = (model.n_layers, model.n_heads, model.d_head)
+    replacement = read_baseline(settings, chosen, shape, trace, baseline)
+    layers = range(settings["first_layer"], settings["last_layer"] + 1)
+    with progress("ablate", len(chosen), "items") as advance:
+        effect = ablate_layers(model, chosen, replacement, layers, settings["positions"], batch_tokens, advance)
+    write_effects(effects, effect, *clean_run(trace), first_layer=layers.start)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,21 @@
+"""First-order effect of every head (attribution with one step) on the score items of one task; no model needed.
+
+Reads items, the task's trace with its gradient terms and, as the baseline asks, the pooled baseline; writes
+effects (safetensors) in nats per answer token. Settings: task, seed, positions, baseline.
+"""
+
+from pathlib import Path
+
+from headatlas.effects import attribution_from_terms, clean_run, read_baseline, trace_shape, write_effects
+from headatlas.job import run
+from headatlas.tasks import read_items, split_items
+
+
+def main(settings: dict, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
+    chosen = split_items(read_items(items), "score")
+    replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
+    write_effects(effects, attribution_from_terms(trace, replacement), *clean_run(trace))
+
+
+if __name__ == "__main__":
+    run(main)

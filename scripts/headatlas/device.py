@@ -1,0 +1,55 @@
+"""Chooses where a job's model runs, so that jobs on one machine each get a GPU of their own."""
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import log
+
+_held = []  # open lock files: a GPU stays claimed until the process ends, however it ends
+
+
+def choose_device(wanted: str, threads: int = 1) -> str:
+    """Set the CPU threads and return the device for this process.
+
+    Args:
+        wanted: `auto` (a GPU no other job on this machine has claimed, else the CPU), `cpu`, `cuda`, `cuda:N`,
+            or `spread` (all visible GPUs, one model over them).
+
+    Raises:
+        HeadAtlasError: a GPU is asked for and torch sees none.
+    """
+    torch.set_num_threads(threads)
+    if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise HeadAtlasError(f"models.*.device: {wanted} is asked for, but torch sees no CUDA GPU; use auto or cpu")
+    if wanted == "auto":
+        wanted = f"cuda:{claim_gpu(visible_gpus(torch.cuda.device_count()))}"
+    log.info("device: %s", wanted)
+    return wanted
+
+
+def visible_gpus(count: int) -> list[str]:
+    """A name for each GPU this process sees that means the same GPU to every process of the machine."""
+    shown = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return shown if len(shown) == count else [str(index) for index in range(count)]
+
+
+def claim_gpu(names: list[str], folder: Path | None = None) -> int:
+    """Index of the first GPU that no living process has claimed through this function; the last one if all are."""
+    folder = folder or Path(tempfile.gettempdir())
+    for index, name in enumerate(names):
+        file = open(folder / f"headatlas-gpu-{name}-{os.getuid()}.lock", "w")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _held.append(file)
+        return index
+    return len(names) - 1

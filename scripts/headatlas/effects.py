@@ -1,0 +1,159 @@
+"""Effects files: per-item effects of heads, the same format for every method, and the baselines they refer to.
+
+Knows numpy and safetensors only, so that light jobs start fast.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import atomic
+
+
+def write_effects(
+    path: Path, effect: np.ndarray, question: np.ndarray, correct: np.ndarray, first_layer: int = 0
+) -> None:
+    """Write per-item effects.
+
+    Args:
+        effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
+        question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
+        first_layer: the layer of `effect[:, 0]`.
+
+    Raises:
+        HeadAtlasError: an effect is not finite.
+    """
+    if not np.isfinite(effect).all():
+        item, layer, head = (int(i) for i in np.argwhere(~np.isfinite(effect))[0])
+        raise HeadAtlasError(
+            f"{path}: the effect of layer {first_layer + layer}, head {head} on item {item} is not finite; "
+            "the model overflows in this dtype (try dtype: float32)"
+        )
+    tensors = {
+        "effect": np.ascontiguousarray(effect, dtype=np.float32),
+        "question": np.ascontiguousarray(question, dtype=np.int64),
+        "correct": np.ascontiguousarray(correct, dtype=np.uint8),
+    }
+    with atomic(path) as draft:
+        save_file(tensors, draft, metadata={"first_layer": str(first_layer)})
+
+
+def question_index(items: list[dict]) -> np.ndarray:
+    """[item] int64: items of one question share a number; numbers count up in order of first appearance."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(item["question_id"], len(numbers)) for item in items], dtype=np.int64)
+
+
+def attribution_from_terms(trace: Path, baseline: np.ndarray) -> np.ndarray:
+    """First-order effects from the two sums the trace kept, for any baseline and without the model.
+
+    sum over positions of (z - b) . g  =  sum of z . g  -  b . (sum of g)
+
+    Args:
+        trace: a trace file with gradient terms; baseline: [1 or item, layer, head, d_head].
+
+    Returns:
+        [item, layer, head] of the score items, nats per answer token.
+    """
+    with safe_open(trace, "np") as file:
+        through, total = file.get_tensor("gradient_dot_output"), file.get_tensor("gradient_sum")
+    return through - np.einsum("ilhd,ilhd->ilh", total, np.broadcast_to(baseline, total.shape))
+
+
+def clean_run(trace: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(`question` [item], `correct` [item]) of a trace's score items."""
+    with safe_open(trace, "np") as file:
+        score = file.get_tensor("validate") == 0
+        return file.get_tensor("question")[score], file.get_tensor("correct")[score]
+
+
+def trace_shape(trace: Path) -> tuple[int, int, int]:
+    """(layer, head, d_head) of the model a trace comes from."""
+    with safe_open(trace, "np") as file:
+        return tuple(file.get_slice("mean_all").get_shape())
+
+
+def score_outputs(traces: list[Path]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Mean head outputs [item, layer, head, d_head] of all traces' score items, their label [item] and question."""
+    outputs, labels, questions = [], [], []
+    for label, trace in enumerate(traces):
+        with safe_open(trace, "np") as file:
+            score = file.get_tensor("validate") == 0
+            outputs.append(file.get_tensor("head_output")[score])
+            names = json.loads(file.metadata()["questions"])
+        labels += [label] * len(outputs[-1])
+        questions += [name for name, chosen in zip(names, score, strict=True) if chosen]
+    return np.concatenate(outputs), np.array(labels), questions
+
+
+def pool_baseline(traces: dict[str, Path], path: Path, pool_size: int, seed: int) -> None:
+    """Write what an ablated head can output instead, from the score split of all tasks.
+
+    Tensors: `mean_answer`, `mean_all` [layer, head, d_head]: mean over all tasks' items of the item's mean head
+    output at answer positions, at all positions; `pool` [n, layer, head, d_head]: head outputs (mean at answer
+    positions) of a seeded sample of items, the same number per task, for `baseline: resample`. The metadata
+    key `questions` lists the pool items' "task/question".
+    """
+    sums, count, pool, owners = {"mean_answer": 0.0, "mean_all": 0.0}, 0, [], []
+    share = -(-pool_size // len(traces))
+    for task in sorted(traces):
+        with safe_open(traces[task], "np") as file:
+            rows = np.flatnonzero(file.get_tensor("validate") == 0)
+            names = json.loads(file.metadata()["questions"])
+            outputs = file.get_slice("head_output")
+            for row in rows:  # one item at a time: the file may be larger than memory
+                sums["mean_answer"] = sums["mean_answer"] + outputs[int(row) : int(row) + 1][0].astype(np.float64)
+            sums["mean_all"] = sums["mean_all"] + len(rows) * file.get_tensor("mean_all").astype(np.float64)
+            count += len(rows)
+            order = sorted(rows, key=lambda row: _draw(seed, f"{task}/{names[row]}/{row}"))[:share]
+            pool += [outputs[int(row) : int(row) + 1] for row in order]
+            owners += [f"{task}/{names[row]}" for row in order]
+    tensors = {name: (total / count).astype(np.float32) for name, total in sums.items()}
+    tensors["pool"] = np.concatenate(pool).astype(np.float32)
+    with atomic(path) as draft:
+        save_file(tensors, draft, metadata={"questions": json.dumps(owners)})
+
+
+def read_baseline(
+    settings: dict, items: list[dict], shape: tuple[int, int, int], trace: Path, pooled: Path | None
+) -> np.ndarray:
+    """The baseline of each of a task's score items.
+
+    Args:
+        settings: `baseline` (zero | mean | task_mean | resample), `positions` (answer | all), `task`, `seed`.
+        items: the task's score items; shape: (layer, head, d_head).
+        trace: the task's own trace; pooled: what `pool_baseline` wrote (for mean and resample).
+
+    Returns:
+        [1, layer, head, d_head] where all items share it, else [item, layer, head, d_head]; float32.
+    """
+    kind, positions = settings["baseline"], settings["positions"]
+    if kind == "zero":
+        return np.zeros((1, *shape), np.float32)
+    with safe_open(trace if kind == "task_mean" else pooled, "np") as file:
+        if kind == "mean":
+            return file.get_tensor(f"mean_{positions}")[None]
+        if kind == "resample":
+            owners = np.array(json.loads(file.metadata()["questions"]))
+            chosen = [_resample(owners, settings["task"], item, settings["seed"]) for item in items]
+            return file.get_tensor("pool")[chosen]
+        if positions == "all":
+            return file.get_tensor("mean_all")[None]
+        score = file.get_tensor("validate") == 0
+        return file.get_tensor("head_output")[score].mean(0, dtype=np.float64, keepdims=True).astype(np.float32)
+
+
+def _resample(owners: np.ndarray, task: str, item: dict, seed: int) -> int:
+    """Index of the pool item whose head outputs replace this item's: any but one of its own question."""
+    others = np.flatnonzero(owners != f"{task}/{item['question_id']}")
+    return int(min(others, key=lambda other: _draw(seed, f"{task}/{item['id']}/{other}")))
+
+
+def _draw(seed: int, name: str) -> bytes:
+    """A random order that depends on the seed and the name alone, not on what else is in the list."""
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()

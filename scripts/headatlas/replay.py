@@ -1,0 +1,294 @@
+"""Runs the layers above an edited head again, for many edits at once, from what one clean pass left behind.
+
+Nothing below an edited layer is recomputed, the edited layer's own attention is the clean one less what the
+edit takes away, and with edits at answer positions only, the prompt's keys and values are those of the clean
+pass, shared by all rows of an item. Works on the layers' own `forward` calls, recorded and repeated with their
+arguments reshaped, so nothing here belongs to one architecture; `ablation` checks it against hooked passes.
+
+A row is one edited copy of an item. Rows of an item are laid side by side as extra positions of one
+sequence (edits at answer positions), each seeing the prompt and itself only, or as items of a larger batch
+(edits at all positions).
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from headatlas.batches import Batch, answer_log_probability
+from headatlas.model import HeadModel
+
+
+class UnsupportedError(Exception):
+    """The model passes its layers something that cannot be laid out for rows; take hooked passes instead."""
+
+
+class SharedCache(DynamicCache):
+    """Keeps the clean pass's keys and values, and later shows them to rows followed by the rows' own."""
+
+    def __init__(self):
+        super().__init__()
+        self.clean: dict[int, tuple[Tensor, Tensor]] = {}
+        self.mode = "record"  # record | extend | pass
+
+    def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
+        """Keys and values [batch, head, position, width] that attention sees in layer `layer_idx`."""
+        if self.mode == "record":
+            self.clean[layer_idx] = (key_states, value_states)
+        if self.mode != "extend":
+            return key_states, value_states
+        keys, values = self.clean[layer_idx]
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+
+class Replay:
+    """A recorded clean pass over a batch, from which layers can be run again for edited rows.
+
+    Args:
+        batch: items padded to a length that is none of the model's dimensions (`replay_length`), on the device.
+        positions: `answer` (edits act at the answer positions) or `all`.
+        layers: layers whose heads will be edited.
+    """
+
+    def __init__(self, model: HeadModel, batch: Batch, positions: str, layers: range):
+        self.model, self.batch, self.at_answers = model, batch, positions == "answer"
+        self.cache = SharedCache()
+        if not self.at_answers:
+            self.cache.mode = "pass"
+        self.inputs: dict[int, Tensor] = {}  # layer -> its input at the edited positions [item, position, hidden]
+        self.attended: dict[int, Tensor] = {}  # layer -> its attention output there
+        self.heads: dict[int, Tensor] = {}  # layer -> its head outputs there [item, position, head, d_head]
+        self._calls: dict[int, tuple[tuple, dict]] = {}
+        self._shapes: dict[nn.Module, int | None] = {}  # module -> length of the tuple it returns, if one
+        self._masks: dict[tuple[int, int], Tensor] = {}
+        with torch.no_grad(), ExitStack() as stack:
+            self._record(stack, layers)
+            model.logits(
+                batch.input_ids, batch.attention_mask, keep=1, past_key_values=self.cache, use_cache=True
+            )
+        if self.at_answers:
+            self.cache.mode = "extend"
+
+    @property
+    def width(self) -> int:
+        """Positions of one row: the answer positions, or the whole sequence."""
+        return self.batch.positions.shape[1] if self.at_answers else self.batch.input_ids.shape[1]
+
+    def _record(self, stack: ExitStack, layers: range) -> None:
+        kept = self.batch.gather if self.at_answers else (lambda values: values)
+
+        def on_layer(index: int) -> Callable:
+            def hook(_module, args, kwargs):
+                self._calls[index] = (args, kwargs)
+                if index in layers:
+                    self.inputs[index] = kept(args[0] if args else kwargs["hidden_states"])
+
+            return hook
+
+        def on_output(index: int | None) -> Callable:
+            def hook(module, _args, output):
+                self._shapes[module] = len(output) if isinstance(output, tuple) else None
+                if index is not None:
+                    self.attended[index] = kept(output[0] if isinstance(output, tuple) else output)
+
+            return hook
+
+        for index, attention in enumerate(self.model.attentions):
+            if index < layers.start:
+                continue
+            stack.callback(attention.layer.register_forward_pre_hook(on_layer(index), with_kwargs=True).remove)
+            stack.callback(attention.layer.register_forward_hook(on_output(None)).remove)
+            if index in layers:
+                stack.callback(attention.module.register_forward_hook(on_output(index)).remove)
+
+                def keep_heads(_module, args, index=index, attention=attention):
+                    self.heads[index] = kept(attention.split(args[0]))
+
+                stack.callback(attention.projection.register_forward_pre_hook(keep_heads).remove)
+
+    def log_prob(self, edits: list[tuple[int, int]], baseline: Callable[[int], Tensor]) -> Tensor:
+        """Answer log-probability when one head outputs its baseline, for many heads; and of the clean row.
+
+        Args:
+            edits: (layer, head) of each row, sorted by layer.
+            baseline: layer -> [1 or item, head, d_head].
+
+        Returns:
+            [item, 1 + row] float32, nats per answer token; column 0 is the unedited row, computed the same way
+            so that rounding of a half-precision model is common to both.
+        """
+        rows: Tensor | None = None
+        first = edits[0][0]
+        with torch.no_grad():
+            for layer in range(first, self.model.n_layers):
+                parts = [] if rows is None else [self._run(layer, rows)]
+                heads = [head for edited, head in edits if edited == layer]
+                if heads:
+                    parts.append(self._run_edited(layer, heads, baseline(layer), with_clean=layer == first))
+                rows = torch.cat(parts, dim=1)
+            return self._row_log_prob(rows)
+
+    def _run_edited(self, layer: int, heads: list[int], baseline: Tensor, with_clean: bool) -> Tensor:
+        """Layer output [item, row, position, hidden] with one head per row replaced by its baseline."""
+        attention = self.model.attentions[layer]
+        z, clean = self.heads[layer], self.attended[layer]
+        chosen = torch.tensor(heads, device=z.device)
+        change = (z - baseline.to(z)[:, None])[:, :, chosen]  # [item, position, row, d_head]
+        taken = torch.einsum("iprd,rdo->irpo", change, attention.weight[chosen].to(z.dtype))
+        attended = clean[:, None] - taken.to(clean.device)
+        if with_clean:
+            attended = torch.cat([clean[:, None], attended], dim=1)
+        rows = self.inputs[layer][:, None].expand(-1, attended.shape[1], -1, -1)
+
+        def forward(*_args, **_kwargs):
+            return self._as_output(attention.module, self._flat(attended))
+
+        with patched(attention.module, forward):
+            return self._run(layer, rows, reshape=False)
+
+    def _run(self, layer: int, rows: Tensor, reshape: bool = True) -> Tensor:
+        """One layer on rows [item, row, position, hidden]; `reshape` lays out its other arguments for the rows."""
+        args, kwargs = self._calls[layer]
+        fit = (lambda value: self._fit(value, rows.shape[1])) if reshape else (lambda value: value)
+        hidden = self._flat(rows)
+        if args:
+            args = (hidden, *(fit(value) for value in args[1:]))
+        else:
+            kwargs = kwargs | {"hidden_states": hidden}
+        kwargs = {name: value if value is hidden else fit(value) for name, value in kwargs.items()}
+        output = self.model.attentions[layer].layer(*args, **kwargs)
+        return (output[0] if isinstance(output, tuple) else output).reshape(rows.shape)
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        """[item, row, position, hidden] as the layers take it: rows as positions, or rows as items."""
+        return rows.flatten(1, 2) if self.at_answers else rows.flatten(0, 1)
+
+    def _as_output(self, module: nn.Module, value: Tensor):
+        length = self._shapes[module]
+        return value if length is None else (value, *[None] * (length - 1))
+
+    def _fit(self, value, rows: int):
+        """An argument of a layer's clean call, laid out for `rows` rows of each item."""
+        if isinstance(value, tuple | list):
+            return type(value)(self._fit(part, rows) for part in value)
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return value
+        return self._fit_positions(value, rows) if self.at_answers else self._fit_items(value, rows)
+
+    def _fit_items(self, value: Tensor, rows: int) -> Tensor:
+        items, length = self.batch.input_ids.shape
+        if value.ndim == 3 and value.shape[1:] == (1, length):  # ALiBi: [item * head, 1, position]
+            return value.unflatten(0, (items, -1)).repeat_interleave(rows, dim=0).flatten(0, 1)
+        if value.shape[0] == items:
+            return value.repeat_interleave(rows, dim=0)
+        if value.shape[0] == 1:
+            return value
+        raise UnsupportedError(f"a layer takes a tensor of shape {tuple(value.shape)}")
+
+    def _fit_positions(self, value: Tensor, rows: int) -> Tensor:
+        items, length = self.batch.input_ids.shape
+        if length not in value.shape:
+            return value
+        if value.ndim == 4 and value.shape[-2:] == (length, length):
+            key = (id(value), rows)
+            if key not in self._masks:
+                self._masks[key] = self._row_mask(value, rows)
+            return self._masks[key]
+        if value.ndim in (3, 4) and value.shape[-2:] == (1, length):  # ALiBi: [item (*) head, 1, key position]
+            keys = value.reshape(items, -1, length)
+            at = self.batch.positions.to(value.device)[:, None].expand(-1, keys.shape[1], -1)
+            own = keys.gather(2, at).repeat(1, 1, rows)
+            return torch.cat([keys, own], dim=2).reshape(*value.shape[:-1], -1)
+        if value.ndim in (2, 3) and value.shape[0] in (1, items) and value.shape[1] == length:
+            answer = self.batch.gather(value.expand(items, *value.shape[1:]))
+            return answer.repeat(1, rows, *[1] * (value.ndim - 2))
+        raise UnsupportedError(f"a layer takes a tensor of shape {tuple(value.shape)}")
+
+    def _row_mask(self, mask: Tensor, rows: int) -> Tensor:
+        """[item, head or 1, row * answer, position + row * answer] from the clean [item or 1, ..., position, position].
+
+        A row's query sees what the clean query at its position saw, with the answer positions replaced by the
+        row's own.
+        """
+        items, length = self.batch.input_ids.shape
+        hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+        mask = mask.expand(items, -1, -1, -1)
+        at = self.batch.positions.to(mask.device)
+        answers = at.shape[1]
+        item = torch.arange(items, device=mask.device)[:, None]
+        queries = mask[item, :, at].transpose(1, 2)  # [item, head, answer, position]
+        own = mask[item[..., None], :, at[:, :, None], at[:, None]].permute(0, 3, 1, 2)
+        later = torch.ones(answers, answers, dtype=torch.bool, device=mask.device).triu(1)
+        own = own.masked_fill(later, hidden)
+        recomputed = torch.arange(length, device=mask.device) >= at[:, :1]  # [item, position]
+        prompt = queries.masked_fill(recomputed[:, None, None], hidden)
+        block = own.new_full((*own.shape[:2], rows, answers, rows, answers), hidden)
+        index = torch.arange(rows, device=mask.device)
+        block[:, :, index, :, index] = own
+        return torch.cat([prompt.repeat(1, 1, rows, 1), block.flatten(4, 5).flatten(2, 3)], dim=-1)
+
+    def _row_log_prob(self, rows: Tensor) -> Tensor:
+        """[item, row] from the last layer's output [item, row, position, hidden]."""
+        if not self.at_answers:
+            rows = self.batch.gather(rows.transpose(1, 2)).transpose(1, 2)
+        logits = self._head(rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
+        targets = self.batch.targets[:, None].expand(rows.shape[:3]).to(logits.device)
+        mask = self.batch.answer_mask[:, None].expand(rows.shape[:3]).to(logits.device)
+        return answer_log_probability(logits, targets, mask)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits [n, token] of last-layer outputs [n, hidden], by the model's own steps after its last layer."""
+        attentions = self.model.attentions
+        first = min(self._calls)
+        with ExitStack() as stack:
+            for attention in attentions:
+                last = attention is attentions[-1]
+                shape_of = attention.layer if attention.layer in self._shapes else attentions[first].layer
+
+                def forward(*args, last=last, shape_of=shape_of, **kwargs):
+                    passed = args[0] if args else kwargs["hidden_states"]
+                    return self._as_output(shape_of, hidden[:, None] if last else passed)
+
+                stack.enter_context(patched(attention.layer, forward))
+            ids = torch.zeros(len(hidden), 1, dtype=torch.long, device=self.model.device)
+            return self.model.logits(ids, torch.ones_like(ids))[:, 0]
+
+
+@contextmanager
+def patched(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """While open, `module` computes `forward` instead of its own."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
+
+
+def replay_length(model: HeadModel, length: int) -> int:
+    """The smallest length above `length` that is no dimension of the model.
+
+    Layers' arguments are told apart by which of their dimensions is the sequence; one padded position more
+    also makes every family pass an explicit mask.
+    """
+    taken = {size for parameter in model.model.parameters() for size in parameter.shape}
+    taken |= {model.n_heads, model.d_head, model.d_head // 2, 2 * model.d_head}
+    length += 1
+    while length in taken:
+        length += 1
+    return length
+
+
+def check_attention_kind(model: HeadModel) -> None:
+    """Raise UnsupportedError where the attention implementation takes no mask of our own (flash attention)."""
+    kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
+    if kind not in (None, "eager", "sdpa"):
+        raise UnsupportedError(f"attn_implementation {kind} takes no explicit mask")
+    if "past_key_values" not in inspect.signature(model.model.forward).parameters:
+        raise UnsupportedError("the model takes no past_key_values")

@@ -1,0 +1,127 @@
+"""One clean pass over a task's items: everything later rules need of the model, reduced on the device.
+
+Per item: answer log-probability, correctness, mean head outputs; for the score split, the two sums from which
+the first-order effect of any head against any baseline follows (`effects.attribution_from_terms`).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headatlas.batches import Batch, answer_log_probability, batches, exact_match, halve_on_out_of_memory
+from headatlas.batches import collate
+from headatlas.effects import question_index
+from headatlas.model import HeadModel
+from headatlas.progress import progress
+from headatlas.stream import tensor_file
+
+
+def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str | None, batch_tokens: int) -> None:
+    """Write the trace of one task.
+
+    Args:
+        items: tokenised items of both splits (see `tasks.read_items`).
+        gradients: positions at which the gradient terms are summed, `answer` or `all`; None leaves them out.
+        batch_tokens: padded tokens of one forward pass.
+
+    Tensors written: `log_prob` [item] nats per answer token; `correct`, `validate` [item] 0/1; `question` [item];
+    `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
+    mean over score items of the mean over all positions; with gradients, for score items in order:
+    `gradient_dot_output` [item, layer, head] and `gradient_sum` [item, layer, head, d_head].
+    """
+    validate = np.array([item["split"] == "validate" for item in items])
+    score_rows = np.flatnonzero(~validate)
+    shape = (model.n_layers, model.n_heads, model.d_head)
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {
+        "log_prob": ("float32", (len(items),)),
+        "correct": ("uint8", (len(items),)),
+        "validate": ("uint8", (len(items),)),
+        "question": ("int64", (len(items),)),
+        "head_output": ("float32", (len(items), *shape)),
+        "mean_all": ("float32", shape),
+    }
+    if gradients:
+        layout["gradient_dot_output"] = ("float32", (len(score_rows), *shape[:2]))
+        layout["gradient_sum"] = ("float32", (len(score_rows), *shape))
+    metadata = {"questions": json.dumps([item["question_id"] for item in items])}
+    place = {int(row): index for index, row in enumerate(score_rows)}
+    total = np.zeros(shape, np.float64)
+    with tensor_file(path, layout, metadata) as out, progress("trace", len(items), "items") as advance:
+        out["validate"][:] = validate
+        out["question"][:] = question_index(items)
+
+        def run(rows: list[int], score: bool) -> None:
+            batch = collate(items, rows)
+            traced = trace_batch(model, batch.to(model.device), gradients if score else None)
+            for name in ("log_prob", "correct", "head_output"):
+                out[name][rows] = traced[name].cpu().numpy()
+            if score:
+                np.add(total, traced["all_positions"].double().sum(0).cpu().numpy(), out=total)
+                for name in ("gradient_dot_output", "gradient_sum") if gradients else ():
+                    out[name][[place[row] for row in rows]] = traced[name].cpu().numpy()
+            advance(len(rows))
+
+        for score, rows in ((True, score_rows), (False, np.flatnonzero(validate))):
+            for batch in batches(items, batch_tokens, rows.tolist()):
+                halve_on_out_of_memory(lambda rows, score=score: run(rows, score), batch.rows.tolist())
+        out["mean_all"][:] = total / max(len(score_rows), 1)
+
+
+def trace_batch(model: HeadModel, batch: Batch, gradients: str | None) -> dict[str, Tensor]:
+    """One forward pass (and one backward pass, if gradients are asked for) over a batch.
+
+    Returns:
+        `log_prob`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
+        the answer positions and over all; with gradients `gradient_dot_output`, `gradient_sum`; all float32.
+    """
+    outputs: dict[int, Tensor] = {}
+
+    def keep(layer: int):
+        def edit(z: Tensor) -> Tensor:
+            # The graph starts here: parameters carry no gradient, so nothing below the first layer's heads does.
+            outputs[layer] = z if z.requires_grad or not gradients else z.detach().requires_grad_()
+            return outputs[layer]
+
+        return edit
+
+    edits = {layer: keep(layer) for layer in range(model.n_layers)}
+    with torch.set_grad_enabled(gradients is not None), model.edit_head_outputs(edits):
+        logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
+        log_prob = answer_log_probability(logits, batch.targets, batch.answer_mask)
+    layers = [outputs[layer] for layer in range(model.n_layers)]
+    result = {
+        "log_prob": log_prob.detach(),
+        "correct": exact_match(logits.detach(), batch.targets, batch.answer_mask),
+        "head_output": _over_layers(lambda z: position_sum(batch, z, "answer", mean=True), layers),
+        "all_positions": _over_layers(lambda z: position_sum(batch, z, "all", mean=True), layers),
+    }
+    if gradients:
+        slopes = torch.autograd.grad(log_prob.sum(), layers)
+        pairs = list(zip(layers, slopes, strict=True))
+        result["gradient_sum"] = _over_layers(lambda g: position_sum(batch, g, gradients), slopes)
+        result["gradient_dot_output"] = _over_layers(
+            lambda pair: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), gradients), pairs
+        )
+    return result
+
+
+def _over_layers(reduce, layers) -> Tensor:
+    """[item, layer, ...]: `reduce` of each layer; layers may lie on several devices."""
+    with torch.no_grad():
+        parts = [reduce(layer) for layer in layers]
+        return torch.stack([part.to(parts[0].device) for part in parts], dim=1)
+
+
+def position_sum(batch: Batch, values: Tensor, positions: str, mean: bool = False) -> Tensor:
+    """[item, position, ...] -> [item, ...] float32: sum (or mean) over each item's answer or all positions."""
+    if positions == "answer":
+        values, mask = batch.gather(values), batch.answer_mask
+    else:
+        mask = batch.attention_mask
+    weight = mask.to(values.device, torch.float32)
+    if mean:
+        weight = weight / weight.sum(1, keepdim=True)
+    return torch.einsum("ip...,ip->i...", values.float(), weight)

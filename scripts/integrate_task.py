@@ -1,0 +1,39 @@
+"""Integrated gradients of every head (attribution with several steps) on the score items of one task.
+
+Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
+nats per answer token. Settings: model, task, seed, positions, baseline, steps.
+"""
+
+from pathlib import Path
+
+from headatlas.attribution import integrate
+from headatlas.device import choose_device
+from headatlas.effects import clean_run, read_baseline, trace_shape, write_effects
+from headatlas.job import run
+from headatlas.model import load_model
+from headatlas.progress import progress
+from headatlas.tasks import read_items, split_items
+
+
+def main(
+    settings: dict,
+    items: Path,
+    trace: Path,
+    effects: Path,
+    device: str,
+    threads: int,
+    batch_tokens: int,
+    baseline: Path | None = None,
+) -> None:
+    chosen = split_items(read_items(items), "score")
+    replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
+    model = load_model(settings["model"], choose_device(device, threads))
+    with progress("attribute", len(chosen), "items") as advance:
+        effect = integrate(
+            model, chosen, replacement, settings["positions"], settings["steps"], batch_tokens, advance
+        )
+    write_effects(effects, effect, *clean_run(trace))
+
+
+if __name__ == "__main__":
+    run(main)

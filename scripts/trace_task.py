@@ -1,0 +1,23 @@
+"""One clean pass (and one backward pass) of the model over the items of one task.
+
+Reads items (JSON); writes the trace (safetensors, see `headatlas.trace`): log-probabilities in nats per answer
+token, correctness, head outputs, gradient terms. Settings: model (path, revision, dtype, attn_implementation,
+trust_remote_code), gradients (answer | all | null).
+"""
+
+from pathlib import Path
+
+from headatlas.device import choose_device
+from headatlas.job import run
+from headatlas.model import load_model
+from headatlas.tasks import read_items
+from headatlas.trace import trace_task
+
+
+def main(settings: dict, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:
+    model = load_model(settings["model"], choose_device(device, threads))
+    trace_task(model, read_items(items)["items"], trace, settings["gradients"], batch_tokens)
+
+
+if __name__ == "__main__":
+    run(main)
