@@ -47,6 +47,21 @@ class Panels:
         """Side of a cell in pixels."""
         return theme.cell_size(self.layers, self.heads, self.look)
 
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.heads * self.cell
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.layers * self.cell
+
+    @property
+    def own_bars(self) -> bool:
+        """Whether each panel has its own scale and bar."""
+        return self.look.scale == "panel"
+
     def values(self, column: str, task: str | None = None) -> pl.Series:
         """One column of all tasks, or of one."""
         rows = self.rows if task is None else self.rows.filter(pl.col("task") == task)
@@ -144,20 +159,19 @@ def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, 
 
 
 def _grid(panels: Panels, measure: Measure, settings: dict) -> alt.TopLevelMixin:
-    look, own_bars = panels.look, panels.look.scale == "panel"
-    columns = min(look.columns, len(panels.tasks))
-    width, height = panels.heads * panels.cell, panels.layers * panels.cell
-    titles = [theme.wrap(theme.task_label(task, look), look.title_size, width) for task in panels.tasks]
-    gaps = theme.spaces(titles, width, look, own_bars, panels.layers)
-    grid_rows = math.ceil(len(panels.tasks) / columns)
-    full_height = height if own_bars else grid_rows * height + (grid_rows - 1) * gaps.row
-    shared = _bar(panels.values(measure.column), measure)
+    look, tasks = panels.look, panels.tasks
+    columns = min(look.columns, len(tasks))
+    titles = [theme.wrap(theme.task_label(task, look), look.title_size, panels.width) for task in tasks]
+    bars = [_bar(panels.values(measure.column, task), measure) for task in tasks] if panels.own_bars else []
+    gaps = theme.spaces(titles, panels.layers, panels.heads, look, bars)
+    length = theme.bar_length(measure.legend_title, _bar_room(panels, columns, gaps.row), look)
+    if panels.own_bars:  # a bar longer than its panel must not meet the one below
+        gaps = theme.Spaces(gaps.row + length - panels.height, gaps.column)
+    bars = bars or [_bar(panels.values(measure.column), measure)] * len(tasks)
     charts = []
-    for index, task in enumerate(panels.tasks):
-        bar = _bar(panels.values(measure.column, task), measure) if own_bars else shared
-        right = index % columns == columns - 1 or index == len(panels.tasks) - 1
-        colour = _colour(bar, measure, full_height, titled=right or not own_bars)
-        edge = Edge(left=index % columns == 0, bottom=index + columns >= len(panels.tasks))
+    for index, task in enumerate(tasks):
+        edge = Edge.of(index, columns, len(tasks))
+        colour = _colour(bars[index], measure, length, titled=edge.right or not panels.own_bars)
         charts.append(_panel(panels, task, measure, colour, edge).properties(title=titles[index]))
     chart = alt.concat(
         *charts,
@@ -167,48 +181,53 @@ def _grid(panels: Panels, measure: Measure, settings: dict) -> alt.TopLevelMixin
         data=_inline(panels.rows),
         description=_description(measure, settings),
         usermeta={"embedOptions": {"actions": PAGE_MENU}},
-    ).resolve_scale(color="independent" if own_bars else "shared")
+    ).resolve_scale(color="independent" if panels.own_bars else "shared")
     title = _title(look, settings)
     return (chart if title is None else chart.properties(title=title)).configure(**theme.config(look))
 
 
+def _bar_room(panels: Panels, columns: int, row_gap: int) -> int:
+    """Pixels from the top to the bottom of what a bar stands beside: its panel, or all rows of panels."""
+    if panels.own_bars:
+        return panels.height
+    grid_rows = math.ceil(len(panels.tasks) / columns)
+    return grid_rows * panels.height + (grid_rows - 1) * row_gap
+
+
 @dataclass(frozen=True)
 class Edge:
-    """Whether a panel is the leftmost of its row, and the lowest of its column."""
+    """Whether a panel is the leftmost or rightmost of its row, and the lowest of its column."""
 
     left: bool
+    right: bool
     bottom: bool
+
+    @classmethod
+    def of(cls, index: int, columns: int, count: int) -> "Edge":
+        """Edges of panel `index` of `count`, filled row by row; the last row may be short."""
+        last_in_row = index % columns == columns - 1 or index == count - 1
+        return cls(left=index % columns == 0, right=last_in_row, bottom=index + columns >= count)
 
 
 def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge: Edge) -> alt.TopLevelMixin:
-    look, cell = panels.look, panels.cell
-    label = theme.task_label(task, look)
+    look, label = panels.look, theme.task_label(task, panels.look)
     zero = (theme.SIGNED_SCHEMES if measure.signed else theme.SCHEMES)[measure.scheme]
-    unsure = f"!(datum.q_value < {look.q_threshold})"  # a missing q-value counts as unsure
-    heat = (
-        alt.Chart()
-        .mark_rect(aria=False)
-        .encode(
-            x=_axis(panels, "head", panels.heads, edge.bottom),
-            y=_axis(panels, "layer", panels.layers, edge.left),
-            color=colour,
-            tooltip=_tooltip(panels),
-        )
+    unsure = f"!isValid(datum.q_value) || datum.q_value >= {look.q_threshold}"
+    cells = alt.Chart().encode(
+        x=_axis(panels, "head", panels.heads, edge.bottom),
+        y=_axis(panels, "layer", panels.layers, edge.left),
+        tooltip=_tooltip(panels),
     )
+    chart = cells.mark_rect(aria=False).encode(color=colour)
     if look.insignificant == "dim":
-        heat = heat.encode(opacity=alt.condition(unsure, alt.value(theme.DIM_OPACITY), alt.value(1)))
-    chart = heat
+        chart = chart.encode(opacity=alt.condition(unsure, alt.value(theme.DIM_OPACITY), alt.value(1)))
     if look.insignificant == "mark":
-        size = math.pi / 4 * (theme.MARK_SHARE * cell) ** 2
-        marks = alt.Chart().transform_filter(unsure).mark_point(
-            shape="circle", filled=True, size=size, opacity=0.6, color=theme.MARK_COLOURS[measure.column],
-            aria=False, tooltip=None,
-        )  # fmt: skip
-        chart = alt.layer(heat, marks.encode(x=heat.encoding.x, y=heat.encoding.y))
+        dots = cells.mark_point(aria=False, **theme.dot(panels.cell, measure.signed)).transform_filter(unsure)
+        chart = alt.layer(chart, dots)
     return (
         chart.transform_filter(f"datum.task === '{task}'")
         .transform_calculate(label=f"'{_quoted(label)}'", interval=_INTERVAL)
-        .properties(width=panels.heads * cell, height=panels.layers * cell, view=alt.ViewConfig(fill=zero))
+        .properties(width=panels.width, height=panels.height, view=alt.ViewConfig(fill=zero))
     )
 
 
@@ -220,11 +239,13 @@ _INTERVAL = (
 
 
 def _axis(panels: Panels, field: str, count: int, outer: bool) -> alt.X | alt.Y:
-    """An axis of whole numbers from 0; with a title, and tick labels unless all panels have them, when `outer`."""
-    step = theme.tick_step(panels.layers, panels.heads, panels.look)
+    """An axis of whole numbers from 0; when `outer`, with its title, and with labels if not all have them."""
+    ticks = theme.cell_ticks(count, panels.layers, panels.heads, panels.look)
     labelled = outer or panels.look.tick_labels == "all"
     title = field.title() if outer else None
-    axis = alt.Axis(values=list(range(0, count, step)), title=title, labelAngle=0, domain=False)
+    axis = alt.Axis(values=ticks, title=title, labelAngle=0, domain=False)
+    if field == "layer" and title and panels.height < theme.text_width(title, panels.look.font_size):
+        axis.titleAngle, axis.titleAlign, axis.titleBaseline = 0, "right", "middle"  # panel too low for it
     if not labelled:
         axis.labelExpr = "''"  # not labels=False: empty labels keep the panel's title at the others' height
     channel = {"head": alt.X, "layer": alt.Y}[field]
@@ -233,7 +254,7 @@ def _axis(panels: Panels, field: str, count: int, outer: bool) -> alt.X | alt.Y:
 
 
 def _bar(values: pl.Series, measure: Measure) -> theme.Bar:
-    """The colour bar for these values: from zero, or symmetric about it, to the limit the settings ask for."""
+    """The colour bar for these values: from zero (or symmetric about it) to the limit in the settings."""
     sizes = values.abs()
     largest, rule = sizes.max(), measure.limit
     if rule == "max":
@@ -246,11 +267,11 @@ def _bar(values: pl.Series, measure: Measure) -> theme.Bar:
     return theme.bar(limit, clipped=largest > limit, signed=measure.signed)
 
 
-def _colour(bar: theme.Bar, measure: Measure, height: int, titled: bool) -> alt.Color:
+def _colour(bar: theme.Bar, measure: Measure, length: int, titled: bool) -> alt.Color:
     return alt.Color(
         f"{measure.column}:Q",
         scale=alt.Scale(scheme=measure.scheme, domain=list(bar.domain), clamp=True, nice=False),
-        legend=alt.Legend(**theme.colour_bar(bar, measure.legend_title if titled else None, height)),
+        legend=alt.Legend(**theme.colour_bar(bar, measure.legend_title if titled else None, length)),
     )
 
 

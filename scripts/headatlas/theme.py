@@ -5,7 +5,7 @@ Knows the config section `figures` and how wide a text is; knows nothing of tabl
 
 import difflib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 from headatlas.errors import HeadAtlasError
@@ -38,8 +38,8 @@ PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
 TEXT_COLOUR = "#222222"
 RULE_COLOUR = "#888888"
 DIM_OPACITY = 0.2
-MARK_COLOURS = MappingProxyType({"importance": "#ffffff", "effect": "#444444"})
-MARK_SHARE = 0.3  # a mark's diameter, as a share of its cell
+DOT_COLOURS = ("#ffffff", "#444444")  # on importance (dark zero), on signed effects (light zero)
+DOT_SHARE = 0.3  # a dot's diameter, as a share of its cell
 
 PANEL_SIZE = 192  # pixels; the longer side of a panel when `cell_size` is auto
 CELL_RANGE = (3, 32)  # pixels; the smallest and largest cell that auto gives
@@ -60,7 +60,7 @@ class Looks:
 
     columns: int = 4
     order: list[str] | None = None
-    labels: dict[str, str] | None = None
+    labels: dict[str, str] | None = field(default_factory=dict)
     title: str | None = None
     legend_title: str = "Heads Importance"
     signed_legend_title: str = "Effect ({unit})"
@@ -87,7 +87,7 @@ class Looks:
         Raises:
             HeadAtlasError: an unknown key, with the nearest known one.
         """
-        known = [field.name for field in fields(cls)]
+        known = [option.name for option in fields(cls)]
         for key in section:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
@@ -127,7 +127,7 @@ def config(look: Looks) -> dict:
 
 
 def text_width(text: str, size: float) -> float:
-    """Width of one line in pixels, on the safe side, for the default font (Liberation Sans, as wide as Arial)."""
+    """Width of one line in pixels, on the safe side, in the default font (as wide as Arial)."""
     return size * sum(_em(letter) for letter in text)
 
 
@@ -154,14 +154,18 @@ def cell_size(layers: int, heads: int, look: Looks) -> int:
     return min(largest, max(smallest, round(PANEL_SIZE / max(layers, heads))))
 
 
-def tick_step(layers: int, heads: int, look: Looks) -> int:
-    """Ticks stand at its multiples, on both axes: 6 for 25 to 48 layers or heads, 1 for up to 8."""
-    if look.tick_step != "auto":
-        return look.tick_step
-    longest = max(layers, heads)
-    room = text_width("00 ", look.font_size) / cell_size(layers, heads, look)
-    fits = [step for step in STEPS if step >= room and math.ceil(longest / step) <= MOST_TICKS]
-    return fits[0] if fits else longest
+def cell_ticks(count: int, layers: int, heads: int, look: Looks) -> list[int]:
+    """Where ticks stand on an axis of `count` cells: multiples of 6 for 25 to 48 layers or heads, 1 up to 8.
+
+    Both axes share the step of the longer one, unless that would leave this one with fewer than three ticks.
+    """
+    cell = cell_size(layers, heads, look)
+    step = look.tick_step
+    if step == "auto":
+        step = _tick_step(max(layers, heads), cell, look)
+        if count <= 2 * step:
+            step = min(step, _tick_step(count, cell, look))
+    return list(range(0, count, step))
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,11 @@ class Bar:
     ticks: list[float]
     number: str
     clipped: bool
+
+    def width(self, look: Looks) -> float:
+        """Pixels that the widest label takes."""
+        sign = "≥ " if self.clipped else ""
+        return max(text_width(f"{sign}{tick:{self.number}}", look.font_size) for tick in self.ticks)
 
 
 def bar(limit: float, clipped: bool, signed: bool) -> Bar:
@@ -196,30 +205,34 @@ class Spaces:
     column: int
 
 
-def spaces(titles: list[list[str]], panel_width: int, look: Looks, bars: bool, layers: int) -> Spaces:
-    """Gaps that hold the widest and tallest panel title, tick labels if all have them, a bar per panel."""
-    line = 1.2 * look.font_size
-    tick_label = TICK_SIZE + 4 + line
+def spaces(titles: list[list[str]], layers: int, heads: int, look: Looks, bars: list[Bar]) -> Spaces:
+    """Gaps that hold the widest and tallest panel title, tick labels if all have them, panels' own `bars`."""
+    cell = cell_size(layers, heads, look)
     row = PANEL_GAP + TITLE_OFFSET + 1.3 * look.title_size * max(len(lines) for lines in titles)
     column = float(PANEL_GAP)
     if look.tick_labels == "all":
-        row += tick_label
+        row += TICK_SIZE + 4 + 1.2 * look.font_size
         column += TICK_SIZE + 4 + text_width(str(layers - 1), look.font_size)
     if bars:
-        column += BAR_OFFSET / 2 + BAR_THICKNESS + text_width("-0.0000", look.font_size)
+        column += BAR_OFFSET + BAR_THICKNESS + max(bar.width(look) for bar in bars)
     widest = max(text_width(text, look.title_size) for lines in titles for text in lines)
-    return Spaces(math.ceil(row), math.ceil(max(column, widest - panel_width + PANEL_GAP)))
+    return Spaces(math.ceil(row), math.ceil(max(column, widest - heads * cell + PANEL_GAP)))
 
 
-def colour_bar(bar: Bar, title: str | None, height: int) -> dict:
-    """Legend of a continuous scale: a bar `height` pixels tall with its title along it."""
+def bar_length(title: str, beside: int, look: Looks) -> int:
+    """Pixels of a colour bar beside something `beside` pixels tall: as long, unless its title needs more."""
+    return max(beside, math.ceil(text_width(title, look.font_size + 1)))
+
+
+def colour_bar(bar: Bar, title: str | None, length: int) -> dict:
+    """Legend of a continuous scale: a bar of `length` pixels with its title along it."""
     settings = {
         "title": title,
         "titleOrient": "right",
         "type": "gradient",
         "orient": "right",
         "offset": BAR_OFFSET,
-        "gradientLength": height,
+        "gradientLength": length,
         "gradientThickness": BAR_THICKNESS,
         "values": bar.ticks,
         "format": bar.number,
@@ -231,12 +244,25 @@ def colour_bar(bar: Bar, title: str | None, height: int) -> dict:
     return settings
 
 
+def dot(cell: int, signed: bool) -> dict:
+    """Point that marks a cell."""
+    size = math.pi / 4 * (DOT_SHARE * cell) ** 2  # Vega's size is an area
+    return {"shape": "circle", "filled": True, "size": size, "opacity": 0.6, "color": DOT_COLOURS[signed]}
+
+
 def figure_title(look: Looks, text: str | None, note: str | None) -> dict:
-    """Title over the whole figure with a smaller line below it; where it has no title, the small line alone."""
+    """Title over the whole figure with a smaller line below it; without a title, the small line alone."""
     place = {"anchor": "start", "offset": 2 * TITLE_OFFSET}
     if text is None:
         return place | {"text": note, "fontSize": look.font_size}
     return place | {"text": text, "fontSize": look.title_size + 3} | ({"subtitle": note} if note else {})
+
+
+def _tick_step(count: int, cell: int, look: Looks) -> int:
+    """Smallest step with at most `MOST_TICKS` ticks on `count` cells whose labels have room."""
+    room = text_width("00 ", look.font_size) / cell
+    fits = [step for step in STEPS if step >= room and math.ceil(count / step) <= MOST_TICKS]
+    return fits[0] if fits else count
 
 
 def _round_step(least: float) -> tuple[float, int]:
