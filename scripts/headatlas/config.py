@@ -10,21 +10,11 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.model_folder import Geometry, check_model_folder, find_model, is_local, read_geometry
-from headatlas.schema import (
-    Problem,
-    complaints,
-    either,
-    fill_defaults,
-    key_path,
-    load_schema,
-    nearest,
-    plain,
-    shorten,
-    shown,
-)
+from headatlas.schema import Problem, complaints, fill_defaults, key_path, load_schema, plain, shown
+from headatlas.sources import SKILLS
+from headatlas.wording import either, nearest, shorten
 
 __all__ = [
-    "SKILLS",
     "Geometry",
     "check_layers_per_job",
     "check_model_folder",
@@ -34,17 +24,6 @@ __all__ = [
     "read_geometry",
     "task_settings",
 ]
-
-SKILLS = {  # task key -> the label that the published CogQA data give the task's subquestions
-    "knowledge_recall": "Knowledge Recall",
-    "retrieval": "Retrieval",
-    "logical_reasoning": "Logical Reasoning",
-    "decision_making": "Decision-making",
-    "semantic_understanding": "Semantic Understanding",
-    "syntactic_understanding": "Syntactic Understanding",
-    "inference": "Inference",
-    "math_calculation": "Math Calculation",
-}
 
 
 def load_config(config: dict, base: Path) -> dict:
@@ -217,8 +196,8 @@ def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Pro
         for other in dict.fromkeys(other for other, their_files in others if their_files != files):
             yield (
                 ("tasks", name, "source"),
-                f"shares a file, but not all files, with tasks.{other}, so that questions would be split into "
-                "score and validate in two ways; give both tasks the same files",
+                f"shares a file, but not all files, with tasks.{other}: questions would be split into score "
+                "and validate in two ways; give both tasks the same files",
             )
 
 

@@ -156,8 +156,8 @@ def _hub_config(name: str, revision: str | None) -> Path:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         of = f" (revision {revision})" if revision else ""
         raise HeadAtlasError(
-            f"{name}{of}: there is no such folder in {Path.cwd()}, so it was asked for on the Hugging Face hub, "
-            f"which gave no config.json: {type(error).__name__}: {why}"
+            f"{name}{of}: there is no such folder in {Path.cwd()}, so the Hugging Face hub was asked, which "
+            f"gave no config.json: {type(error).__name__}: {why}"
         ) from None
 
 
@@ -200,8 +200,8 @@ def _no_weights(folder: Path) -> str:
     if not pickles:
         return f"{folder}: has no weights (*.safetensors); finish the download"
     return (
-        f"{folder}: has pickle weights only ({pickles[0]}), which may run code when loaded; if you trust them, "
-        "load the model with transformers and save it with model.save_pretrained(folder)"
+        f"{folder}: has pickle weights only ({pickles[0]}), which may run code when loaded; if you trust "
+        "them, load the model with transformers and save it with model.save_pretrained(folder)"
     )
 
 

@@ -7,8 +7,10 @@ import difflib
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from headatlas.wording import either, nearest, shorten
 
 SCHEMA_FILE = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 DEEPEST = 20  # a config nested deeper than this is a mistake, or a YAML alias inside itself
@@ -19,7 +21,7 @@ Problem = tuple[Steps, str]  # where, and what is wrong and what to do
 
 @functools.cache
 def load_schema(path: Path = SCHEMA_FILE) -> dict:
-    """Read the schema with every `$ref` replaced by what it refers to: then it can be walked as plain data."""
+    """Read the schema with every `$ref` replaced by what it refers to, to be walked as plain data."""
     return _resolve(read_yaml(path), path)
 
 
@@ -86,33 +88,12 @@ def expected(schema: dict) -> str:
     return either(_kind(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
 
-def either(names: Iterable[str]) -> str:
-    """Join names as "a, b or c"."""
-    *first, last = [*names] or ["something else"]
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names was probably meant, else list them."""
-    known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return f"known: {', '.join(known)}" if known else "there are none"
-
-
 def key_path(steps: Steps) -> str:
     """Write the way to a value as it is said to the user: models.demo.path, tasks.a.source[1]."""
     path = ""
     for step in steps:
         path += f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" if path else shorten(step)
     return path or "config"
-
-
-def shorten(text: str, length: int = 80) -> str:
-    """Return `text` on one line, printable, and no longer than `length` characters."""
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: length + 1])
-    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _resolve(schema: object, file: Path, root: object = None) -> object:
