@@ -22,7 +22,7 @@ SCORE = {
 
 
 def write_effects(path: Path, effect, question=None, correct=None, first_layer=0) -> Path:
-    effect = np.asarray(effect, dtype=np.float32)
+    effect = np.ascontiguousarray(effect, dtype=np.float32)  # save_file scrambles any other array
     n = len(effect)
     tensors = {
         "effect": effect,

@@ -1,6 +1,7 @@
 """Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,33 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
     return Effects(effect[kept], question[kept], layers)
+
+
+def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
+    """Read all blocks of layers of one method and task as one, in the order of the layers.
+
+    Raises:
+        HeadAtlasError: as `read_effects`; blocks that leave out or repeat a layer, or differ in their items.
+    """
+    blocks = sorted((read_effects(path, items=items) for path in paths), key=lambda block: block.layers[0])
+    for below, block in pairwise(blocks):
+        if block.layers[0] != below.layers[-1] + 1:
+            gap = f"layer {below.layers[-1]} is followed by layer {block.layers[0]}"
+            raise HeadAtlasError(f"{paths[0]} and its other blocks: {gap}; delete them and run again")
+        if not np.array_equal(block.question, below.question):
+            raise HeadAtlasError(
+                f"{paths[0]} and its other blocks hold different items; delete them and run again"
+            )
+    effect = np.concatenate([block.effect for block in blocks], axis=1)
+    return Effects(effect, blocks[0].question, range(blocks[0].layers[0], blocks[-1].layers[-1] + 1))
+
+
+def effects_by_task(paths: Iterable[Path]) -> dict[tuple[str, str], list[Path]]:
+    """Group files named `.../{method}/{task}[.layers-A-B].safetensors` by (method, task)."""
+    grouped: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(map(Path, paths)):
+        grouped.setdefault((path.parent.name, path.name.split(".")[0]), []).append(path)
+    return grouped
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:

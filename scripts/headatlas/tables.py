@@ -110,6 +110,12 @@ def write_importance(table: pl.DataFrame, parquet: Path, csv: Path) -> None:
         table.write_csv(draft)
 
 
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write any table as Parquet; what is unknown (NaN) becomes null."""
+    with atomic(path) as draft:
+        table.with_columns(pl.col(pl.Float64).fill_nan(None)).write_parquet(draft)
+
+
 def read_importance(path: Path) -> pl.DataFrame:
     """Read `importance.parquet`.
 

@@ -1,0 +1,54 @@
+"""Ranks, rank correlations and top sets of heads; numpy only."""
+
+import numpy as np
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, 1 = smallest; equal values share their mean rank. Same shape, float64."""
+    rows = values.reshape(-1, values.shape[-1])
+    n_rows, n = rows.shape
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    fresh = np.ones((n_rows, n), dtype=bool)
+    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    group = np.cumsum(fresh.ravel()) - 1  # numbers the runs of equal values over all rows
+    position = np.tile(np.arange(1.0, n + 1), n_rows)
+    mean_rank = np.bincount(group, weights=position) / np.bincount(group)
+    result = np.empty((n_rows, n))
+    np.put_along_axis(result, order, mean_rank[group].reshape(n_rows, n), axis=1)
+    return result.reshape(values.shape)
+
+
+def rank_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Spearman correlation along the last axis; NaN where one side is constant.
+
+    Args:
+        left, right: [..., head].
+
+    Returns:
+        [...] in -1 to 1.
+    """
+    a, b = ranks(left), ranks(right)
+    a -= a.mean(axis=-1, keepdims=True)
+    b -= b.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    with np.errstate(invalid="ignore"):
+        return np.where(scale > 0, (a * b).sum(axis=-1) / scale, np.nan)
+
+
+def top(importance: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k largest values of [head], largest first, ties by index, never a 0."""
+    order = np.argsort(-importance, kind="stable")[:k]
+    return order[importance[order] > 0]
+
+
+def overlap(left: np.ndarray, right: np.ndarray) -> float:
+    """Share of the larger of two index sets that is in both; NaN where both are empty."""
+    size = max(len(left), len(right))
+    return len(np.intersect1d(left, right)) / size if size else float("nan")
+
+
+def jaccard(left: np.ndarray, right: np.ndarray) -> float:
+    """Size of the intersection of two index sets over that of their union; NaN where both are empty."""
+    union = len(np.union1d(left, right))
+    return len(np.intersect1d(left, right)) / union if union else float("nan")
