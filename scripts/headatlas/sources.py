@@ -78,8 +78,8 @@ class Number(str):
 def read_jsonl(sources: Sequence[Path]) -> list[Item]:
     """Read files of JSON lines: `prompt` and `answer`, and where wanted `id`, `question_id` and `split`.
 
-    Without `id` an item is named by file and line; without `question_id`, items of one prompt are one question. A
-    `split` holds for all items of its question. Empty lines are passed over.
+    Without `id` an item is named by file and line; without `question_id`, items of a prompt are one question.
+    A `split` holds for all items of its question. Empty lines are passed over.
 
     Returns:
         the items in the order of the files; `split` is None where the files leave it open.

@@ -14,8 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
-from headatlas.job import atomic
+from headatlas.job import atomic, log
 from headatlas.sources import Item, cogqa_items, read_cogqa, read_jsonl
+from headatlas.wording import shorten
 
 SPLITS = ("score", "validate")
 
@@ -48,7 +49,11 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
         questions = read_cogqa(sources)
         items = cogqa_items(questions, settings["skill"], settings["context"])
         weights = {question.id: Counter(question.labels) for question in questions}
-        other_labels = sum((Counter(question.other_labels) for question in questions), Counter())
+        other_labels = Counter(label for question in questions for label in question.other_labels)
+        for label, count in sorted(other_labels.items()):
+            log.warning(
+                "%d subquestions are labelled '%s', which is no task; left out", count, shorten(label)
+            )
     splits = split_questions(weights, fraction, seed)
     for item in items:
         item.split = item.split or splits[item.question_id]
@@ -77,10 +82,10 @@ def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -
 def split_questions(weights: dict[str, Counter[str]], fraction: float, seed: int) -> dict[str, str]:
     """Divide questions between the splits so that every label's items meet the fraction as closely as can be.
 
-    The questions are ranked by a hash of seed and question, and the first `fraction` of them go to `validate`.
-    Then one question at a time changes sides, the one that brings the labels' shares nearest to the fraction,
-    until none does; of equals the one next to the cut. So the split depends on seed and questions alone, not on
-    their order.
+    The questions are ranked by a hash of seed and question; the first `fraction` of them go to `validate`.
+    Then one question at a time changes sides, the one that brings the labels' shares nearest to the fraction
+    (of equals, the one next to the cut), until none does. So the split depends on the seed and on the
+    questions, but not on their order.
 
     Args:
         weights: for each question, how many items of which label it has.
@@ -90,9 +95,7 @@ def split_questions(weights: dict[str, Counter[str]], fraction: float, seed: int
         for each question, `score` or `validate`.
     """
     ranked = sorted(weights, key=lambda question: _hash(seed, "split", question))
-    counts = {
-        question: {**weights[question], "": 1} for question in ranked
-    }  # "" counts the questions themselves
+    counts = {q: {**weights[q], "": 1} for q in ranked}  # "" counts the questions themselves
     totals = Counter({"": 0})
     for count in counts.values():
         totals.update(count)
@@ -177,18 +180,22 @@ def _first(items: list, quota: dict[str, int], split_of: Callable[[object], str]
 # --- items files -------------------------------------------------------------------------------------
 
 
-def items_content(task: str, items: list[Item], read: int, other_label: int, too_long: int) -> dict:
-    """Return what an items file holds.
+def items_content(name: str, task: Task, n_short: int, kept: list[Item]) -> dict:
+    """Return what an items file holds. Of the `task` as read, `n_short` items were not too long.
 
     `counts`: `read` items of the task in its files = `too_long` + `not_sampled` + `score` + `validate`;
     `other_label` subquestions (cogqa) had a label that is no task and are not among the `read`.
     """
-    splits = Counter(item.split for item in items)
-    counts = {"read": read, "other_label": other_label, "too_long": too_long}
-    counts["not_sampled"] = read - too_long - len(items)
-    counts |= {split: splits[split] for split in SPLITS}
-    kept = [{key: value for key, value in asdict(item).items() if key != "where"} for item in items]
-    return {"task": task, "counts": counts, "items": kept}
+    splits = Counter(item.split for item in kept)
+    counts = {
+        "read": len(task.items),
+        "other_label": task.other_labels.total(),
+        "too_long": len(task.items) - n_short,
+        "not_sampled": n_short - len(kept),
+        **{split: splits[split] for split in SPLITS},
+    }
+    items = [{key: value for key, value in asdict(item).items() if key != "where"} for item in kept]
+    return {"task": name, "counts": counts, "items": items}
 
 
 def write_items(path: Path, content: dict) -> None:

@@ -1,0 +1,19 @@
+"""Cut the items of all tasks to the number that the smallest has, in each split.
+
+Reads and writes items files (JSON), one of each a task, in the same order.
+"""
+
+from pathlib import Path
+
+from headatlas import tasks
+from headatlas.job import run
+
+
+def main(items: list[Path], balanced: list[Path]) -> None:
+    contents = tasks.balance([tasks.read_items(path) for path in items])
+    for path, content in zip(balanced, contents, strict=True):
+        tasks.write_items(path, content)
+
+
+if __name__ == "__main__":
+    run(main)
