@@ -107,8 +107,6 @@ def _resolve(schema: object, file: Path, root: object = None) -> object:
         return rest
     name, _, pointer = schema["$ref"].partition("#")
     there = file.parent / name if name else file
-    if not there.is_file():
-        return {"type": ["object", "null"]} | rest
     target = other = read_yaml(there) if name else root
     for step in pointer.split("/")[1:]:
         target = target[step]
