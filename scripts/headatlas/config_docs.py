@@ -1,4 +1,4 @@
-"""Writes the tables of config/README.md from the schema: `PYTHONPATH=scripts python -m headatlas.config_docs`."""
+"""Writes the tables of config/README.md from the schema: PYTHONPATH=scripts python -m headatlas.config_docs."""
 
 import json
 from collections.abc import Iterator
@@ -8,49 +8,33 @@ from headatlas.schema import expected, load_schema
 
 README = Path(__file__).parents[2] / "config" / "README.md"
 BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
-HEAD = "| key | meaning | value | default | an edit recomputes |\n| --- | --- | --- | --- | --- |\n"
+HEAD = "| key | meaning | value | unit | default | an edit recomputes |\n" + "| --- " * 6 + "|\n"
 ENTRY = {"models": "<model>", "tasks": "<task>"}  # how the sections with names of the user's own show them
 
 
 def with_tables(text: str) -> str:
-    """Return the README's text with what stands between the two marks replaced by the tables of today's schema."""
+    """Return the README's text with today's tables between its two marks."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + tables() + END + rest.split(END)[1]
 
 
 def tables() -> str:
     """Return one Markdown table for each section of the config, one line for each key."""
-    sections = load_schema()["properties"]
-    single = {name: schema for name, schema in sections.items() if "object" not in _kinds(schema)}
-    parts = [
-        "### Without a section\n\n" + HEAD + "".join(_line(name, schema) for name, schema in single.items())
-    ]
-    for name, schema in sections.items():
-        if name not in single:
+    parts = {"Without a section": ""}
+    for name, schema in load_schema()["properties"].items():
+        if "object" in schema["type"]:
             lines = "".join(_line(path, key) for path, key in _keys(name, schema))
-            parts.append(f"### {name}\n\n{_cell(schema['description'])}{_edits(schema)}\n\n{HEAD}{lines}")
-    return "\n" + "\n".join(parts) + "\n"
-
-
-def all_keys() -> dict[str, dict]:
-    """Return the schema of every key that takes a value, by its path (models.<model>.dtype)."""
-    sections = load_schema()["properties"]
-    return {path: key for name, schema in sections.items() for path, key in _keys(name, schema)}
-
-
-def default_of(key: dict, required: bool = False) -> str:
-    """Return a key's default as it is written in YAML."""
-    if "default" not in key:
-        return "required"
-    return (
-        key["default"] if isinstance(key["default"], str) else json.dumps(key["default"], ensure_ascii=False)
-    )
+            parts[name] = f"{_cell(schema['description'])}{_edits(schema)}\n\n{HEAD}{lines}"
+        else:
+            parts["Without a section"] += (HEAD if not parts["Without a section"] else "") + _line(
+                name, schema
+            )
+    return "\n" + "\n".join(f"### {name}\n\n{part}" for name, part in parts.items()) + "\n"
 
 
 def _keys(path: str, schema: dict) -> Iterator[tuple[str, dict]]:
-    entry = schema.get("additionalProperties")
     if path in ENTRY:
-        path, schema = f"{path}.{ENTRY[path]}", entry
+        path, schema = f"{path}.{ENTRY[path]}", schema["additionalProperties"]
     if not schema.get("properties"):
         yield path, schema
     for name, key in schema.get("properties", {}).items():
@@ -58,18 +42,18 @@ def _keys(path: str, schema: dict) -> Iterator[tuple[str, dict]]:
 
 
 def _line(path: str, key: dict) -> str:
-    value = expected(key) + (f" ({key['unit']})" if "unit" in key else "")
-    cells = [f"`{path}`", key["description"], value, f"`{default_of(key)}`", key["recomputes"]]
+    unit, default = key.get("unit", ""), f"`{_default(key)}`" if "default" in key else "required"
+    cells = [f"`{path}`", key["description"], expected(key), unit, default, key["recomputes"]]
     return f"| {' | '.join(map(_cell, cells))} |\n"
+
+
+def _default(key: dict) -> str:
+    default = key["default"]
+    return default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
 
 
 def _edits(schema: dict) -> str:
     return f" Adding an entry recomputes {_cell(schema['recomputes'])}." if "recomputes" in schema else ""
-
-
-def _kinds(schema: dict) -> list[str]:
-    kinds = schema.get("type", [])
-    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _cell(text: str) -> str:

@@ -177,7 +177,11 @@ def _hint(value: object, schema: dict) -> str:
 
 
 def _kind(kind: str, schema: dict) -> str:
-    words = {"string": "text", "boolean": "true or false", "object": "a mapping of names to settings"}
+    words = {"string": "text", "boolean": "true or false"}
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        text = isinstance(values, dict) and values.get("type") == "string"
+        return f"a mapping of names to {'text' if text else 'settings'}"
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _range(schema)
     if kind == "array":
@@ -186,6 +190,8 @@ def _kind(kind: str, schema: dict) -> str:
 
 
 def _range(schema: dict) -> str:
+    if "minimum" in schema and "maximum" in schema:
+        return f" from {schema['minimum']} to {schema['maximum']}"
     bounds = {"minimum": "of at least", "exclusiveMinimum": "above"}
     bounds |= {"maximum": "at most", "exclusiveMaximum": "below"}
     said = [f"{words} {schema[bound]}" for bound, words in bounds.items() if bound in schema]
