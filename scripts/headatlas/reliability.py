@@ -1,13 +1,10 @@
 """Split-half reliability: how far two halves of the questions rank the heads alike; numpy only."""
 
-from statistics import NormalDist
-
 import numpy as np
 
+from headatlas import jackknife
 from headatlas.ranking import rank_correlation
 from headatlas.statistics import question_totals
-
-_GROUPS = 20  # of questions left out in turn, for the interval
 
 
 def split_half(
@@ -29,11 +26,11 @@ def split_half(
     """
     totals, counts = question_totals(effects, questions)
     n = len(counts)
-    if n < 8:
+    if n < jackknife.FEWEST:
         return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     first = np.argsort(rng.random((halves, n)), axis=1) < n // 2  # [split, question]
-    groups = rng.permutation(n) % min(_GROUPS, n)
+    groups = jackknife.question_groups(n, rng)
     whole = _reliability(totals, counts, first)
     left_out = np.array([
         _reliability(totals[groups != group], counts[groups != group], first[:, groups != group])
@@ -51,7 +48,5 @@ def _reliability(totals: np.ndarray, counts: np.ndarray, first: np.ndarray) -> f
 
 def _jackknife_interval(whole: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
     z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (whole, left_out))
-    n = len(left_out)
-    error = np.sqrt((n - 1) / n * ((z_left_out - z_left_out.mean()) ** 2).sum())
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    return float(np.tanh(z - reach)), float(np.tanh(z + reach))
+    low, high = jackknife.interval(z, z_left_out, confidence)
+    return float(np.tanh(low)), float(np.tanh(high))
