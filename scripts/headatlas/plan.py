@@ -1,0 +1,220 @@
+"""What the rules of the workflow need to know of a config: targets, paths, and each rule's slice of settings.
+
+Every slice is one canonical JSON string that holds just what the rule's script uses: Snakemake compares it as
+a whole, so an edit of any other key recomputes nothing. Imported at parse time: no torch, no polars.
+"""
+
+import json
+import math
+import os
+from functools import cached_property
+from pathlib import Path
+
+from headatlas import config as user
+from headatlas.model_folder import Geometry, check_model_folder, is_local, read_geometry, weight_files
+
+METHODS = ("ablation", "attribution", "probe")
+FIGURES = ("heatmap-grid", "signed-grid")
+POOL_SIZE = 128  # items whose head outputs `baseline: resample` draws from
+RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
+
+
+def canonical(settings: dict) -> str:
+    """One JSON string per meaning: keys sorted, nothing left to chance."""
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
+
+
+class Atlas:
+    """A checked config and the models it names.
+
+    Args:
+        given: the config as Snakemake read it; base: the folder of the Snakefile.
+
+    Raises:
+        HeadAtlasError: mistakes in the config, or a model folder that cannot be used.
+    """
+
+    def __init__(self, given: dict, base: Path, files: list[str] = ()):
+        for file in files:
+            user.check_repeated_keys(Path(file))
+        self.config = user.load_config(given, base)
+        self.models: dict[str, dict] = self.config["models"]
+        self.tasks: list[str] = sorted(self.config["tasks"])  # sorted: their order in the config is looks only
+        self.methods = [method for method in METHODS if method in self.config["methods"]]
+        self.geometry: dict[str, Geometry] = {}
+        for name, model in self.models.items():
+            self.geometry[name] = read_geometry(model)
+            check_model_folder(model)
+            user.check_layers_per_job(self.config["compute"]["layers_per_job"], name, self.geometry[name])
+
+    # --- what runs where -----------------------------------------------------------------------------------
+
+    @cached_property
+    def gpus(self) -> int:
+        """GPU jobs that may run at once on this machine; 0 where it has no GPU and the CPU sets the limit."""
+        wanted = self.config["compute"]["gpus"]
+        return count_gpus() if wanted == "auto" else wanted
+
+    def job_gpus(self, model: str) -> int:
+        """GPUs one job of this model holds: all of the machine's where its layers are spread over them."""
+        return max(1, self.gpus) if self.models[model]["device_map"] == "auto" else 1
+
+    def device(self, model: str) -> str:
+        """The `--device` of a job that runs this model."""
+        return "spread" if self.models[model]["device_map"] == "auto" else self.models[model]["device"]
+
+    def memory_mb(self, model: str, attempt: int) -> int:
+        """Host memory to ask a cluster for: the weights, as much again as half, and what libraries take."""
+        weights = sum(os.path.getsize(file) for file in self.weights(model))
+        return math.ceil((2000 + 1.5 * weights / 1e6) * attempt)
+
+    def batch_tokens(self, attempt: int) -> int:
+        """Positions of one pass of the model; half as many at each retry, should memory have been the reason."""
+        return max(1, self.config["compute"]["batch_tokens"] >> (attempt - 1))
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    def weights(self, model: str) -> list[str]:
+        """Files a job that runs the model depends on; none for a hub model, whose revision is in its settings."""
+        return self._files(model, weights=True)
+
+    def tokenizer(self, model: str) -> list[str]:
+        """Files that `prepare_task` depends on; none for a hub model."""
+        return self._files(model, weights=False)
+
+    def _files(self, model: str, weights: bool) -> list[str]:
+        path = self.models[model]["path"]
+        if not is_local(path):
+            return []
+        folder = Path(path)
+        if weights:
+            return sorted({str(folder / "config.json"), *map(str, weight_files(folder))})
+        small = {*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *folder.glob("*.jinja")}
+        skip = {"config.json", "generation_config.json", "model.safetensors.index.json"}
+        return sorted(str(file) for file in small if file.name not in skip)
+
+    @property
+    def items(self) -> str:
+        """Where a task's items are, {model} and {task} open; balanced ones where the config asks for it."""
+        folder = "balanced" if self.config["items"]["balance"] else "items"
+        return f"results/{{model}}/{folder}/{{task}}.json"
+
+    def blocks(self, model: str) -> list[tuple[int, int]]:
+        """(first, last) layer of each ablation job."""
+        layers = self.geometry[model].n_layers
+        step = self.config["compute"]["layers_per_job"] or layers
+        return [(first, min(first + step, layers) - 1) for first in range(0, layers, step)]
+
+    def effects(self, model: str, method: str, task: str, layer: int) -> str:
+        """The effects file that holds a layer."""
+        folder = f"results/{model}/effects/{method}"
+        if method != "ablation":
+            return f"{folder}/{task}.safetensors"
+        first, last = next(block for block in self.blocks(model) if block[0] <= layer <= block[1])
+        return f"{folder}/{task}.layers-{first}-{last}.safetensors"
+
+    def scores(self, model: str) -> list[str]:
+        """All score files of a model."""
+        return [
+            f"results/{model}/scores/{method}/{task}/layer-{layer}.parquet"
+            for method in self.methods
+            for task in self.tasks
+            for layer in range(self.geometry[model].n_layers)
+        ]
+
+    def final_outputs(self) -> list[str]:
+        """Everything `snakemake` makes when asked for nothing in particular."""
+        return [path for model in self.models for path in (*self._tables(model), *self._figures(model))]
+
+    def _tables(self, model: str) -> list[str]:
+        return [f"results/{model}/importance.parquet", f"results/{model}/importance.csv"]
+
+    def _figures(self, model: str) -> list[str]:
+        return [
+            f"results/{model}/figures/{figure}.{method}.{form}"
+            for figure in FIGURES
+            for method in self.methods
+            for form in ("json", *self.config["figures"]["formats"])
+        ]
+
+    # --- settings, one string per rule ---------------------------------------------------------------------
+
+    def prepare_settings(self, model: str, task: str) -> str:
+        """`prepare_task`."""
+        return canonical(user.task_settings(self.config, model, task, self.geometry[model]))
+
+    def balance_settings(self) -> str:
+        """`balance_tasks`."""
+        return canonical({"seed": self.config["seed"]})
+
+    def _model(self, model: str) -> dict:
+        keys = ("path", "revision", "dtype", "attn_implementation", "trust_remote_code")
+        return {key: self.models[model][key] for key in keys}
+
+    def trace_settings(self, model: str) -> str:
+        """`trace_task`."""
+        attribution = self.config["methods"].get("attribution", {"steps": 0})
+        gradients = attribution["positions"] if attribution["steps"] == 1 else None
+        return canonical({"model": self._model(model), "gradients": gradients})
+
+    def pool_settings(self) -> str:
+        """`pool_baseline`."""
+        return canonical({"tasks": self.tasks, "seed": self.config["seed"], "pool_size": POOL_SIZE})
+
+    def needs_pool(self, method: str) -> bool:
+        """Whether a method's baseline comes from all tasks together."""
+        return self.config["methods"].get(method, {}).get("baseline") in ("mean", "resample")
+
+    @property
+    def integrates(self) -> bool:
+        """Whether attribution takes several steps, so that it runs the model again."""
+        return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
+
+    def ablation_settings(self, model: str, task: str, first: int, last: int) -> str:
+        """`ablate_layers`."""
+        chosen = {"model": self._model(model), "task": task, "first_layer": first, "last_layer": last}
+        return canonical(chosen | self._replacement("ablation"))
+
+    def attribution_settings(self, model: str, task: str) -> str:
+        """`attribute_task` and `integrate_task`."""
+        chosen = {"task": task} | self._replacement("attribution")
+        if self.integrates:
+            chosen |= {"model": self._model(model), "steps": self.config["methods"]["attribution"]["steps"]}
+        return canonical(chosen)
+
+    def _replacement(self, method: str) -> dict:
+        entry = self.config["methods"][method]
+        chosen = {"baseline": entry["baseline"], "positions": entry["positions"]}
+        return chosen | ({"seed": self.config["seed"]} if entry["baseline"] == "resample" else {})
+
+    def probe_settings(self) -> str:
+        """`fit_probe`."""
+        probe = self.config["methods"]["probe"]
+        return canonical({"tasks": self.tasks, "seed": self.config["seed"], "probe": probe})
+
+    def score_settings(self, model: str, method: str, task: str, layer: int) -> str:
+        """`score_layer`."""
+        which = {"model": model, "method": method, "task": task, "layer": layer, "seed": self.config["seed"]}
+        return canonical(which | self.config["statistics"])
+
+    def aggregate_settings(self) -> str:
+        """`aggregate`."""
+        return canonical({"methods": self.methods, "tasks": self.tasks})
+
+    def figure_settings(self, model: str, figure: str, method: str) -> str:
+        """`draw_figure`."""
+        figures = {key: value for key, value in self.config["figures"].items() if key not in RENDER_ONLY}
+        tasks = list(self.config["tasks"])  # the user's order
+        return canonical({"figure": figure, "method": method, "model": model, "tasks": tasks, "figures": figures})
+
+    def render_settings(self, form: str) -> str:
+        """`render_figure`."""
+        return canonical({"png_scale": self.config["figures"]["png_scale"] if form == "png" else None})
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs of this machine that this process may use, without asking torch."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return len([name for name in shown.split(",") if name.strip() not in ("", "-1")])
+    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])

@@ -1,0 +1,43 @@
+# From effects per item to one tidy table.
+
+
+rule score_layer:
+    """Effect, interval and p-value of every head of one layer, over the questions of one task."""
+    input:
+        effects=lambda wildcards: atlas.effects(
+            wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)
+        ),
+    output:
+        scores="results/{model}/scores/{method}/{task}/layer-{layer}.parquet",
+    log:
+        "results/{model}/logs/score_layer/{method}/{task}/layer-{layer}.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=lambda wildcards: atlas.score_settings(
+            wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)
+        ),
+        code=fingerprint("score_layer.py"),
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/score_layer.py --log {log:q} --settings {params.settings:q}"
+        " --effects {input.effects:q} --scores {output.scores:q}"
+
+
+rule aggregate:
+    """All scores of a model in one table, with importance, rank and q-value."""
+    input:
+        scores=lambda wildcards: atlas.scores(wildcards.model),
+    output:
+        table="results/{model}/importance.parquet",
+        csv="results/{model}/importance.csv",
+    log:
+        "results/{model}/logs/aggregate.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=atlas.aggregate_settings(),
+        code=fingerprint("aggregate.py"),
+        folder="results/{model}/scores",  # a large model's score files are too many for one command line
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/aggregate.py --log {log:q} --settings {params.settings:q}"
+        " --scores {params.folder:q} --table {output.table:q} --csv {output.csv:q}"

@@ -1,0 +1,160 @@
+# Everything that runs the model, and the baseline between its passes.
+
+
+rule trace_task:
+    """One clean pass over a task: log-probabilities, correctness, head outputs, gradient terms."""
+    input:
+        items=atlas.items,
+        weights=lambda wildcards: atlas.weights(wildcards.model),
+    output:
+        trace="results/{model}/trace/{task}.safetensors",
+    log:
+        "results/{model}/logs/trace_task/{task}.log",
+    benchmark:
+        "results/{model}/benchmarks/trace_task/{task}.tsv"
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
+        mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
+        device=lambda wildcards: atlas.device(wildcards.model),
+        batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+    params:
+        settings=lambda wildcards: atlas.trace_settings(wildcards.model),
+        code=fingerprint("trace_task.py"),
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/trace_task.py --log {log:q} --settings {params.settings:q}"
+        " --items {input.items:q} --trace {output.trace:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+
+
+rule pool_baseline:
+    """What an ablated head outputs instead, from the score split of all tasks."""
+    input:
+        traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
+    output:
+        baseline="results/{model}/baseline.safetensors",
+    log:
+        "results/{model}/logs/pool_baseline.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=atlas.pool_settings(),
+        code=fingerprint("pool_baseline.py"),
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/pool_baseline.py --log {log:q} --settings {params.settings:q}"
+        " --traces {input.traces:q} --baseline {output.baseline:q}"
+
+
+rule ablate_layers:
+    """Exact effect of ablating each head of a block of layers, per item."""
+    input:
+        items=atlas.items,
+        trace=rules.trace_task.output.trace,
+        baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("ablation") else [],
+        weights=lambda wildcards: atlas.weights(wildcards.model),
+    output:
+        effects="results/{model}/effects/ablation/{task}.layers-{first}-{last}.safetensors",
+    log:
+        "results/{model}/logs/ablate_layers/{task}.layers-{first}-{last}.log",
+    benchmark:
+        "results/{model}/benchmarks/ablate_layers/{task}.layers-{first}-{last}.tsv"
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
+        mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
+        device=lambda wildcards: atlas.device(wildcards.model),
+        batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+    params:
+        settings=lambda wildcards: atlas.ablation_settings(
+            wildcards.model, wildcards.task, int(wildcards.first), int(wildcards.last)
+        ),
+        code=fingerprint("ablate_layers.py"),
+        baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/ablate_layers.py --log {log:q} --settings {params.settings:q}"
+        " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+        " --effects {output.effects:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+
+
+if atlas.integrates:
+
+    rule integrate_task:
+        """Integrated gradients of every head, per item (attribution with several steps)."""
+        input:
+            items=atlas.items,
+            trace=rules.trace_task.output.trace,
+            baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
+            weights=lambda wildcards: atlas.weights(wildcards.model),
+        output:
+            effects="results/{model}/effects/attribution/{task}.safetensors",
+        log:
+            "results/{model}/logs/integrate_task/{task}.log",
+        benchmark:
+            "results/{model}/benchmarks/integrate_task/{task}.tsv"
+        conda:
+            "../envs/headatlas.yaml"
+        threads: atlas.config["compute"]["threads"]
+        resources:
+            gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
+            mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
+            device=lambda wildcards: atlas.device(wildcards.model),
+            batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+        params:
+            settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
+            code=fingerprint("integrate_task.py"),
+            baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
+        shell:
+            "{PYTHON:q} {SCRIPTS:q}/integrate_task.py --log {log:q} --settings {params.settings:q}"
+            " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+            " --effects {output.effects:q}"
+            " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+
+else:
+
+    rule attribute_task:
+        """First-order effect of every head, per item, from the gradient terms of the trace; no model needed."""
+        input:
+            items=atlas.items,
+            trace=rules.trace_task.output.trace,
+            baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
+        output:
+            effects="results/{model}/effects/attribution/{task}.safetensors",
+        log:
+            "results/{model}/logs/attribute_task/{task}.log",
+        conda:
+            "../envs/headatlas.yaml"
+        params:
+            settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
+            code=fingerprint("attribute_task.py"),
+            baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
+        shell:
+            "{PYTHON:q} {SCRIPTS:q}/attribute_task.py --log {log:q} --settings {params.settings:q}"
+            " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+            " --effects {output.effects:q}"
+
+
+rule fit_probe:
+    """One probe per seed over all tasks; each head's part in telling the task, on held-out questions."""
+    input:
+        traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
+    output:
+        effects=expand("results/{{model}}/effects/probe/{task}.safetensors", task=atlas.tasks),
+        report="results/{model}/evidence/probe.json",
+    log:
+        "results/{model}/logs/fit_probe.log",
+    benchmark:
+        "results/{model}/benchmarks/fit_probe.tsv"
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    params:
+        settings=lambda wildcards: atlas.probe_settings(),
+        code=fingerprint("fit_probe.py"),
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/fit_probe.py --log {log:q} --settings {params.settings:q}"
+        " --traces {input.traces:q} --effects {output.effects:q} --report {output.report:q} --threads {threads}"
