@@ -263,7 +263,7 @@ def _bar(values: pl.Series, measure: Measure) -> theme.Bar:
         limit = sizes.quantile(rule["quantile"], "linear")
     else:
         limit = float(rule)
-    limit = limit or largest or 10.0**-theme.BAR_DECIMALS  # all zero: still a bar that starts at 0
+    limit = limit or largest or 10.0 ** (1 - theme.BAR_DECIMALS)  # all zero: still a bar that starts at 0
     return theme.bar(limit, clipped=largest > limit, signed=measure.signed)
 
 
