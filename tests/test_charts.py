@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import altair as alt
 import numpy as np
@@ -341,6 +342,25 @@ def test_tooltip_shows_task_place_values_interval_rank_and_q(big_table):
     }
     vega = vl_convert.vegalite_to_vega(spec, vl_version="6.4")
     assert "Retrieval" in json.dumps(vega["data"])
+
+
+def test_tooltip_texts_are_the_cell_s_own_values():
+    values = {"effect": -0.01234, "ci_low": -0.02, "ci_high": 0.00456}
+    table = with_cell(make_table(2, 2), "retrieval", 1, 0, **values)
+    table = with_cell(table, "retrieval", 1, 1, effect=0.5, ci_low=None, ci_high=None)
+    spec = charts.draw(table, settings(labels={"retrieval": "It's \\ here"}))
+    shown = {field: written_out(spec, panel=1, field=field) for field in ("label", "interval")}
+    assert shown["label"] == ["It's \\ here"] * 4
+    assert shown["interval"][2:] == ["−0.0123 [−0.0200, +0.0046]", "+0.5000"]
+
+
+def written_out(spec, panel, field):
+    """What a tooltip line would say, cell by cell, written as text into a picture."""
+    chart = {key: spec[key] for key in ("$schema", "data", "datasets")}
+    chart |= {"transform": spec["concat"][panel]["transform"], "mark": "text"}
+    chart["encoding"] = {"text": {"field": field}}
+    svg = ElementTree.fromstring(vl_convert.vegalite_to_svg(chart, vl_version="6.4"))
+    return [node.text for node in svg.iter() if node.tag.endswith("}text")]
 
 
 def test_the_spec_is_valid_small_and_holds_each_value_once(big_table):
