@@ -1,4 +1,4 @@
-"""Writes the tables of config/README.md from the schema: PYTHONPATH=scripts python -m headatlas.config_docs."""
+"""Writes the tables of config/README.md: PYTHONPATH=scripts python -m headatlas.config_docs."""
 
 import json
 from collections.abc import Iterator

@@ -13,6 +13,7 @@ from pathlib import Path
 from headatlas.wording import either, nearest, shorten
 
 SCHEMA_FILE = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+UNFIT = object()  # stands for a value that no key can take
 DEEPEST = 20  # a config nested deeper than this is a mistake, or a YAML alias inside itself
 
 Steps = tuple[str | int, ...]  # the way from the top of the config to a value
@@ -47,22 +48,24 @@ def fill_defaults(schema: dict, value: object) -> object:
 
 
 def plain(value: object, problems: list[Problem], at: Steps = ()) -> object:
-    """Copy what YAML gave as JSON types; what has none is added to `problems` and left out."""
+    """Copy what YAML gave as JSON types; what has none is added to `problems` and becomes `UNFIT`."""
     if len(at) > DEEPEST:
         problems.append((at[:3], "is nested too deeply; a config has at most five levels"))
-        return None
+        return UNFIT
     if isinstance(value, dict):
         odd = [key for key in value if not isinstance(key, str)]
         problems += [((*at, str(key)), f"a key must be text; write it in quotes: '{key}'") for key in odd]
-        return {key: plain(item, problems, (*at, key)) for key, item in value.items() if isinstance(key, str)}
+        copies = {key: plain(item, problems, (*at, key)) for key, item in value.items() if key not in odd}
+        return {key: copy for key, copy in copies.items() if copy is not UNFIT}
     if isinstance(value, list | tuple):
-        return [plain(item, problems, (*at, index)) for index, item in enumerate(value)]
+        copies = [plain(item, problems, (*at, index)) for index, item in enumerate(value)]
+        return [copy for copy in copies if copy is not UNFIT]
     if value is None or isinstance(value, str | int | float):
         return value
     problems.append(
         (at, f"is a {type(value).__name__}, which no key takes; write it in quotes if it is text")
     )
-    return None
+    return UNFIT
 
 
 def complaints(schema: dict, given: dict) -> list[Problem]:
