@@ -174,8 +174,8 @@ def _jsonl_item(line: str, where: str, name: str) -> Item:
     prompt = _field(entry, "prompt", where)
     split = entry.get("split")
     if split not in (None, "score", "validate"):
-        hint = nearest(split, ("score", "validate")) if isinstance(split, str) else "give score or validate"
-        raise HeadAtlasError(f"{where}: split must be score or validate; {hint}")
+        given = f"'{shorten(split)}'" if isinstance(split, str) else _kind(split)
+        raise HeadAtlasError(f"{where}: split must be score or validate, got {given}")
     return Item(
         id=_field(entry, "id", where, number=True) if "id" in entry else name,
         question_id=_field(entry, "question_id", where, number=True)
@@ -211,7 +211,7 @@ def _at(file: Path | str, question: int, step: int | None = None) -> str:
     return f"{file}: question {question}" + ("" if step is None else f", subquestion {step}")
 
 
-# --- checks ------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------
 
 
 def _check_keys(entry: object, where: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
@@ -269,7 +269,7 @@ def _spread_splits(items: list[Item]) -> None:
         item.split = named[item.question_id].split if item.question_id in named else None
 
 
-# --- files -------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------
 
 
 def _names(sources: Sequence[Path]) -> list[tuple[Path, str]]:

@@ -1,0 +1,29 @@
+"""Small task files for the tests of sources and tasks."""
+
+import json
+from pathlib import Path
+
+
+def lines(path: Path, *entries: object) -> Path:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return path
+
+
+def question(text: str, *steps: tuple) -> dict:
+    """A CogQA question with steps (subquestion, answer, label)."""
+    keys = ("subquestion", "answer", "cognitive_skill")
+    return {
+        "question": text,
+        "answer": "",
+        "generated": [dict(zip(keys, step, strict=True)) for step in steps],
+    }
+
+
+def settings_of(**changes) -> dict:
+    return {"task": "t", "format": "jsonl", "seed": 0, "validate_fraction": 0.3} | changes
+
+
+def cogqa_file(path: Path, *questions: dict) -> Path:
+    path.write_text(json.dumps(questions), encoding="utf-8")
+    return path
