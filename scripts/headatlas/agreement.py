@@ -1,0 +1,75 @@
+"""How far two maps agree: methods on one task, tasks by one method; polars in and out, ranks by numpy."""
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from headatlas.ranking import jaccard, overlap, rank_correlation, ranks, top
+
+
+def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed: int) -> pl.DataFrame:
+    """Compare every two methods on each task, by importance.
+
+    Args:
+        table: the importance table; share: of the heads, how many count as top (0.1 = a tenth, at least one).
+
+    Returns:
+        task, method_a, method_b, rank_correlation (Spearman), overlap (share of the top heads in common), k
+        (how many heads are top; by chance the overlap is k / heads), p_value (of the rank correlation, by
+        `within_layer_p_value`).
+    """
+    names = ["task", "method_a", "method_b", "rank_correlation", "overlap"]
+    return _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
+
+
+def task_overlap(table: pl.DataFrame, share: float, permutations: int, seed: int) -> pl.DataFrame:
+    """Compare every two tasks by each method, by importance.
+
+    Returns:
+        method, task_a, task_b, rank_correlation, jaccard (of the top heads), k, p_value; otherwise as
+        `method_agreement`.
+    """
+    names = ["method", "task_a", "task_b", "rank_correlation", "jaccard"]
+    return _compare_all(table, "method", "task", names, jaccard, share, permutations, seed)
+
+
+def within_layer_p_value(
+    left: np.ndarray, right: np.ndarray, layer: np.ndarray, permutations: int, rng: np.random.Generator
+) -> float:
+    """P-value (two-sided) of a rank correlation when heads change places within their layer only.
+
+    So maps that agree on layers alone are not called alike: the null keeps what every layer has. NaN where
+    one side is constant.
+
+    Args:
+        left, right: importance [head]; layer: [head].
+    """
+    a, b = ranks(left), ranks(right)
+    a, b = a - a.mean(), b - b.mean()
+    if not (a.any() and b.any()):
+        return float("nan")
+    key = layer + rng.random((permutations, len(layer)))  # sorts by layer, at random within it
+    home = np.argsort(layer, kind="stable")
+    shuffled = np.empty_like(key)
+    shuffled[:, home] = b[np.argsort(key, axis=1)]
+    null = shuffled @ a
+    middle = null.mean()
+    hits = (np.abs(null - middle) >= np.abs(a @ b - middle) * (1 - 1e-12)).sum()
+    return float((hits + 1) / (permutations + 1))
+
+
+def _compare_all(table, group, member, names, common, share, permutations, seed) -> pl.DataFrame:
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    rows = []
+    for (name,), part in table.group_by(group, maintain_order=True):
+        maps = {m: half.sort("layer", "head") for (m,), half in part.group_by(member, maintain_order=True)}
+        for a, b in combinations(maps, 2):
+            layer = maps[a]["layer"].to_numpy()
+            left, right = (maps[key]["importance"].to_numpy() for key in (a, b))
+            k = max(1, round(share * len(layer)))
+            shared = common(top(left, k), top(right, k))
+            p_value = within_layer_p_value(left, right, layer, permutations, rng)
+            rows.append((name, a, b, float(rank_correlation(left, right)), shared, k, p_value))
+    types = [pl.String] * 3 + [pl.Float64] * 2 + [pl.Int32, pl.Float64]
+    return pl.DataFrame(rows, schema=dict(zip([*names, "k", "p_value"], types, strict=True)), orient="row")

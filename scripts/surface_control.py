@@ -1,0 +1,26 @@
+"""How well a bag of words, which sees no activation, tells the tasks apart: prompt, answer, or both.
+
+Reads the items of all tasks (JSON); writes a table (Parquet): task, input (prompt | answer | both),
+accuracy, majority (share of the largest task), ci_low, ci_high (of the accuracy, bootstrap over questions),
+n_items. The task "(all)" is all items together.
+Settings: folds, resamples, confidence, seed, matched (true: only items matched in the answer's
+number of words and digits).
+"""
+
+import json
+from pathlib import Path
+
+import polars as pl
+from headatlas.job import run
+from headatlas.surface import surface_control
+from headatlas.tables import write_table
+
+
+def main(settings: dict, items: list[Path], table: Path) -> None:
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in items]
+    found = surface_control({content["task"]: content["items"] for content in read}, **settings)
+    write_table(pl.DataFrame(found), table)
+
+
+if __name__ == "__main__":
+    run(main)
