@@ -1,82 +1,24 @@
-"""The figures: what stands where, which colour a value gets, and that every format is written and sound."""
+"""The figures: what stands where, and which colour a value gets."""
 
 import itertools
 import json
 import re
-import struct
-import subprocess
-import sys
 from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import altair as alt
-import numpy as np
 import polars as pl
 import pytest
 import vl_convert
 import yaml
 from figure_reader import Picture, overlaps
+from figure_samples import TASKS, TITLES, make_table, picture, settings, with_cell
 from headatlas import charts, images, theme
 from headatlas.errors import HeadAtlasError
 
 ROOT = Path(__file__).parent.parent
-TITLES = [
-    "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",
-    "Semantic Understanding", "Syntactic Understanding", "Inference", "Math Calculation",
-]  # fmt: skip
-TASKS = [title.lower().replace(" ", "_").replace("-", "_") for title in TITLES]
 VIRIDIS_ENDS = "rgb(68, 1, 84)", "rgb(253, 231, 37)"
-
-
-def make_table(layers, heads, tasks=TASKS, method="ablation", seed=0):
-    """An importance table with sparse hot spots, some of them harmful; q is 0.01 for these, else 0.5."""
-    random = np.random.default_rng(seed)
-    parts = []
-    for task in tasks:
-        size = layers * heads
-        hot = random.random(size) < 0.1
-        effect = random.normal(0, 0.001, size) + hot * random.gamma(2, 0.02, size) * random.choice(
-            [1, 1, -1], size
-        )
-        importance = np.abs(effect) / np.abs(effect).sum()
-        rank = np.empty(size, dtype=int)
-        rank[np.argsort(-importance, kind="stable")] = np.arange(1, size + 1)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "method": method,
-                    "task": task,
-                    "layer": np.repeat(np.arange(layers, dtype=np.int32), heads),
-                    "head": np.tile(np.arange(heads, dtype=np.int32), layers),
-                    "importance": importance,
-                    "effect": effect,
-                    "ci_low": effect - 0.01,
-                    "ci_high": effect + 0.01,
-                    "rank": rank,
-                    "q_value": np.where(hot, 0.01, 0.5),
-                }
-            )
-        )
-    return pl.concat(parts)
-
-
-def settings(tasks=TASKS, figure="heatmap-grid", method="ablation", **figures):
-    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": figures}
-
-
-def with_cell(table, task, layer, head, **values):
-    """The table with some values of one cell replaced."""
-    here = (pl.col("task") == task) & (pl.col("layer") == layer) & (pl.col("head") == head)
-    return table.with_columns(
-        pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
-        for name, value in values.items()
-    )
-
-
-def picture(table, wanted):
-    return Picture(vl_convert.vegalite_to_svg(charts.draw(table, wanted), vl_version="6.4"))
 
 
 def axes(panel):
@@ -115,6 +57,12 @@ def test_tick_labels_all_puts_numbers_on_every_panel():
     for panel in drawn.panels:
         assert panel.words["axis-label"] == list("01234567") + list("012345")
     assert overlaps(drawn.texts) == []
+    second_row = drawn.panels[4].y
+    numbers = [text for text in drawn.texts if "axis-label" in text.role and text.box[3] < second_row]
+    (title,) = (text for text in drawn.texts if text.words == "Semantic Understanding")
+    assert (
+        title.box[1] - max(text.box[3] for text in numbers) > 8
+    )  # room between a row's numbers and the next title
 
 
 @pytest.mark.parametrize(
@@ -454,90 +402,3 @@ def test_words_break_only_at_spaces_and_only_when_they_must():
     assert theme.wrap("Semantic Understanding", 13, 100) == ["Semantic", "Understanding"]
     assert theme.wrap("Semantic Understanding", 13, 5) == ["Semantic", "Understanding"]
     assert theme.wrap("one\ntwo three", 13, 500) == ["one", "two three"]
-
-
-@pytest.fixture(scope="module")
-def written(big_table, tmp_path_factory):
-    """The figure in all formats, by the two command line tools, with a scale of 2."""
-    folder = tmp_path_factory.mktemp("figure")
-    big_table.write_parquet(folder / "importance.parquet")
-    spec = folder / "heatmap-grid.json"
-    run("draw_figure.py", settings(), importance=folder / "importance.parquet", spec=spec)
-    for kind in images.FORMATS:
-        run("render_figure.py", {"png_scale": 2}, spec=spec, image=folder / f"heatmap-grid.{kind}")
-    return folder
-
-
-def run(script, wanted, **paths):
-    """Run one rule's command line tool; returns its standard error."""
-    command = [sys.executable, str(ROOT / "scripts" / script), "--settings", json.dumps(wanted)]
-    for name, path in paths.items():
-        command += [f"--{name}", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def test_png_is_twice_the_size_of_the_svg_and_the_svg_is_as_drawn(written, big_picture):
-    head = (written / "heatmap-grid.png").read_bytes()[:24]
-    assert head[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", head[16:24]) == (2 * big_picture.width, 2 * big_picture.height)
-    drawn = Picture((written / "heatmap-grid.svg").read_text(encoding="utf-8"))
-    assert drawn.words("title-text") == TITLES
-    assert drawn.panels == big_picture.panels
-
-
-def test_pdf_is_whole_and_brings_its_fonts(written):
-    content = (written / "heatmap-grid.pdf").read_bytes()
-    assert content.startswith(b"%PDF-")
-    assert content.rstrip().endswith(b"%%EOF")
-    assert b"LiberationSans" in content
-
-
-def test_html_holds_everything_it_needs(written):
-    page = (written / "heatmap-grid.html").read_text(encoding="utf-8")
-    outside = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, given: outside.extend({"src", "href"} & {name for name, _ in given})
-    parser.feed(page)
-    assert outside == []
-    assert "<title>Importance of each attention head per task: model demo, method ablation</title>" in page
-    assert "vegaEmbed" in page
-    assert "knowledge_recall,0,0," in page
-
-
-def test_rendering_starts_fast_without_altair_and_polars():
-    code = "import sys; from headatlas import images, job; print({'altair', 'polars'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "scripts"
-    )
-    assert done.stdout.strip() == "set()"
-
-
-def test_charts_never_import_torch():
-    code = "import sys; from headatlas import charts; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "scripts"
-    )
-    assert done.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize(
-    ("content", "name", "message"),
-    [
-        ("not json", "x.png", "spec.json: not a JSON file"),
-        ('{"$schema": "https://vega.github.io/schema/vega-lite/v3.0.json"}', "x.png", "no Vega-Lite version"),
-        ("{}", "x.png", "no Vega-Lite version"),
-        (
-            '{"$schema": "https://vega.github.io/schema/vega-lite/v6.4.1.json"}',
-            "x.gif",
-            "cannot write `gif`; formats: png",
-        ),
-    ],
-)
-def test_what_cannot_be_rendered_is_said(tmp_path, content, name, message):
-    spec = tmp_path / "spec.json"
-    spec.write_text(content)
-    with pytest.raises(HeadAtlasError, match=re.escape(message)):
-        images.render(spec, tmp_path / name, 2)
-    assert not (tmp_path / name).exists()

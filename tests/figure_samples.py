@@ -1,0 +1,62 @@
+"""Importance tables made up for the tests of figures, and how to draw them."""
+
+import numpy as np
+import polars as pl
+import vl_convert
+from figure_reader import Picture
+from headatlas import charts
+
+TITLES = [
+    "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",
+    "Semantic Understanding", "Syntactic Understanding", "Inference", "Math Calculation",
+]  # fmt: skip
+TASKS = [title.lower().replace(" ", "_").replace("-", "_") for title in TITLES]
+
+
+def make_table(layers, heads, tasks=TASKS, method="ablation", seed=0):
+    """An importance table with sparse hot spots, some of them harmful; q is 0.01 for these, else 0.5."""
+    random = np.random.default_rng(seed)
+    parts = []
+    for task in tasks:
+        size = layers * heads
+        hot = random.random(size) < 0.1
+        effect = random.normal(0, 0.001, size) + hot * random.gamma(2, 0.02, size) * random.choice(
+            [1, 1, -1], size
+        )
+        importance = np.abs(effect) / np.abs(effect).sum()
+        rank = np.empty(size, dtype=int)
+        rank[np.argsort(-importance, kind="stable")] = np.arange(1, size + 1)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "method": method,
+                    "task": task,
+                    "layer": np.repeat(np.arange(layers, dtype=np.int32), heads),
+                    "head": np.tile(np.arange(heads, dtype=np.int32), layers),
+                    "importance": importance,
+                    "effect": effect,
+                    "ci_low": effect - 0.01,
+                    "ci_high": effect + 0.01,
+                    "rank": rank,
+                    "q_value": np.where(hot, 0.01, 0.5),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+def settings(tasks=TASKS, figure="heatmap-grid", method="ablation", **figures):
+    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": figures}
+
+
+def with_cell(table, task, layer, head, **values):
+    """The table with some values of one cell replaced."""
+    here = (pl.col("task") == task) & (pl.col("layer") == layer) & (pl.col("head") == head)
+    return table.with_columns(
+        pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
+        for name, value in values.items()
+    )
+
+
+def picture(table, wanted):
+    return Picture(vl_convert.vegalite_to_svg(charts.draw(table, wanted), vl_version="6.4"))
