@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args, get_origin
 
 from headatlas.errors import HeadAtlasError
 
@@ -23,8 +24,8 @@ log = logging.getLogger("headatlas")
 def run(main: Callable[..., None], arguments: list[str] | None = None) -> None:
     """Call `main` with options read from the command line; one option per parameter.
 
-    A parameter annotated `dict` is read as JSON, `list[Path]` takes one or more paths, anything else is
-    called with its annotation (`Path`, `int`, `str`). `--log FILE` is added to every tool.
+    A parameter annotated `dict` is read as JSON, `list[Path]` takes one or more paths, `Path | None` may be
+    left out, anything else is called with its annotation (`Path`, `int`, `str`). `--log FILE` is added to every tool.
 
     Raises:
         SystemExit: with status 1 and one line on stderr when `main` fails; the log keeps the traceback.
@@ -73,12 +74,10 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
         option: dict = {"required": parameter.default is inspect.Parameter.empty}
         if not option["required"]:
             option["default"] = parameter.default
-        if parameter.annotation is dict:
-            option["type"] = json.loads
-        elif parameter.annotation == list[Path]:
-            option.update(type=Path, nargs="+")
-        else:
-            option["type"] = parameter.annotation
+        kind = next((part for part in get_args(parameter.annotation) if part is Path), parameter.annotation)
+        option["type"] = json.loads if kind is dict else kind
+        if get_origin(parameter.annotation) is list:
+            option["nargs"] = "+"
         parser.add_argument(f"--{name.replace('_', '-')}", **option)
     parser.add_argument("--log", type=Path, default=None, help="also write messages to this file")
     return parser
