@@ -1,0 +1,299 @@
+"""Writes what the tables show as sentences, each with its numbers, interval and test; polars, never torch.
+
+A difference is called a difference only where its adjusted p-value is below `LEVEL`; otherwise that is said.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from headatlas.jackknife import holm
+from headatlas.summary import LEVEL
+
+RELIABLE = 0.7  # below this a map's ranking of heads is called shaky
+
+LIMITS = """\
+- Effects of single heads are lower bounds: other heads and layer norms make up for a lost head \
+(self-repair), and heads that can replace each other all look unimportant. \
+The knock-out curves show heads taken together.
+- Everything here holds for this checkpoint, these items and this baseline, not for the architecture.
+- The number of heads with q < 0.05 grows with the number of questions; compare it between tasks of equal \
+size only.
+- Importance is an absolute value, so noise adds to it: with few questions a map looks more even than it is.
+- `attribution` is a first-order estimate of `ablation`. `probe` shows what can be decoded, not what is \
+used, and \
+its intervals and p-values take the trained probes as given.
+"""
+
+
+class Tables(NamedTuple):
+    """What there is to write about; None where a table was not made."""
+
+    summary: pl.DataFrame
+    comparisons: pl.DataFrame
+    hottest: pl.DataFrame
+    profiles: pl.DataFrame
+    reliability: pl.DataFrame | None = None
+    agreement: pl.DataFrame | None = None
+    overlap: pl.DataFrame | None = None
+    surface: pl.DataFrame | None = None
+    area: pl.DataFrame | None = None
+    dissociation: pl.DataFrame | None = None
+    dominance: pl.DataFrame | None = None
+
+
+def write_findings(tables: Tables, confidence: float) -> str:
+    """The findings as Markdown."""
+    model = tables.summary["model"][0]
+    lines = [f"# Findings: {model}", ""]
+    lines += [
+        f"Square brackets hold {confidence:.0%} intervals over questions. Tasks are compared in "
+        "pairs; a difference is "
+        f"called one only where its p-value, adjusted for all pairs (Holm), is below {LEVEL}.",
+        "",
+    ]
+    for method in tables.summary["method"].unique(maintain_order=True):
+        lines += [f"## By `{method}`", "", *_overview(tables, method), ""]
+        lines += [f"- {sentence}" for sentence in _sentences(tables, method)] + [""]
+        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(tables.hottest, method), ""]
+    between = [*_agreement(tables.agreement), *_surface(tables.surface)]
+    if between:
+        lines += ["## Controls", "", *(f"- {sentence}" for sentence in between), ""]
+    lines += ["## Limits", "", LIMITS]
+    return "\n".join(lines)
+
+
+def _overview(tables: Tables, method: str) -> list[str]:
+    """One row per task of the figures the sentences speak of."""
+    lines = [
+        "| task | heads with q < 0.05 (help, hurt) | elbow | effective heads | top 5 % hold | centre "
+        "(layer) | "
+        "exclusive | reliability |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in tables.summary.filter(method=method).iter_rows(named=True):
+        counts = f"{row['significant']} of {row['heads']} ({row['helping']}, {row['hurting']})"
+        cells = [
+            _name(row["task"]), counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
+            _with_interval(row, "top_5_percent", ".0%"), _with_interval(row, "layer_centre", ".2f"),
+            str(row["exclusive"]), _reliability_of(tables.reliability, method, row["task"]),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _sentences(tables: Tables, method: str) -> list[str]:
+    summary = tables.summary.filter(method=method)
+    tests = tables.comparisons.filter(method=method)
+    layers = tables.profiles["layer"].max()
+    return [
+        *_extreme(
+            summary, tests, "effective_heads", "The densest map, spread over most heads, is", ".1f", "heads"
+        ),
+        *_extreme(summary, tests, "layer_centre", "The deepest is", ".2f", f"(centre, layers 0 to {layers})"),
+        *_sparsity(summary),
+        *_clusters(tables.profiles.filter(method=method), layers + 1),
+        *_separation(summary, tables.overlap, method),
+        *_shaky(tables.reliability, method),
+        *_area(tables.area, method),
+        *_dissociation(tables.dissociation, tables.dominance, method),
+    ]
+
+
+def _extreme(
+    summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: str, digits: str, unit: str
+) -> list[str]:
+    """Which task is highest in a figure, and from which others that is more than chance."""
+    known = summary.drop_nulls([figure, f"{figure}_low"]).sort(figure, descending=True)
+    if known.height < 2:
+        return []
+    first = known.row(0, named=True)
+    task, differ, alike = first["task"], [], []
+    for other in known["task"].to_list()[1:]:
+        pair = tests.filter(
+            pl.col("figure") == figure,
+            pl.col("task_a").is_in([task, other]) & pl.col("task_b").is_in([task, other]),
+        )
+        (differ if pair["p_adjusted"][0] < LEVEL else alike).append(other)
+    claim = f"{phrase} **{_name(task)}**: {_with_interval(first, figure, digits)} {unit}."
+    if not differ:
+        return [f"{claim} No other task differs from it significantly, so this is no ranking."]
+    rest = f", not from {_listed(alike)}" if alike else ""
+    return [f"{claim} It differs significantly from {_listed(differ)}{rest}."]
+
+
+def _sparsity(summary: pl.DataFrame) -> list[str]:
+    known = summary.drop_nulls("top_5_percent").sort("top_5_percent")
+    if known.is_empty():
+        return ["No head has any effect on any task."]
+    least, most = known.row(0, named=True), known.row(-1, named=True)
+    top = max(1, round(0.05 * most["heads"]))
+    return [
+        f"Sparsity: the top 5 % of the heads ({top} of {most['heads']}) hold between "
+        f"{_with_interval(least, 'top_5_percent', '.0%')} ({_name(least['task'])}) and "
+        f"{_with_interval(most, 'top_5_percent', '.0%')} ({_name(most['task'])}) of the importance; "
+        f"evenly spread it would be {top / most['heads']:.0%}."
+    ]
+
+
+def _clusters(profiles: pl.DataFrame, layers: int) -> list[str]:
+    """The busiest layer of each task, called so where its interval lies above an even share."""
+    above, even = [], 1 / layers
+    for (task,), part in profiles.group_by("task", maintain_order=True):
+        row = part.sort("share", descending=True, nulls_last=True).row(0, named=True)
+        if row["ci_low"] is not None and row["ci_low"] > even:
+            above.append(f"{_name(task)} in layer {row['layer']} ({_bracket(row, 'share', '.0%')})")
+    if not above:
+        return [f"No task has a layer whose share is reliably above an even one ({even:.0%})."]
+    return [f"Where the clusters are (an even share would be {even:.0%} a layer): {'; '.join(above)}."]
+
+
+def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str) -> list[str]:
+    exclusive = summary.filter(pl.col("exclusive") > 0).sort("exclusive", descending=True)
+    named = [f"{_name(task)} {n}" for task, n in exclusive.select("task", "exclusive").iter_rows()]
+    sentences = [f"Heads significant for one task alone: {', '.join(named) if named else 'none'}."]
+    pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_value")
+    if pairs is None or pairs.is_empty():
+        return sentences
+    adjusted = holm(pairs["p_value"].to_numpy())
+    most = pairs.sort("jaccard", descending=True).row(0, named=True)
+    sentences.append(
+        f"Overlap between tasks (top {most['k']} heads, Jaccard): mean {pairs['jaccard'].mean():.2f}, "
+        "most between "
+        f"{_name(most['task_a'])} and {_name(most['task_b'])} ({most['jaccard']:.2f}). Beyond sharing "
+        "layers, "
+        f"{(adjusted < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
+        "within layers, "
+        "Holm-adjusted)."
+    )
+    return sentences
+
+
+def _shaky(reliability: pl.DataFrame | None, method: str) -> list[str]:
+    if reliability is None:
+        return []
+    rows = reliability.filter(method=method).drop_nulls("reliability").sort("reliability")
+    if rows.is_empty():
+        return ["Too few questions to say how reliable the maps are."]
+    shaky = [_name(row["task"]) for row in rows.iter_rows(named=True) if row["reliability"] < RELIABLE]
+    lowest, highest = rows.row(0, named=True), rows.row(-1, named=True)
+    verdict = f"Do not read the ranking of heads of {_listed(shaky)}." if shaky else "All maps can be read."
+    return [
+        f"Split-half reliability runs from {_bracket(lowest, 'reliability', '.2f')} "
+        f"({_name(lowest['task'])}) to "
+        f"{_bracket(highest, 'reliability', '.2f')} ({_name(highest['task'])}). {verdict}"
+    ]
+
+
+def _area(area: pl.DataFrame | None, method: str) -> list[str]:
+    """Knock-out curves against random heads, where the table was made."""
+    rows = None if area is None else area.filter(method=method).drop_nulls("area")
+    if rows is None or rows.is_empty():
+        return []
+    shown = [f"{_name(row['task'])} {_bracket(row, 'area', '.2f')}" for row in rows.iter_rows(named=True)]
+    better = rows.filter(pl.col("ci_low") > 0).height
+    return [
+        "Knocked out together on held-out questions, the top heads cost more than random heads of "
+        "the same layers "
+        f"for {better} of {rows.height} tasks (area between the curves in nats per answer token, "
+        "interval above 0): "
+        f"{'; '.join(shown)}."
+    ]
+
+
+def _dissociation(table: pl.DataFrame | None, dominance: pl.DataFrame | None, method: str) -> list[str]:
+    rows = None if table is None else table.filter(method=method)
+    if rows is None or rows.is_empty():
+        return []
+    own = rows.filter(pl.col("source_task") == pl.col("target_task"))
+    hurt = own.filter(pl.col("ci_low") > 0)
+    cross = rows.filter(pl.col("source_task") != pl.col("target_task"), pl.col("ci_low") > 0)
+    text = (
+        "Dissociation: a task's own top heads cost it more than matched random ones for "
+        f"{hurt.height} of {own.height} "
+        f"tasks; they also cost another task in {cross.height} of {rows.height - own.height} pairs."
+    )
+    merit = None if dominance is None else dominance.filter(method=method).drop_nulls("dominance")
+    if merit is not None and not merit.is_empty():
+        row = merit.row(0, named=True)
+        called = "" if row["p_value"] < LEVEL else "not "
+        text += (
+            f" The diagonal stands out by {_bracket(row, 'dominance', '.2f')} nats per answer token; "
+            "tasks are "
+            f"{called}significantly separate (permutation p = {_p(row['p_value'])})."
+        )
+    return [text]
+
+
+def _agreement(agreement: pl.DataFrame | None) -> list[str]:
+    if agreement is None:
+        return []
+    sentences = []
+    known = agreement.drop_nulls("p_value")
+    for (a, b), part in known.group_by("method_a", "method_b", maintain_order=True):
+        called = (holm(part["p_value"].to_numpy()) < LEVEL).sum()
+        r = part["rank_correlation"]
+        sentences.append(
+            f"`{a}` and `{b}` rank heads alike beyond sharing layers for {called} of {part.height} "
+            "tasks (rank "
+            f"correlation {r.min():.2f} to {r.max():.2f}, mean {r.mean():.2f}; permutation within "
+            "layers, Holm-adjusted)."
+        )
+    return sentences
+
+
+def _surface(surface: pl.DataFrame | None) -> list[str]:
+    if surface is None:
+        return []
+    rows = {row["input"]: row for row in surface.filter(task="(all)").iter_rows(named=True)}
+    shown = ", ".join(
+        f"{_bracket(rows[name], 'accuracy', '.0%')} from the {name}" for name in ("prompt", "answer")
+    )
+    return [
+        f"A bag of words that sees no activation tells the tasks apart with an accuracy of {shown}, "
+        f"{_bracket(rows['both'], 'accuracy', '.0%')} from both (largest task: "
+        f"{rows['both']['majority']:.0%}). What "
+        "a probe reaches beyond that is the model's doing; what it does not may be format alone."
+    ]
+
+
+def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
+    lines = []
+    for (task,), part in hottest.filter(method=method).group_by("task", maintain_order=True):
+        shown = []
+        for row in part.filter(pl.col("q_value") < LEVEL).iter_rows(named=True):
+            shown.append(f"{row['layer']}.{row['head']} {_bracket(row, 'effect', '+.3f')}")
+        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else 'none with q < 0.05'}")
+    return lines
+
+
+def _reliability_of(reliability: pl.DataFrame | None, method: str, task: str) -> str:
+    rows = None if reliability is None else reliability.filter(method=method, task=task)
+    return "" if rows is None or rows.is_empty() else _bracket(rows.row(0, named=True), "reliability", ".2f")
+
+
+def _with_interval(row: dict, figure: str, digits: str) -> str:
+    return _bracket(row | {"ci_low": row[f"{figure}_low"], "ci_high": row[f"{figure}_high"]}, figure, digits)
+
+
+def _bracket(row: dict, figure: str, digits: str) -> str:
+    value, low, high = (row[key] for key in (figure, "ci_low", "ci_high"))
+    if value is None or np.isnan(value):
+        return "unknown"
+    if low is None or np.isnan(low):
+        return f"{value:{digits}} [unknown]"
+    return f"{value:{digits}} [{low:{digits}}, {high:{digits}}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
+
+
+def _name(task: str) -> str:
+    return task.replace("_", " ")
+
+
+def _listed(tasks: list[str]) -> str:
+    names = [_name(task) for task in tasks]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
