@@ -30,7 +30,7 @@ def written(table, tmp_path_factory):
     spec = folder / "heatmap-grid.json"
     run("draw_figure.py", settings(), importance=folder / "importance.parquet", spec=spec)
     for kind in images.FORMATS:
-        run("render_figure.py", {"png_scale": 2}, spec=spec, image=folder / f"heatmap-grid.{kind}")
+        run("render_figure.py", {"png_scale": 2}, spec=spec, images=folder / f"heatmap-grid.{kind}")
     return folder
 
 

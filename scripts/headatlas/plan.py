@@ -126,6 +126,11 @@ class Atlas:
         """Everything `snakemake` makes when asked for nothing in particular."""
         return [path for model in self.models for path in (*self._tables(model), *self._figures(model))]
 
+    @property
+    def formats(self) -> list[str]:
+        """Suffixes of the images of each figure."""
+        return self.config["figures"]["formats"]
+
     def _tables(self, model: str) -> list[str]:
         return [f"results/{model}/importance.parquet", f"results/{model}/importance.csv"]
 
@@ -134,7 +139,7 @@ class Atlas:
             f"results/{model}/figures/{figure}.{method}.{form}"
             for figure in FIGURES
             for method in self.methods
-            for form in ("json", *self.config["figures"]["formats"])
+            for form in ("json", *self.formats)
         ]
 
     # --- settings, one string per rule ---------------------------------------------------------------------
@@ -142,10 +147,6 @@ class Atlas:
     def prepare_settings(self, model: str, task: str) -> str:
         """`prepare_task`."""
         return canonical(user.task_settings(self.config, model, task, self.geometry[model]))
-
-    def balance_settings(self) -> str:
-        """`balance_tasks`."""
-        return canonical({"seed": self.config["seed"]})
 
     def _model(self, model: str) -> dict:
         keys = ("path", "revision", "dtype", "attn_implementation", "trust_remote_code")
@@ -207,9 +208,10 @@ class Atlas:
         tasks = list(self.config["tasks"])  # the user's order
         return canonical({"figure": figure, "method": method, "model": model, "tasks": tasks, "figures": figures})
 
-    def render_settings(self, form: str) -> str:
+    def render_settings(self) -> str:
         """`render_figure`."""
-        return canonical({"png_scale": self.config["figures"]["png_scale"] if form == "png" else None})
+        scale = self.config["figures"]["png_scale"] if "png" in self.formats else None
+        return canonical({"png_scale": scale})
 
 
 def count_gpus() -> int:

@@ -1,6 +1,7 @@
-# What all rules share: the checked config, and where the scripts and their Python are.
+# What all rules share: the checked config, and how scripts are called.
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint
 
-# Paths stand in a rule's command by name, not by value: the same workflow elsewhere recomputes nothing.
-PYTHON = sys.executable
-SCRIPTS = str(Path(workflow.basedir) / "scripts")
+# `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
+# in the command, which Snakemake compares: the same workflow in another folder recomputes nothing.
+python = "python" if "conda" in map(str, workflow.deployment_settings.deployment_method) else sys.executable
+scripts = shlex.quote(str(Path(workflow.basedir) / "scripts"))
+call = f'headatlas() {{ {shlex.quote(python)} {scripts}/"$1.py" "${{@:2}}"; }}; '
+shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 
 try:
     atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
@@ -24,6 +28,14 @@ except HeadAtlasError as error:
 # A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
 if workflow.resource_settings.nodes is None and atlas.gpus:
     workflow.global_resources.setdefault("gpu", atlas.gpus)
+
+# Resources of a job that runs the model. None of them changes a result, so Snakemake is right not to track them.
+RUNS_MODEL = {
+    "gpu": lambda wildcards: atlas.job_gpus(wildcards.model),
+    "mem_mb": lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
+    "device": lambda wildcards: atlas.device(wildcards.model),
+    "batch_tokens": lambda wildcards, attempt: atlas.batch_tokens(attempt),
+}
 
 
 wildcard_constraints:

@@ -17,25 +17,23 @@ rule draw_figure:
         settings=lambda wildcards: atlas.figure_settings(wildcards.model, wildcards.figure, wildcards.method),
         code=fingerprint("draw_figure.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/draw_figure.py --log {log:q} --settings {params.settings:q}"
+        "headatlas draw_figure --log {log:q} --settings {params.settings:q}"
         " --importance {input.importance:q} --spec {output.spec:q}"
 
 
 rule render_figure:
-    """A spec as an image or a page."""
+    """A spec as images and a page, in all the formats of the config."""
     input:
         spec="results/{model}/figures/{chart}.json",
     output:
-        image="results/{model}/figures/{chart}.{format}",
+        images=expand("results/{{model}}/figures/{{chart}}.{format}", format=atlas.formats),
     log:
-        "results/{model}/logs/render_figure/{chart}.{format}.log",
-    wildcard_constraints:
-        format="png|svg|pdf|html",
+        "results/{model}/logs/render_figure/{chart}.log",
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.render_settings(wildcards.format),
+        settings=atlas.render_settings(),
         code=fingerprint("render_figure.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/render_figure.py --log {log:q} --settings {params.settings:q}"
-        " --spec {input.spec:q} --image {output.image:q}"
+        "headatlas render_figure --log {log:q} --settings {params.settings:q}"
+        " --spec {input.spec:q} --images {output.images:q}"

@@ -19,7 +19,7 @@ rule score_layer:
         ),
         code=fingerprint("score_layer.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/score_layer.py --log {log:q} --settings {params.settings:q}"
+        "headatlas score_layer --log {log:q} --settings {params.settings:q}"
         " --effects {input.effects:q} --scores {output.scores:q}"
 
 
@@ -39,5 +39,5 @@ rule aggregate:
         code=fingerprint("aggregate.py"),
         folder="results/{model}/scores",  # a large model's score files are too many for one command line
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/aggregate.py --log {log:q} --settings {params.settings:q}"
+        "headatlas aggregate --log {log:q} --settings {params.settings:q}"
         " --scores {params.folder:q} --table {output.table:q} --csv {output.csv:q}"

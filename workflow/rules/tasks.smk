@@ -7,7 +7,7 @@ rule prepare_task:
         source=lambda wildcards: atlas.config["tasks"][wildcards.task]["source"],
         tokenizer=lambda wildcards: atlas.tokenizer(wildcards.model),
     output:
-        items="results/{model}/items/{task}.json",
+        prepared="results/{model}/items/{task}.json",
     log:
         "results/{model}/logs/prepare_task/{task}.log",
     conda:
@@ -16,14 +16,14 @@ rule prepare_task:
         settings=lambda wildcards: atlas.prepare_settings(wildcards.model, wildcards.task),
         code=fingerprint("prepare_task.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/prepare_task.py --log {log:q} --settings {params.settings:q}"
-        " --source {input.source:q} --items {output.items:q}"
+        "headatlas prepare_task --log {log:q} --settings {params.settings:q}"
+        " --source {input.source:q} --items {output.prepared:q}"
 
 
 rule balance_tasks:
     """All tasks cut to the same number of items per split."""
     input:
-        items=expand("results/{{model}}/items/{task}.json", task=atlas.tasks),
+        prepared=expand("results/{{model}}/items/{task}.json", task=atlas.tasks),
     output:
         balanced=expand("results/{{model}}/balanced/{task}.json", task=atlas.tasks),
     log:
@@ -31,8 +31,6 @@ rule balance_tasks:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.balance_settings(),
         code=fingerprint("balance_tasks.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/balance_tasks.py --log {log:q} --settings {params.settings:q}"
-        " --items {input.items:q} --balanced {output.balanced:q}"
+        "headatlas balance_tasks --log {log:q}" " --items {input.prepared:q} --balanced {output.balanced:q}"

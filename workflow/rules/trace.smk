@@ -4,7 +4,7 @@
 rule trace_task:
     """One clean pass over a task: log-probabilities, correctness, head outputs, gradient terms."""
     input:
-        items=atlas.items,
+        prepared=atlas.items,
         weights=lambda wildcards: atlas.weights(wildcards.model),
     output:
         trace="results/{model}/trace/{task}.safetensors",
@@ -16,16 +16,13 @@ rule trace_task:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
     resources:
-        gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
-        mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
-        device=lambda wildcards: atlas.device(wildcards.model),
-        batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+        **RUNS_MODEL,
     params:
         settings=lambda wildcards: atlas.trace_settings(wildcards.model),
         code=fingerprint("trace_task.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/trace_task.py --log {log:q} --settings {params.settings:q}"
-        " --items {input.items:q} --trace {output.trace:q}"
+        "headatlas trace_task --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --trace {output.trace:q}"
         " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
 
 
@@ -43,14 +40,14 @@ rule pool_baseline:
         settings=atlas.pool_settings(),
         code=fingerprint("pool_baseline.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/pool_baseline.py --log {log:q} --settings {params.settings:q}"
+        "headatlas pool_baseline --log {log:q} --settings {params.settings:q}"
         " --traces {input.traces:q} --baseline {output.baseline:q}"
 
 
 rule ablate_layers:
     """Exact effect of ablating each head of a block of layers, per item."""
     input:
-        items=atlas.items,
+        prepared=atlas.items,
         trace=rules.trace_task.output.trace,
         baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("ablation") else [],
         weights=lambda wildcards: atlas.weights(wildcards.model),
@@ -64,10 +61,7 @@ rule ablate_layers:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
     resources:
-        gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
-        mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
-        device=lambda wildcards: atlas.device(wildcards.model),
-        batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+        **RUNS_MODEL,
     params:
         settings=lambda wildcards: atlas.ablation_settings(
             wildcards.model, wildcards.task, int(wildcards.first), int(wildcards.last)
@@ -75,8 +69,8 @@ rule ablate_layers:
         code=fingerprint("ablate_layers.py"),
         baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/ablate_layers.py --log {log:q} --settings {params.settings:q}"
-        " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+        "headatlas ablate_layers --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
         " --effects {output.effects:q}"
         " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
 
@@ -86,7 +80,7 @@ if atlas.integrates:
     rule integrate_task:
         """Integrated gradients of every head, per item (attribution with several steps)."""
         input:
-            items=atlas.items,
+            prepared=atlas.items,
             trace=rules.trace_task.output.trace,
             baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
             weights=lambda wildcards: atlas.weights(wildcards.model),
@@ -100,17 +94,14 @@ if atlas.integrates:
             "../envs/headatlas.yaml"
         threads: atlas.config["compute"]["threads"]
         resources:
-            gpu=lambda wildcards: atlas.job_gpus(wildcards.model),
-            mem_mb=lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
-            device=lambda wildcards: atlas.device(wildcards.model),
-            batch_tokens=lambda wildcards, attempt: atlas.batch_tokens(attempt),
+            **RUNS_MODEL,
         params:
             settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
             code=fingerprint("integrate_task.py"),
             baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
         shell:
-            "{PYTHON:q} {SCRIPTS:q}/integrate_task.py --log {log:q} --settings {params.settings:q}"
-            " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+            "headatlas integrate_task --log {log:q} --settings {params.settings:q}"
+            " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
             " --effects {output.effects:q}"
             " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
 
@@ -119,7 +110,7 @@ else:
     rule attribute_task:
         """First-order effect of every head, per item, from the gradient terms of the trace; no model needed."""
         input:
-            items=atlas.items,
+            prepared=atlas.items,
             trace=rules.trace_task.output.trace,
             baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
         output:
@@ -133,8 +124,8 @@ else:
             code=fingerprint("attribute_task.py"),
             baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
         shell:
-            "{PYTHON:q} {SCRIPTS:q}/attribute_task.py --log {log:q} --settings {params.settings:q}"
-            " --items {input.items:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+            "headatlas attribute_task --log {log:q} --settings {params.settings:q}"
+            " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
             " --effects {output.effects:q}"
 
 
@@ -156,5 +147,5 @@ rule fit_probe:
         settings=lambda wildcards: atlas.probe_settings(),
         code=fingerprint("fit_probe.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/fit_probe.py --log {log:q} --settings {params.settings:q}"
+        "headatlas fit_probe --log {log:q} --settings {params.settings:q}"
         " --traces {input.traces:q} --effects {output.effects:q} --report {output.report:q} --threads {threads}"
