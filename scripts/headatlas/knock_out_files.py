@@ -1,0 +1,93 @@
+"""The file of what knocking out sets of heads does, item by item; numpy and safetensors only.
+
+One file per method and source task (whose map chose the heads). Metadata: `method`, `task`, `dissociation_k`,
+`sets` (JSON list, see `knock_out_sets.choose_sets`) and `targets` (JSON list of tasks). For the i-th target:
+`{i}.sets` int64 [set] (indices into `sets`), `{i}.log_prob` float32 [set, item] (nats per answer token),
+`{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
+
+The source task is a target with all sets; other targets need only the sets of k = `dissociation_k` that are
+`top` or `random`. Items are those of the validate split, in the same order in the files of all sources.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import atomic
+
+_TYPES = {"sets": np.int64, "log_prob": np.float32, "correct": np.uint8, "question": np.int64}
+
+
+class Target(NamedTuple):
+    """Results on one task: sets [set], log_prob and correct [set, item], question [item]."""
+
+    sets: np.ndarray
+    log_prob: np.ndarray
+    correct: np.ndarray
+    question: np.ndarray
+
+
+class KnockOut(NamedTuple):
+    """One file; `sets` are dicts, `targets` are by task."""
+
+    method: str
+    task: str
+    dissociation_k: int
+    sets: list[dict]
+    targets: dict[str, Target]
+
+
+def write_knock_out(path: Path, knock_out: KnockOut) -> None:
+    """Write one file, atomically."""
+    tensors = {}
+    for i, target in enumerate(knock_out.targets.values()):
+        for name, values in target._asdict().items():
+            tensors[f"{i}.{name}"] = np.ascontiguousarray(values, dtype=_TYPES[name])
+    metadata = {
+        "method": knock_out.method,
+        "task": knock_out.task,
+        "dissociation_k": str(knock_out.dissociation_k),
+        "sets": json.dumps(knock_out.sets),
+        "targets": json.dumps(list(knock_out.targets)),
+    }
+    with atomic(path) as draft:
+        save_file(tensors, draft, metadata=metadata)
+
+
+def read_knock_out(path: Path) -> KnockOut:
+    """Read one file.
+
+    Raises:
+        HeadAtlasError: not such a file, or a log-probability that is not finite.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+            targets = {
+                task: Target(*(file.get_tensor(f"{i}.{name}") for name in Target._fields))
+                for i, task in enumerate(json.loads(metadata["targets"]))
+            }
+            sets, k = json.loads(metadata["sets"]), int(metadata["dissociation_k"])
+            method, task = metadata["method"], metadata["task"]
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise HeadAtlasError(f"{path}: not a knock-out file ({error}); delete it and run again") from error
+    for name, target in targets.items():
+        if not np.isfinite(target.log_prob).all():
+            raise HeadAtlasError(f"{path}: log-probabilities on {name} are not finite; set dtype to float32")
+    return KnockOut(method, task, k, sets, targets)
+
+
+def sets_of(knock_out: KnockOut, target: str, selection: str, k: int) -> np.ndarray:
+    """Rows of the target's arrays that hold this selection of k heads, in order of draw."""
+    found = knock_out.targets[target].sets
+    wanted = [
+        (knock_out.sets[index]["draw"], row)
+        for row, index in enumerate(found)
+        if (knock_out.sets[index]["selection"], knock_out.sets[index]["k"]) == (selection, k)
+    ]
+    return np.array([row for _, row in sorted(wanted)], dtype=np.int64)

@@ -1,0 +1,78 @@
+"""Which heads are knocked out together: the top, the bottom, and random ones to compare with; numpy only."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+NEAREST = 5  # heads nearest in norm, one of which stands in for a chosen head
+SMALLEST_PART = 4  # a quarter of the heads is the most that is knocked out
+
+
+def k_grid(heads: int, elbow: int) -> list[int]:
+    """How many heads to knock out: 1, 2, 4, ... up to a quarter of all heads, and the elbow; ascending.
+
+    With half of the heads out there is but one set of others to compare with: all the rest.
+    """
+    most = heads // SMALLEST_PART
+    powers = {2**i for i in range(heads.bit_length()) if 2**i <= most}
+    return sorted(powers | ({elbow} if 0 < elbow <= most else set()))
+
+
+def choose_sets(
+    importance: np.ndarray, norms: np.ndarray, ks: Iterable[int], draws: int, seed: tuple[int, ...]
+) -> list[dict]:
+    """The sets of heads to knock out for one method and task; the first is empty.
+
+    Args:
+        importance: [layer, head], not negative; norms: [layer, head], mean length of the head's output.
+        ks: sizes, each at most a quarter of the heads.
+        draws: of each kind of random set.
+
+    Returns:
+        dicts of selection (none | top | bottom | random | random_norm), draw (0, 1, ... for random ones), k,
+        heads ([[layer, head], ...] in order of choice).
+
+        random: as many heads of each layer as the top set has there (where a layer has too few others, the
+        rest from anywhere); random_norm: for each top head one of the `NEAREST` in norm, on any layer.
+        Neither ever holds a head of the top set it is compared with.
+    """
+    n_layers, n_heads = importance.shape
+    flat = importance.ravel()
+    layer = np.repeat(np.arange(n_layers), n_heads)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    order = np.argsort(-flat, kind="stable")
+    sets = [_set("none", 0, np.array([], dtype=int), n_heads)]
+    for k in sorted(ks):
+        if not 0 < k <= flat.size // SMALLEST_PART:
+            raise ValueError(f"k = {k} of {flat.size} heads leaves too few others to compare with")
+        chosen = order[:k]
+        sets += [_set("top", 0, chosen, n_heads), _set("bottom", 0, order[::-1][:k], n_heads)]
+        for draw in range(draws):
+            sets.append(_set("random", draw, _match_layers(chosen, layer, rng), n_heads))
+            sets.append(_set("random_norm", draw, _match_norms(chosen, norms.ravel(), rng), n_heads))
+    return sets
+
+
+def _set(selection: str, draw: int, heads: np.ndarray, n_heads: int) -> dict:
+    pairs = [[int(head) // n_heads, int(head) % n_heads] for head in heads]
+    return {"selection": selection, "draw": draw, "k": len(pairs), "heads": pairs}
+
+
+def _match_layers(chosen: np.ndarray, layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    others = rng.permutation(np.setdiff1d(np.arange(len(layer)), chosen))
+    drawn = []
+    for one, wanted in zip(*np.unique(layer[chosen], return_counts=True), strict=True):
+        drawn.append(others[layer[others] == one][:wanted])
+    drawn = np.concatenate(drawn)
+    left = others[~np.isin(others, drawn)]
+    return np.concatenate([drawn, left[: len(chosen) - len(drawn)]])
+
+
+def _match_norms(chosen: np.ndarray, norms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    free = np.setdiff1d(np.arange(len(norms)), chosen)
+    drawn = []
+    for head in rng.permutation(chosen):
+        nearest = free[np.argsort(np.abs(norms[free] - norms[head]), kind="stable")[:NEAREST]]
+        drawn.append(rng.choice(nearest))
+        free = free[free != drawn[-1]]
+    return np.array(drawn)

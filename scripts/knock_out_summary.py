@@ -1,0 +1,33 @@
+"""Knock-out curves, areas and the dissociation matrix of one model, with intervals over questions and draws.
+
+Reads the knock-out files of all methods and source tasks (safetensors); writes tables (Parquet): the curves,
+the area per method and task, the dissociation matrix per method, and the dominance of its diagonal; effects
+in nats per answer token. Settings: methods, tasks (in order), resamples, permutations, confidence, seed.
+"""
+
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+from headatlas.job import run
+from headatlas.knock_out_files import read_knock_out
+from headatlas.knock_out_tables import areas, curves, dissociation
+from headatlas.tables import write_table
+
+
+def main(settings: dict, raw: list[Path], curve: Path, area: Path, matrix: Path, dominance: Path) -> None:
+    found = {(file.method, file.task): file for file in map(read_knock_out, raw)}
+    wanted = [(method, task) for method in settings["methods"] for task in settings["tasks"]]
+    for method, task in wanted:
+        if (method, task) not in found:
+            raise HeadAtlasError(f"no knock-out file of {method}, {task} was given; run knock_out first")
+    files = [found[key] for key in wanted]
+    options = {name: settings[name] for name in ("resamples", "confidence", "seed")}
+    write_table(curves(files, **options), curve)
+    write_table(areas(files, **options), area)
+    cells, merit = dissociation(files, settings["tasks"], permutations=settings["permutations"], **options)
+    write_table(cells, matrix)
+    write_table(merit, dominance)
+
+
+if __name__ == "__main__":
+    run(main)
