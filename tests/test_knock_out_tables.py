@@ -42,6 +42,13 @@ def test_sets_by_hand():
     assert sets[1]["k"] == 2
 
 
+def test_top_heads_help_and_bottom_heads_do_nothing():
+    effect = np.array([[-5.0, 0.1, 1], [2, -0.2, -4], [0.3, 1.5, -3]])
+    sets = choose_sets(effect, np.ones((3, 3)), [2], draws=1, seed=(0,))
+    assert sets[1]["heads"] == [[1, 0], [2, 1]]
+    assert sets[2]["heads"] == [[0, 1], [1, 1]]
+
+
 @pytest.mark.parametrize("k", [1, 4, 8, 16])
 def test_random_sets_never_hold_a_chosen_head_and_match(k):
     rng = np.random.default_rng(0)

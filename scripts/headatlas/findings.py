@@ -20,6 +20,8 @@ The knock-out curves show heads taken together.
 - Everything here holds for this checkpoint, these items and this baseline, not for the architecture.
 - The number of heads with q < 0.05 grows with the number of questions; compare it between tasks of equal \
 size only.
+- Comparisons of tasks take their questions for different ones; where tasks share questions, as in CogQA, \
+p-values are approximate.
 - Importance is an absolute value, so noise adds to it: with few questions a map looks more even than it is.
 - `attribution` is a first-order estimate of `ablation`. `probe` shows what can be decoded, not what is \
 used, and \

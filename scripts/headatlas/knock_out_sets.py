@@ -19,12 +19,14 @@ def k_grid(heads: int, elbow: int) -> list[int]:
 
 
 def choose_sets(
-    importance: np.ndarray, norms: np.ndarray, ks: Iterable[int], draws: int, seed: tuple[int, ...]
+    effect: np.ndarray, norms: np.ndarray, ks: Iterable[int], draws: int, seed: tuple[int, ...]
 ) -> list[dict]:
     """The sets of heads to knock out for one method and task; the first is empty.
 
     Args:
-        importance: [layer, head], not negative; norms: [layer, head], mean length of the head's output.
+        effect: [layer, head], signed mean effects: the top heads are those that help most (to knock out heads
+            that hurt helps, which would hide what the others cost), the bottom ones those nearest to 0.
+        norms: [layer, head], mean length of the head's output.
         ks: sizes, each at most a quarter of the heads.
         draws: of each kind of random set.
 
@@ -36,17 +38,18 @@ def choose_sets(
         rest from anywhere); random_norm: for each top head one of the `NEAREST` in norm, on any layer.
         Neither ever holds a head of the top set it is compared with.
     """
-    n_layers, n_heads = importance.shape
-    flat = importance.ravel()
+    n_layers, n_heads = effect.shape
+    flat = effect.ravel()
     layer = np.repeat(np.arange(n_layers), n_heads)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    order = np.argsort(-flat, kind="stable")
+    most_first = np.argsort(-flat, kind="stable")
+    least_first = np.argsort(np.abs(flat), kind="stable")
     sets = [_set("none", 0, np.array([], dtype=int), n_heads)]
     for k in sorted(ks):
         if not 0 < k <= flat.size // SMALLEST_PART:
             raise ValueError(f"k = {k} of {flat.size} heads leaves too few others to compare with")
-        chosen = order[:k]
-        sets += [_set("top", 0, chosen, n_heads), _set("bottom", 0, order[::-1][:k], n_heads)]
+        chosen = most_first[:k]
+        sets += [_set("top", 0, chosen, n_heads), _set("bottom", 0, least_first[:k], n_heads)]
         for draw in range(draws):
             sets.append(_set("random", draw, _match_layers(chosen, layer, rng), n_heads))
             sets.append(_set("random_norm", draw, _match_norms(chosen, norms.ravel(), rng), n_heads))
