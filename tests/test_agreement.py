@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from headatlas.agreement import method_agreement, task_overlap, within_layer_p_value
+from headatlas.agreement import method_agreement, shuffles_within_layers, task_overlap, within_layer_p_value
 from test_summary import importance
 from test_tables import run_script
 
@@ -53,7 +53,7 @@ def test_agreement_on_layers_alone_is_not_called():
         left, right = (
             layer + rng.random((2, 64)) * 2
         )  # both rise with depth; heads within a layer are unrelated
-        p = within_layer_p_value(left, right, layer, 200, rng)
+        p = within_layer_p_value(left, right, shuffles_within_layers(layer, 200, rng))
         called += p <= 0.05
         alike += np.corrcoef(left, right)[0, 1] > 0.8
     assert alike == 300
@@ -64,7 +64,16 @@ def test_agreement_within_layers_is_called():
     rng = np.random.default_rng(0)
     layer, shared = np.repeat(np.arange(8), 8), rng.random(64)
     left, right = shared + 0.3 * rng.random((2, 64))
-    assert within_layer_p_value(left, right, layer, 999, rng) == pytest.approx(0.001)
+    assert within_layer_p_value(left, right, shuffles_within_layers(layer, 999, rng)) == pytest.approx(0.001)
+
+
+def test_shuffles_keep_every_head_in_its_layer():
+    rng = np.random.default_rng(0)
+    layer = rng.integers(4, size=30)
+    shuffles = shuffles_within_layers(layer, 50, rng)
+    assert (layer[shuffles] == layer).all()
+    assert (np.sort(shuffles, axis=1) == np.arange(30)).all()
+    assert len(np.unique(shuffles, axis=0)) == 50
 
 
 def test_order_of_heads_is_of_no_matter_to_the_null():
@@ -72,7 +81,7 @@ def test_order_of_heads_is_of_no_matter_to_the_null():
     layer, shared = np.repeat(np.arange(8), 8), rng.random(64)
     left, right = layer + shared + 0.3 * rng.random((2, 64))
     mixed = rng.permutation(64)
-    p = within_layer_p_value(left[mixed], right[mixed], layer[mixed], 999, rng)
+    p = within_layer_p_value(left[mixed], right[mixed], shuffles_within_layers(layer[mixed], 999, rng))
     assert p == pytest.approx(0.001)
 
 

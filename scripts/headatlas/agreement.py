@@ -34,42 +34,49 @@ def task_overlap(table: pl.DataFrame, share: float, permutations: int, seed: int
     return _compare_all(table, "method", "task", names, jaccard, share, permutations, seed)
 
 
-def within_layer_p_value(
-    left: np.ndarray, right: np.ndarray, layer: np.ndarray, permutations: int, rng: np.random.Generator
-) -> float:
+def shuffles_within_layers(layer: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """Random orders of the heads in which each stays in its layer: indices [permutation, head].
+
+    Args:
+        layer: [head].
+    """
+    key = layer + rng.random((permutations, len(layer)))  # sorts by layer, at random within it
+    shuffled = np.empty(key.shape, dtype=np.int64)
+    shuffled[:, np.argsort(layer, kind="stable")] = np.argsort(key, axis=1)
+    return shuffled
+
+
+def within_layer_p_value(left: np.ndarray, right: np.ndarray, shuffles: np.ndarray) -> float:
     """P-value (two-sided) of a rank correlation when heads change places within their layer only.
 
     So maps that agree on layers alone are not called alike: the null keeps what every layer has. NaN where
     one side is constant.
 
     Args:
-        left, right: importance [head]; layer: [head].
+        left, right: importance [head]; shuffles: from `shuffles_within_layers`.
     """
     a, b = ranks(left), ranks(right)
     a, b = a - a.mean(), b - b.mean()
     if not (a.any() and b.any()):
         return float("nan")
-    key = layer + rng.random((permutations, len(layer)))  # sorts by layer, at random within it
-    home = np.argsort(layer, kind="stable")
-    shuffled = np.empty_like(key)
-    shuffled[:, home] = b[np.argsort(key, axis=1)]
-    null = shuffled @ a
+    null = b[shuffles] @ a
     middle = null.mean()
     hits = (np.abs(null - middle) >= np.abs(a @ b - middle) * (1 - 1e-12)).sum()
-    return float((hits + 1) / (permutations + 1))
+    return float((hits + 1) / (len(shuffles) + 1))
 
 
 def _compare_all(table, group, member, names, common, share, permutations, seed) -> pl.DataFrame:
     rng = np.random.default_rng(np.random.SeedSequence(seed))
+    one_map = table.filter(pl.col("method") == table["method"][0], pl.col("task") == table["task"][0])
+    layer = one_map.sort("layer", "head")["layer"].to_numpy()
+    shuffles, k = shuffles_within_layers(layer, permutations, rng), max(1, round(share * len(layer)))
     rows = []
     for (name,), part in table.group_by(group, maintain_order=True):
         maps = {m: half.sort("layer", "head") for (m,), half in part.group_by(member, maintain_order=True)}
         for a, b in combinations(maps, 2):
-            layer = maps[a]["layer"].to_numpy()
             left, right = (maps[key]["importance"].to_numpy() for key in (a, b))
-            k = max(1, round(share * len(layer)))
             shared = common(top(left, k), top(right, k))
-            p_value = within_layer_p_value(left, right, layer, permutations, rng)
+            p_value = within_layer_p_value(left, right, shuffles)
             rows.append((name, a, b, float(rank_correlation(left, right)), shared, k, p_value))
     types = [pl.String] * 3 + [pl.Float64] * 2 + [pl.Int32, pl.Float64]
     return pl.DataFrame(rows, schema=dict(zip([*names, "k", "p_value"], types, strict=True)), orient="row")
