@@ -78,6 +78,13 @@ def trace_shape(trace: Path) -> tuple[int, int, int]:
         return tuple(file.get_slice("mean_all").get_shape())
 
 
+def output_norms(trace: Path) -> np.ndarray:
+    """[layer, head]: mean length of each head's output (mean at answer positions) over a trace's score items."""
+    with safe_open(trace, "np") as file:
+        score = file.get_tensor("validate") == 0
+        return np.linalg.norm(file.get_tensor("head_output")[score], axis=-1).mean(0)
+
+
 def score_outputs(traces: list[Path]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Mean head outputs [item, layer, head, d_head] of all traces' score items, their label [item] and question."""
     outputs, labels, questions = [], [], []

@@ -42,6 +42,20 @@ class KnockOut(NamedTuple):
     targets: dict[str, Target]
 
 
+def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
+    """Which of a source task's sets are tried on a target: all on itself, the compared ones on other tasks.
+
+    Args:
+        chosen: what `choose_heads` wrote: `dissociation_k`, and `sets` by source task.
+    """
+    compared = [
+        index
+        for index, one in enumerate(chosen["sets"][source])
+        if source == target or (one["selection"] in ("top", "random") and one["k"] == chosen["dissociation_k"])
+    ]
+    return np.array(compared, dtype=np.int64)
+
+
 def write_knock_out(path: Path, knock_out: KnockOut) -> None:
     """Write one file, atomically."""
     tensors = {}

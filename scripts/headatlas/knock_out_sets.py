@@ -18,6 +18,11 @@ def k_grid(heads: int, elbow: int) -> list[int]:
     return sorted(powers | ({elbow} if 0 < elbow <= most else set()))
 
 
+def compared_size(heads: int) -> int:
+    """How many heads to knock out where tasks are compared: the power of two nearest below a tenth of all heads."""
+    return 2 ** max(0, (heads // 10).bit_length() - 1)
+
+
 def choose_sets(
     effect: np.ndarray, norms: np.ndarray, ks: Iterable[int], draws: int, seed: tuple[int, ...]
 ) -> list[dict]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from headatlas.batches import Batch, answer_log_probability
+from headatlas.batches import Batch, answer_log_probability, exact_match
 from headatlas.model import HeadModel
 
 
@@ -129,7 +129,47 @@ class Replay:
                 if heads:
                     parts.append(self._run_edited(layer, heads, baseline(layer), with_clean=layer == first))
                 rows = torch.cat(parts, dim=1)
-            return self._row_log_prob(rows)
+            return self._scores(rows)[0]
+
+    def scores_of_sets(
+        self, sets: list[list[tuple[int, int]]], baseline: Callable[[int], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Answer log-probability and exact match when all heads of a set output their baselines together.
+
+        Args:
+            sets: (layer, head) pairs of each row, rows in order of their lowest layer (an empty set last).
+            baseline: layer -> [1 or item, head, d_head].
+
+        Returns:
+            [item, row] float32 nats per answer token, and [item, row] bool.
+        """
+        last = self.model.n_layers - 1
+        entry = [min((layer for layer, _ in heads), default=last) for heads in sets]
+        rows: Tensor | None = None
+        with torch.no_grad():
+            for layer in range(entry[0], self.model.n_layers):
+                clean = self.inputs[layer][:, None].expand(-1, entry.count(layer), -1, -1)
+                rows = clean if rows is None else torch.cat([rows, clean.to(rows.device)], dim=1)
+                edit = self._edit_of_rows(layer, sets[: rows.shape[1]], baseline(layer))
+                with self.model.edit_head_outputs({layer: edit} if edit else {}):
+                    rows = self._run(layer, rows)
+            return self._scores(rows)
+
+    def _edit_of_rows(self, layer: int, sets: list[list[tuple[int, int]]], baseline: Tensor) -> Callable | None:
+        """What replaces the heads of `layer` that are in each row's set; None where no set holds any."""
+        chosen = torch.zeros(len(sets), self.model.n_heads, dtype=torch.bool)
+        for row, heads in enumerate(sets):
+            chosen[row, [head for edited, head in heads if edited == layer]] = True
+        if not chosen.any():
+            return None
+
+        def edit(z: Tensor) -> Tensor:
+            flat = z.shape
+            z = z.reshape(len(self.batch), len(sets), self.width, *flat[-2:])
+            where = chosen.to(z.device)[None, :, None, :, None]
+            return torch.where(where, baseline.to(z)[:, None, None], z).reshape(flat)
+
+        return edit
 
     def _run_edited(self, layer: int, heads: list[int], baseline: Tensor, with_clean: bool) -> Tensor:
         """Layer output [item, row, position, hidden] with one head per row replaced by its baseline."""
@@ -230,14 +270,14 @@ class Replay:
         block[:, :, index, :, index] = own
         return torch.cat([prompt.repeat(1, 1, rows, 1), block.flatten(4, 5).flatten(2, 3)], dim=-1)
 
-    def _row_log_prob(self, rows: Tensor) -> Tensor:
-        """[item, row] from the last layer's output [item, row, position, hidden]."""
+    def _scores(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and exact match [item, row] from the last layer's output [item, row, position, hidden]."""
         if not self.at_answers:
             rows = self.batch.gather(rows.transpose(1, 2)).transpose(1, 2)
         logits = self._head(rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
         targets = self.batch.targets[:, None].expand(rows.shape[:3]).to(logits.device)
         mask = self.batch.answer_mask[:, None].expand(rows.shape[:3]).to(logits.device)
-        return answer_log_probability(logits, targets, mask)
+        return answer_log_probability(logits, targets, mask), exact_match(logits, targets, mask)
 
     def _head(self, hidden: Tensor) -> Tensor:
         """Logits [n, token] of last-layer outputs [n, hidden], by the model's own steps after its last layer."""

@@ -1,0 +1,29 @@
+"""The sets of heads to knock out, for every task's map of one method: top, bottom and random ones.
+
+Reads the importance table and the traces of all tasks (for the norms of head outputs); writes JSON: per task
+its sets (see `headatlas.knock_out_sets`) and the size at which tasks are compared.
+Settings: method, tasks (in the order of the traces), draws, dissociation_k (null: a tenth of the heads), seed.
+"""
+
+from pathlib import Path
+
+from headatlas.concentration import elbow
+from headatlas.effects import output_norms
+from headatlas.job import run, write_json
+from headatlas.knock_out_sets import choose_sets, compared_size, k_grid
+from headatlas.tables import effect_map, read_importance
+
+
+def main(settings: dict, importance: Path, traces: list[Path], sets: Path) -> None:
+    table = read_importance(importance)
+    chosen = {}
+    for index, (task, trace) in enumerate(zip(settings["tasks"], traces, strict=True)):
+        effect = effect_map(table, settings["method"], task)
+        size = settings["dissociation_k"] or compared_size(effect.size)
+        ks = {*k_grid(effect.size, elbow(abs(effect).ravel())), size}
+        chosen[task] = choose_sets(effect, output_norms(trace), ks, settings["draws"], (settings["seed"], index))
+    write_json(sets, {"method": settings["method"], "dissociation_k": size, "sets": chosen})
+
+
+if __name__ == "__main__":
+    run(main)

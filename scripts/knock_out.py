@@ -1,0 +1,55 @@
+"""Knock out the chosen sets of heads of every task's map, and see what is left of each task on held-out questions.
+
+Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
+(safetensors, see `headatlas.knock_out_files`): log-probability in nats per answer token and exact match of each
+validate item. Settings: model, tasks (in the order of items and outputs), baseline (mean | zero), positions.
+"""
+
+import json
+from pathlib import Path
+
+from headatlas.device import choose_device
+from headatlas.effects import question_index, read_baseline
+from headatlas.job import run
+from headatlas.knock_out import knock_out
+from headatlas.knock_out_files import KnockOut, Target, shared_sets, write_knock_out
+from headatlas.model import load_model
+from headatlas.progress import progress
+from headatlas.tasks import read_items, split_items
+
+
+def main(
+    settings: dict,
+    sets: Path,
+    items: list[Path],
+    baseline: Path,
+    knock_outs: list[Path],
+    device: str,
+    threads: int,
+    batch_tokens: int,
+) -> None:
+    chosen = json.loads(sets.read_text(encoding="utf-8"))
+    questions = {
+        task: split_items(read_items(path), "validate") for task, path in zip(settings["tasks"], items, strict=True)
+    }
+    model = load_model(settings["model"], choose_device(device, threads))
+    shape = (model.n_layers, model.n_heads, model.d_head)
+    replacement = read_baseline(settings, [], shape, baseline, baseline)
+    targets: dict[str, dict[str, Target]] = {task: {} for task in settings["tasks"]}
+    with progress("knock out", sum(map(len, questions.values())), "items") as advance:
+        for target, asked in questions.items():
+            wanted = {source: shared_sets(chosen, source, target) for source in settings["tasks"]}
+            heads = [chosen["sets"][source][index]["heads"] for source, rows in wanted.items() for index in rows]
+            found = knock_out(model, asked, heads, replacement, settings["positions"], batch_tokens, advance)
+            start = 0
+            for source, rows in wanted.items():
+                part = slice(start, start + len(rows))
+                targets[source][target] = Target(rows, found[0][part], found[1][part], question_index(asked))
+                start = part.stop
+    for source, path in zip(settings["tasks"], knock_outs, strict=True):
+        known = (chosen["method"], source, chosen["dissociation_k"], chosen["sets"][source])
+        write_knock_out(path, KnockOut(*known, targets[source]))
+
+
+if __name__ == "__main__":
+    run(main)
