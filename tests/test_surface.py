@@ -135,4 +135,6 @@ def test_script(tmp_path):
     table = pl.read_parquet(tmp_path / "s.parquet")
     assert table.columns == ["task", "input", "accuracy", "majority", "ci_low", "ci_high", "n_items"]
     assert table["task"].to_list() == ["b", "a", "(all)"] * 3
+    assert table["ci_low"].min() >= 0
+    assert table["ci_high"].max() <= 1
     assert table.filter(input="answer")["accuracy"].to_list() == [1, 1, 1]

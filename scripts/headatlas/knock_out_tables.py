@@ -29,6 +29,10 @@ def curves(files: Iterable[KnockOut], resamples: int, confidence: float, seed: i
         target = file.targets[file.task]
         log_prob = head_statistics(target.log_prob.T, target.question, **options)
         accuracy = head_statistics(target.correct.T.astype(float), target.question, **options)
+        low, high = (
+            np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high)
+        )  # widening may reach beyond
+        accuracy = accuracy._replace(ci_low=low, ci_high=high)
         for i, index in enumerate(target.sets):
             one = file.sets[index]
             for selection in SELECTIONS if one["selection"] == "none" else [one["selection"]]:

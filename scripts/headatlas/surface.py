@@ -65,7 +65,8 @@ def surface_control(
         for key, group in groups.items():
             s = head_statistics(right[group], question[group], **options)
             row = {"task": key, "input": name, "accuracy": float(s.effect[0]), "majority": majority}
-            row |= {"ci_low": float(s.ci_low[0]), "ci_high": float(s.ci_high[0]), "n_items": s.n_items}
+            low, high = np.clip([s.ci_low[0], s.ci_high[0]], 0, 1)  # widening may reach beyond
+            row |= {"ci_low": float(low), "ci_high": float(high), "n_items": s.n_items}
             found.append(row)
     return found
 
