@@ -15,6 +15,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/tasks.smk"
 include: "workflow/rules/trace.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/evidence.smk"
 include: "workflow/rules/figures.smk"
 
 

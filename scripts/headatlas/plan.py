@@ -113,18 +113,24 @@ class Atlas:
         first, last = next(block for block in self.blocks(model) if block[0] <= layer <= block[1])
         return f"{folder}/{task}.layers-{first}-{last}.safetensors"
 
+    def all_effects(self, model: str) -> list[str]:
+        """All effects files of a model."""
+        return sorted({self.effects(model, *where) for where in self._layers(model)})
+
+    def _layers(self, model: str) -> list[tuple[str, str, int]]:
+        layers = range(self.geometry[model].n_layers)
+        return [(method, task, layer) for method in self.methods for task in self.tasks for layer in layers]
+
     def scores(self, model: str) -> list[str]:
         """All score files of a model."""
         return [
             f"results/{model}/scores/{method}/{task}/layer-{layer}.parquet"
-            for method in self.methods
-            for task in self.tasks
-            for layer in range(self.geometry[model].n_layers)
+            for method, task, layer in self._layers(model)
         ]
 
     def final_outputs(self) -> list[str]:
         """Everything `snakemake` makes when asked for nothing in particular."""
-        return [path for model in self.models for path in (*self._tables(model), *self._figures(model))]
+        return [path for model in self.models for path in (*self._tables(model), *self._figures(model), *self.evidence(model))]
 
     @property
     def formats(self) -> list[str]:
@@ -133,6 +139,36 @@ class Atlas:
 
     def _tables(self, model: str) -> list[str]:
         return [f"results/{model}/importance.parquet", f"results/{model}/importance.csv"]
+
+    def evidence(self, model: str) -> list[str]:
+        """The evidence of one model; nothing where the config leaves it out."""
+        if not self.config["evidence"]["run"]:
+            return []
+        folder = f"results/{model}/evidence"
+        tables = ["reliability", "agreement", "task-overlap", "hottest-heads", "layer-profile", "comparisons"]
+        tables += ["knock-out", "knock-out-area", "dissociation", "dominance"] if self.validates else []
+        tables += ["surface-control"] if len(self.tasks) > 1 else []
+        named = [f"results/{model}/summary.parquet", f"results/{model}/findings.md"]
+        return named + [f"{folder}/{table}.parquet" for table in tables]
+
+    def findings_tables(self) -> dict[str, str]:
+        """Inputs of `write_findings` by option, {model} open."""
+        folder = "results/{model}/evidence"
+        tables = {"summary": "results/{model}/summary.parquet"}
+        tables |= {"comparisons": f"{folder}/comparisons.parquet", "hottest": f"{folder}/hottest-heads.parquet"}
+        tables |= {"profiles": f"{folder}/layer-profile.parquet", "reliability": f"{folder}/reliability.parquet"}
+        tables |= {"agreement": f"{folder}/agreement.parquet", "overlap": f"{folder}/task-overlap.parquet"}
+        if len(self.tasks) > 1:
+            tables["surface"] = f"{folder}/surface-control.parquet"
+        if self.validates:
+            tables |= {"area": f"{folder}/knock-out-area.parquet"}
+            tables |= {name: f"{folder}/{name}.parquet" for name in ("dissociation", "dominance")}
+        return tables
+
+    @property
+    def validates(self) -> bool:
+        """Whether questions are held out on which heads can be knocked out."""
+        return self.config["items"]["validate_fraction"] > 0
 
     def _figures(self, model: str) -> list[str]:
         return [
@@ -201,6 +237,22 @@ class Atlas:
     def aggregate_settings(self) -> str:
         """`aggregate`."""
         return canonical({"methods": self.methods, "tasks": self.tasks})
+
+    def evidence_settings(self, *names: str) -> str:
+        """The named keys of `evidence` and `statistics`, and of methods, tasks, seed, for a rule of the evidence."""
+        common = {"methods": self.methods, "tasks": self.tasks, "seed": self.config["seed"]}
+        known = common | self.config["statistics"] | self.config["evidence"]
+        return canonical({name: known[name] for name in names})
+
+    def choice_settings(self, method: str) -> str:
+        """`choose_heads`."""
+        evidence = {key: self.config["evidence"][key] for key in ("draws", "dissociation_k")}
+        return canonical({"method": method, "tasks": self.tasks, "seed": self.config["seed"]} | evidence)
+
+    def knock_out_settings(self, model: str) -> str:
+        """`knock_out`."""
+        evidence = {key: self.config["evidence"][key] for key in ("baseline", "positions")}
+        return canonical({"model": self._model(model), "tasks": self.tasks} | evidence)
 
     def figure_settings(self, model: str, figure: str, method: str) -> str:
         """`draw_figure`."""
