@@ -96,6 +96,14 @@ def signed_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
     return _grid(panels, measure, settings)
 
 
+def annotated_grid(table: pl.DataFrame, settings: dict, notes: dict[str, str]) -> alt.TopLevelMixin:
+    """`heatmap_grid` with a smaller line under each panel's title: `notes`, task to text."""
+    panels = _panels(table, settings)
+    look = panels.look
+    measure = Measure("importance", False, look.scheme, look.legend_title, look.upper_limit)
+    return _grid(panels, measure, settings, notes)
+
+
 FIGURES = {"heatmap-grid": heatmap_grid, "signed-grid": signed_grid}
 
 
@@ -109,10 +117,8 @@ def _panels(table: pl.DataFrame, settings: dict) -> Panels:
     look, method = Looks.read(settings["figures"]), settings["method"]
     missing = [name for name in ["method", *COLUMNS] if name not in table.columns]
     if missing:
-        raise HeadAtlasError(
-            f"importance table: no column {', '.join(missing)}; it has {', '.join(table.columns)}"
-        )
-    tasks = _task_order(look, settings["tasks"])
+        raise HeadAtlasError(f"importance table: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    tasks = task_order(look, settings["tasks"])
     rows = table.filter((pl.col("method") == method) & pl.col("task").is_in(tasks))
     found = set(rows["task"])
     absent = [task for task in tasks if task not in found]
@@ -128,14 +134,17 @@ def _panels(table: pl.DataFrame, settings: dict) -> Panels:
     return Panels(rows, tasks, layers, heads, look, UNITS.get(method, "nats per answer token"))
 
 
-def _task_order(look: Looks, tasks: list[str]) -> list[str]:
+def task_order(look: Looks, tasks: list[str]) -> list[str]:
+    """The tasks to draw in their order: `figures.order`, else all as given.
+
+    Raises:
+        HeadAtlasError: `figures.order` names a task that is not there.
+    """
     if look.order is None:
         return tasks
     strange = [task for task in look.order if task not in tasks]
     if strange:
-        raise HeadAtlasError(
-            f"figures.order: no task `{strange[0]}` under `tasks`; there are: {', '.join(tasks)}"
-        )
+        raise HeadAtlasError(f"figures.order: no task `{strange[0]}` under `tasks`; there are: {', '.join(tasks)}")
     return look.order
 
 
@@ -158,12 +167,13 @@ def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, 
             )
 
 
-def _grid(panels: Panels, measure: Measure, settings: dict) -> alt.TopLevelMixin:
+def _grid(panels: Panels, measure: Measure, settings: dict, notes: dict[str, str] | None = None) -> alt.TopLevelMixin:
     look, tasks = panels.look, panels.tasks
     columns = min(look.columns, len(tasks))
+    below = [theme.wrap(notes[task], look.font_size, panels.width) for task in tasks] if notes else []
     titles = [theme.wrap(theme.task_label(task, look), look.title_size, panels.width) for task in tasks]
     bars = [_bar(panels.values(measure.column, task), measure) for task in tasks] if panels.own_bars else []
-    gaps = theme.spaces(titles, panels.layers, panels.heads, look, bars)
+    gaps = theme.spaces(titles, panels.layers, panels.heads, look, bars, below)
     length = theme.bar_length(measure.legend_title, _bar_room(panels, columns, gaps.row), look)
     if panels.own_bars:  # a bar longer than its panel must not meet the one below
         gaps = theme.Spaces(gaps.row + length - panels.height, gaps.column)
@@ -172,7 +182,8 @@ def _grid(panels: Panels, measure: Measure, settings: dict) -> alt.TopLevelMixin
     for index, task in enumerate(tasks):
         edge = Edge.of(index, columns, len(tasks))
         colour = _colour(bars[index], measure, length, titled=edge.right or not panels.own_bars)
-        charts.append(_panel(panels, task, measure, colour, edge).properties(title=titles[index]))
+        title = alt.TitleParams(titles[index], subtitle=below[index]) if notes else titles[index]
+        charts.append(_panel(panels, task, measure, colour, edge).properties(title=title))
     chart = alt.concat(
         *charts,
         columns=columns,

@@ -41,12 +41,34 @@ DIM_OPACITY = 0.2
 DOT_COLOURS = ("#ffffff", "#444444")  # on importance (dark zero), on signed effects (light zero)
 DOT_SHARE = 0.3  # a dot's diameter, as a share of its cell
 
+# Okabe and Ito's colours, told apart with any colour vision, and shapes for print without colours.
+SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+METHODS = ("ablation", "attribution", "probe")  # each keeps its colour in whatever company
+OTHER_SERIES = len(METHODS)  # where the colours of pairs and models start
+GRID_COLOUR = "#ebebeb"
+BLANK_COLOUR = "#f0f0f0"  # a cell of a matrix that says nothing
+RANDOM_COLOURS = ("#d9d9d9", "#7f7f7f")  # band, line
+CURVE_SIZE = (192, 144)  # pixels; a panel of curves
+STRIP_LINE = 9  # pixels; a line of marks above curves
+LABEL_GAP = 0.4  # of the font size; between labels side by side
+CURVE_TICKS = 5  # at most, of a number axis
+BAND_OPACITY = 0.15
+DASHES = [4, 3]  # of lines to compare with
+POINT_SIZE = 28  # square pixels
+MATRIX_CELL = (46, 36)  # pixels; a cell that holds a number
+DOTS_WIDTH = 300  # pixels; a panel of rows of dots
+DOT_ROW = 26  # pixels; a row of dots with its label is at least so high
+DOT_LINE = 10  # pixels; a dot of a row
+ANGLE = -40  # of labels below narrow columns
+
 PANEL_SIZE = 192  # pixels; the longer side of a panel when `cell_size` is auto
 CELL_RANGE = (3, 32)  # pixels; the smallest and largest cell that auto gives
 MOST_TICKS = 8  # on the longer axis when `tick_step` is auto
 STEPS = (1, 2, 3, 6, 12, 24, 48, 96)
 PANEL_GAP = 16  # pixels between panels, beside whatever is written there
 TITLE_OFFSET = 6
+SUBTITLE_GAP = 3
 TICK_SIZE = 4
 BAR_OFFSET = 16
 BAR_THICKNESS = 16
@@ -121,6 +143,7 @@ def config(look: Looks) -> dict:
             "fontSize": large,
             "fontWeight": "normal",
             "subtitleFontSize": small,
+            "subtitlePadding": SUBTITLE_GAP,
             "limit": 0,
         },
     }
@@ -205,10 +228,13 @@ class Spaces:
     column: int
 
 
-def spaces(titles: list[list[str]], layers: int, heads: int, look: Looks, bars: list[Bar]) -> Spaces:
-    """Gaps that hold the widest and tallest panel title, tick labels if all have them, panels' own `bars`."""
+def spaces(
+    titles: list[list[str]], layers: int, heads: int, look: Looks, bars: list[Bar], notes: list[list[str]]
+) -> Spaces:
+    """Gaps for the widest and tallest panel title, `notes` below it, tick labels if all have them, own `bars`."""
     cell = cell_size(layers, heads, look)
     row = PANEL_GAP + TITLE_OFFSET + 1.3 * look.title_size * max(len(lines) for lines in titles)
+    row += max((SUBTITLE_GAP + 1.3 * look.font_size * len(lines) for lines in notes), default=0)
     column = float(PANEL_GAP)
     if look.tick_labels == "all":
         row += TICK_SIZE + 4 + 1.2 * look.font_size
@@ -216,12 +242,54 @@ def spaces(titles: list[list[str]], layers: int, heads: int, look: Looks, bars: 
     if bars:
         column += BAR_OFFSET + BAR_THICKNESS + max(bar.width(look) for bar in bars)
     widest = max(text_width(text, look.title_size) for lines in titles for text in lines)
+    widest = max([widest, *(text_width(text, look.font_size) for lines in notes for text in lines)])
     return Spaces(math.ceil(row), math.ceil(max(column, widest - heads * cell + PANEL_GAP)))
 
 
 def bar_length(title: str, beside: int, look: Looks) -> int:
     """Pixels of a colour bar beside something `beside` pixels tall: as long, unless its title needs more."""
     return max(beside, math.ceil(text_width(title, look.font_size + 1)))
+
+
+def series(names: list[str], start: int | None = None) -> tuple[list[str], list[str]]:
+    """Colours and shapes of methods, each always the same, or with `start` of other series from that place on."""
+    places = [METHODS.index(name) if start is None else start + i for i, name in enumerate(names)]
+    return tuple([kind[place % len(kind)] for place in places] for kind in (SERIES_COLOURS, SERIES_SHAPES))
+
+
+def round_ticks(low: float, high: float, most: int = CURVE_TICKS) -> tuple[list[float], str]:
+    """Round numbers from `low` to `high`, at most one more than `most`, and the d3 format that holds them."""
+    step, decimals = _round_step((high - low) / most) if high > low else (1.0, 0)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)], f".{decimals}f"
+
+
+def spaced(values: list[int], places: list[float], look: Looks) -> list[int]:
+    """Those of `values` whose labels have room at `places` (pixels); 0 and powers of two go first."""
+    first = sorted(values, key=lambda v: (v & (v - 1) != 0, v))
+    at = dict(zip(values, places, strict=True))
+    half = {v: (text_width(str(v), look.font_size) + LABEL_GAP * look.font_size) / 2 for v in values}
+    kept: list[int] = []
+    for value in first:
+        if all(abs(at[value] - at[k]) >= half[value] + half[k] for k in kept):
+            kept.append(value)
+    return sorted(kept)
+
+
+def curve_spaces(titles: list[list[str]], inner: list[str], below: list[str], look: Looks) -> Spaces:
+    """Gaps between panels of curves; `inner`: numbers left of every panel, if any; `below`: under the last row."""
+    row = PANEL_GAP + TITLE_OFFSET + 1.3 * look.title_size * max(len(lines) for lines in titles)
+    if look.tick_labels == "all":
+        row += TICK_SIZE + 4 + 1.2 * look.font_size
+    column = PANEL_GAP + max(text_width(label, look.font_size) for label in below) / 2
+    if inner:
+        column += TICK_SIZE + 4 + max(text_width(label, look.font_size) for label in inner)
+    return Spaces(math.ceil(row), math.ceil(column))
+
+
+def number_format(limit: float) -> str:
+    """d3 format of numbers up to `limit` in size in cells: two digits of the largest, at least two decimals."""
+    return f".{max(2, 1 - math.floor(math.log10(limit)))}f" if limit > 0 else ".2f"
 
 
 def colour_bar(bar: Bar, title: str | None, length: int) -> dict:

@@ -1,0 +1,190 @@
+"""Evidence as rows of dots with intervals, one row a task: agreement of methods, models side by side."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import altair as alt
+import polars as pl
+
+from headatlas import theme
+from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, inline, interval_tooltip, scales
+from headatlas.jackknife import holm
+from headatlas.summary import LEVEL
+
+
+@dataclass(frozen=True)
+class Dots:
+    """What a panel of dots shows: number axis, a dashed line to compare with, rows; are these's labels written?"""
+
+    title: str
+    domain: tuple[float, float]
+    line: float
+    labels: list[str]
+    labelled: bool = True
+
+
+def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
+    """How alike two methods rank the heads of a task: rank correlation, and overlap of the top heads.
+
+    Args:
+        tables: the agreement table, and the summary (for the number of heads: chance is k of them).
+    Raises:
+        HeadAtlasError: as `checked`.
+    """
+    columns = ["rank_correlation", "overlap", "k", "p_value"]
+    pairs = [(a, b) for i, a in enumerate(wanted.methods) for b in wanted.methods[i + 1 :]]
+    names = [f"{a} and {b}" for a, b in pairs]
+    either = pl.concat([tables[0], tables[0].rename({"method_a": "method_b", "method_b": "method_a"})], how="diagonal")
+    either = either.with_columns(series=pl.concat_str("method_a", pl.lit(" and "), "method_b"))
+    rows = checked(either, "agreement", columns, task=wanted.tasks, series=names)
+    rows = pl.concat([_with_test(rows.filter(series=name)) for name in names])
+    heads = checked(tables[1], "summary", ["heads"], task=wanted.tasks)["heads"][0]
+    k = rows["k"][0]
+    rows = rows.with_columns(label=wanted.label_column())
+    lowest = min(0.0, rows["rank_correlation"].min() or 0.0)
+    correlation = Dots("Rank correlation", (1.1 * lowest - 0.02, 1.02), 0.0, wanted.labels)
+    overlap = Dots(f"Shared among the top {k} heads", (-0.02, 1.02), k / heads, wanted.labels, labelled=False)
+    by_pair = colours(names, "Methods", "series", theme.OTHER_SERIES)
+    charts = [
+        dots(rows.with_columns(value=pl.col(column)), wanted, shown, by_pair, names)
+        for column, shown in (("rank_correlation", correlation), ("overlap", overlap))
+    ]
+    note = f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL})."
+    chart = alt.hconcat(*charts, spacing=theme.PANEL_GAP)
+    return finished(chart, wanted, "Agreement between methods", note)
+
+
+def _with_test(part: pl.DataFrame) -> pl.DataFrame:
+    """Adds `sure`: is the correlation more than chance, over all tasks of this pair?"""
+    adjusted = holm(part["p_value"].fill_nan(None).fill_null(1.0).to_numpy())
+    return part.with_columns(sure=pl.Series(adjusted < LEVEL, dtype=pl.Int8))
+
+
+def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
+    """Models side by side, by one method: importance over relative depth, sparsity, dissociation.
+
+    Args:
+        tables: the summaries of all models, then their layer profiles, then, if there, their dominances.
+    """
+    n = len(wanted.models)
+    summaries, profiles, dominances = tables[:n], tables[n : 2 * n], tables[2 * n :]
+    by_model = colours(wanted.models, "Model", "series", theme.OTHER_SERIES)
+    charts = [_depth(profiles, wanted, by_model), _sparsity(summaries, wanted, by_model)]
+    if dominances:
+        charts[1] = alt.hconcat(charts[1], _dominance(dominances, wanted, by_model), spacing=3 * theme.PANEL_GAP)
+    chart = alt.vconcat(*charts, spacing=2 * theme.PANEL_GAP)
+    return finished(chart, wanted, "Models compared", "Dashed: importance spread evenly; no dominance.")
+
+
+def _depth(profiles: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.ConcatChart:
+    parts = []
+    for model, table in zip(wanted.models, profiles, strict=True):
+        part = checked(
+            table, f"layer profile of {model}", ["layer", "share", "ci_low", "ci_high"],
+            method=[wanted.method], task=wanted.tasks,
+        )  # fmt: skip
+        layers = part["layer"].max() + 1
+        parts.append(part.select(
+            "task", "layer", pl.lit(model).alias("series"),
+            depth=pl.col("layer") / max(1, layers - 1),
+            value=pl.col("share") * layers, low=pl.col("ci_low") * layers, high=pl.col("ci_high") * layers,
+        ))  # fmt: skip
+    even = pl.DataFrame({"task": wanted.tasks, "value": 1.0})
+    rows = pl.concat([*parts, even], how="diagonal").with_columns(
+        pl.col("series").fill_null(""),
+        label=wanted.label_column(),
+    )
+    title = "Share of importance, times number of layers"
+    x = Axis("Relative depth", (0, 1), [0, 0.5, 1], ".1f")
+
+    def panel(_task, across, upward):
+        return _depth_layers(across, upward, by_model, title)
+
+    return grid(wanted, rows, panel, x, scales(wanted, title, rows, ["value", "low", "high"]))
+
+
+def _depth_layers(x, y, by_model: dict, title: str) -> list[alt.Chart]:
+    shown = [
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("series:N", title="Model"),
+        alt.Tooltip("layer:Q", title="Layer", format="d"),
+        alt.Tooltip("value:Q", title=title, format=".3f"),
+        *interval_tooltip("low", "high", ".3f"),
+    ]
+    even = alt.Chart().mark_rule(color=theme.RULE_COLOUR, strokeDash=theme.DASHES, aria=False).encode(y=y("value"))
+    curve = alt.Chart().encode(x=x("depth"), color=by_model["color"]).transform_filter("datum.series !== ''")
+    return [
+        even.transform_filter("datum.series === ''"),
+        curve.mark_area(opacity=theme.BAND_OPACITY, aria=False).encode(y=y("low"), y2="high:Q"),
+        curve.mark_line(strokeWidth=1.8, aria=False).encode(y=y("value")),
+        curve.mark_point(filled=True, size=theme.POINT_SIZE, opacity=1, aria=False).encode(
+            y=y("value"), shape=by_model["shape"], tooltip=shown
+        ),
+    ]
+
+
+def _sparsity(summaries: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.LayerChart:
+    names = {"top_5_percent": "value", "top_5_percent_low": "ci_low", "top_5_percent_high": "ci_high"}
+    parts = [
+        checked(table, f"summary of {model}", list(names), method=[wanted.method], task=wanted.tasks)
+        .rename(names)
+        .with_columns(series=pl.lit(model))
+        for model, table in zip(wanted.models, summaries, strict=True)
+    ]
+    rows = pl.concat(parts).with_columns(label=wanted.label_column(), sure=pl.lit(1))
+    shown = Dots("Importance held by the top 5 % of heads", (0, 1), 0.05, wanted.labels)
+    return dots(rows, wanted, shown, by_model, wanted.models)
+
+
+def _dominance(tables: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.LayerChart:
+    parts = [
+        checked(table, f"dominance of {model}", ["dominance", "ci_low", "ci_high"], method=[wanted.method])
+        .rename({"dominance": "value"})
+        .with_columns(series=pl.lit(model), label=pl.lit(model), sure=pl.lit(1))
+        for model, table in zip(wanted.models, tables, strict=True)
+    ]
+    rows = pl.concat(parts)
+    axis = Axis.round("", pl.concat([rows["value"], rows["ci_low"], rows["ci_high"], pl.Series([0.0])]))
+    shown = Dots("Diagonal dominance (nats per answer token)", axis.domain, 0.0, wanted.models)
+    return dots(rows, wanted, shown, by_model, wanted.models)
+
+
+def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names: list[str]) -> alt.LayerChart:
+    """A panel with a row for each of `shown.labels` and a dot for each of `names` in it.
+
+    Args:
+        rows: `label`, `series` (one of `names`), `value`, `sure` (0 = hollow); `ci_low`, `ci_high` if known.
+        by_series: from `colours`.
+    """
+    at = partial(_number, shown, wanted)
+    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True, gridColor=theme.GRID_COLOUR,
+                      tickBand="extent", labels=shown.labelled)  # fmt: skip
+    base = alt.Chart(inline(rows)).encode(
+        y=alt.Y("label:N", scale=alt.Scale(domain=shown.labels), axis=y_axis), color=by_series["color"]
+    )
+    lines = len(names) if rows.height > len(shown.labels) else 1
+    if lines > 1:
+        base = base.encode(yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=0.5)))
+    tooltip = [
+        alt.Tooltip("label:N", title=" "),
+        alt.Tooltip("series:N", title="  "),
+        alt.Tooltip("value:Q", title=shown.title, format=".3f"),
+    ]
+    line = alt.Chart(inline(pl.DataFrame({"line": [float(shown.line)]})))
+    layers = [line.mark_rule(color=theme.RULE_COLOUR, strokeDash=theme.DASHES, aria=False).encode(x=at("line"))]
+    if "ci_low" in rows.columns:
+        layers.append(base.mark_rule(strokeWidth=1.5, aria=False).encode(x=at("ci_low"), x2="ci_high:Q"))
+        tooltip += interval_tooltip("ci_low", "ci_high", ".3f")
+    points = base.encode(x=at("value"), shape=by_series["shape"], tooltip=tooltip)
+    looks = {"size": 2 * theme.POINT_SIZE, "opacity": 1, "strokeWidth": 1.5, "aria": False}
+    layers.append(points.mark_point(filled=True, **looks).transform_filter("datum.sure === 1"))
+    layers.append(points.mark_point(filled=False, fill="white", **looks).transform_filter("datum.sure === 0"))
+    height = len(shown.labels) * max(theme.DOT_ROW, theme.DOT_LINE * lines)
+    return alt.layer(*layers).properties(width=theme.DOTS_WIDTH, height=height)
+
+
+def _number(shown: Dots, wanted: Wanted, field: str) -> alt.X:
+    ticks, number = theme.round_ticks(*shown.domain)
+    title = theme.wrap(shown.title, wanted.look.font_size + 1, theme.DOTS_WIDTH)
+    axis = alt.Axis(values=ticks, format=number, title=title, domain=False, labelFlush=False)
+    return alt.X(f"{field}:Q", axis=axis, scale=alt.Scale(domain=list(shown.domain), nice=False, zero=False))

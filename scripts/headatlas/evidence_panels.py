@@ -1,0 +1,185 @@
+"""What the evidence figures share: settings, checked tables, rows inside a spec, axes, panels in a grid.
+
+Knows Altair, polars and `theme`; knows nothing of what a figure shows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import altair as alt
+import polars as pl
+
+from headatlas import theme
+from headatlas.charts import DIGITS, PAGE_MENU, Edge, task_order
+from headatlas.errors import HeadAtlasError
+from headatlas.theme import Looks
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to draw: one method of a figure named `dissociation.ablation`, else None; tasks in their order."""
+
+    figure: str
+    method: str | None
+    methods: list[str]
+    models: list[str]
+    tasks: list[str]
+    look: Looks
+    settings: dict
+
+    @classmethod
+    def read(cls, settings: dict) -> "Wanted":
+        """From the tool's settings: figure, model (or models), methods, tasks, figures.
+
+        Raises:
+            HeadAtlasError: a figure of a method that is not there; an unknown key or task in `figures`.
+        """
+        figure, _, method = settings["figure"].partition(".")
+        if method and method not in settings["methods"]:
+            raise HeadAtlasError(
+                f"figure {settings['figure']}: no method `{method}`, there are: {', '.join(settings['methods'])}"
+            )
+        look = Looks.read(settings["figures"])
+        models = settings["models"] if "models" in settings else [settings["model"]]
+        tasks = task_order(look, settings["tasks"])
+        return cls(figure, method or None, settings["methods"], models, tasks, look, settings)
+
+    def label(self, task: str) -> str:
+        """What the figure calls a task, on one line."""
+        return " ".join(theme.task_label(task, self.look).split())
+
+    @property
+    def labels(self) -> list[str]:
+        """Of all tasks."""
+        return [self.label(task) for task in self.tasks]
+
+    def label_column(self) -> pl.Expr:
+        """The labels of a column `task`."""
+        return pl.col("task").replace_strict(dict(zip(self.tasks, self.labels, strict=True)), return_dtype=pl.String)
+
+
+def interval_tooltip(low: str, high: str, number: str) -> list[alt.Tooltip]:
+    """Two lines of a tooltip for the ends of an interval."""
+    return [
+        alt.Tooltip(f"{low}:Q", title="Interval, from", format=number),
+        alt.Tooltip(f"{high}:Q", title="to", format=number),
+    ]
+
+
+def checked(table: pl.DataFrame, name: str, columns: Sequence[str], **kept: list[str]) -> pl.DataFrame:
+    """The rows of a table whose columns `kept` hold one of the values given, all columns but `columns` gone.
+
+    Sorted as the values are given. Raises:
+        HeadAtlasError: a column is missing, or there is no row of a combination of values.
+    """
+    missing = [column for column in [*kept, *columns] if column not in table.columns]
+    if missing:
+        raise HeadAtlasError(f"{name} table: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    rows = table.select(*kept, *columns).filter(pl.col(key).is_in(values) for key, values in kept.items())
+    found = set(rows.select(*kept).iter_rows())
+    for wanted in product(*kept.values()):
+        if wanted not in found:
+            what = ", ".join(f"{key} {value}" for key, value in zip(kept, wanted, strict=True))
+            raise HeadAtlasError(f"{name} table: no row of {what}; make the evidence tables again")
+    places = [
+        pl.col(key).replace_strict({value: i for i, value in enumerate(values)}, return_dtype=pl.Int32)
+        for key, values in kept.items()
+    ]
+    return rows.sort(*places, maintain_order=True)
+
+
+def inline(rows: pl.DataFrame) -> alt.InlineData:
+    """Rows as CSV text inside the spec; an empty cell is null."""
+    numbers = [name for name in rows.columns if rows[name].dtype.is_numeric()]
+    floats = [name for name in numbers if rows[name].dtype.is_float()]
+    rounded = rows.with_columns(pl.col(floats).fill_nan(None).round_sig_figs(DIGITS))
+    parse = dict.fromkeys(numbers, "number")
+    return alt.InlineData(values=rounded.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A number axis of curves: its scale (`linear`, or `symlog` for log(1 + value)), ticks and their format."""
+
+    title: str
+    domain: tuple[float, float]
+    ticks: list[float]
+    number: str = "d"
+    scale: str = "linear"
+
+    @classmethod
+    def round(cls, title: str, values: pl.Series) -> "Axis":
+        """A linear axis that holds these values, a little wider, with ticks at round numbers."""
+        low, high = values.drop_nans().min() or 0.0, values.drop_nans().max() or 0.0
+        room = 0.04 * (high - low) or 1.0
+        return cls(title, (low - room, high + room), *theme.round_ticks(low - room, high + room))
+
+    def channel(self, kind: type, field: str, outer: bool, labelled: bool, length: float, look: Looks):
+        """`alt.X` or `alt.Y` of a field; only an `outer` panel has the title, on lines no longer than `length`."""
+        title = theme.wrap(self.title, look.font_size + 1, length) if outer else None
+        axis = alt.Axis(
+            values=self.ticks, format=self.number, title=title, domain=False, labelFlush=False, labelOverlap=False
+        )
+        if kind is alt.Y:
+            axis.grid, axis.gridColor = True, theme.GRID_COLOUR
+        if not (outer or labelled):
+            axis.labelExpr = "''"  # as in `charts`: keeps the panels' titles level
+        shape = {"type": "symlog", "constant": 1} if self.scale == "symlog" else {"type": self.scale}
+        return kind(f"{field}:Q", axis=axis, scale=alt.Scale(domain=list(self.domain), nice=False, zero=False, **shape))
+
+
+# Layers of a panel: from the task and the makers of its x and y channels (field -> channel).
+Panel = Callable[[str, Callable[[str], alt.X], Callable[[str], alt.Y]], list[alt.Chart]]
+
+
+def grid(wanted: Wanted, rows: pl.DataFrame, panel: Panel, x: Axis, ys: Sequence[Axis]) -> alt.ConcatChart:
+    """One panel of curves a task; `ys` has one axis for all, or one each, then with numbers on all panels."""
+    look, tasks = wanted.look, wanted.tasks
+    width, height = theme.CURVE_SIZE
+    columns = min(look.columns, len(tasks))
+    titles = [theme.wrap(theme.task_label(task, look), look.title_size, width) for task in tasks]
+    all_x = look.tick_labels == "all"
+    all_y = all_x or len(ys) > 1
+    numbers = [f"{tick:{axis.number}}" for axis in ys for tick in axis.ticks] if all_y else []
+    gaps = theme.curve_spaces(titles, numbers, [f"{tick:{x.number}}" for tick in x.ticks], look)
+    charts = []
+    for index, task in enumerate(tasks):
+        edge, y = Edge.of(index, columns, len(tasks)), ys[index % len(ys)]
+        across = partial(x.channel, alt.X, outer=edge.bottom, labelled=all_x, length=width, look=look)
+        upward = partial(y.channel, alt.Y, outer=edge.left, labelled=all_y, length=height, look=look)
+        chart = alt.layer(*panel(task, across, upward)).transform_filter(f"datum.task === '{task}'")
+        charts.append(chart.properties(width=width, height=height, title=titles[index]))
+    spacing = {"row": gaps.row, "column": gaps.column}
+    return alt.concat(*charts, columns=columns, spacing=spacing, bounds="flush", data=inline(rows))
+
+
+def scales(wanted: Wanted, title: str, rows: pl.DataFrame, columns: Sequence[str]) -> list[Axis]:
+    """One axis for the values of all tasks, or with `figures.scale: panel` one for each task."""
+    parts = [rows]
+    if wanted.look.scale == "panel":
+        parts = [rows.filter(task=task) for task in wanted.tasks]
+    return [Axis.round(title, pl.concat([part[column] for column in columns])) for part in parts]
+
+
+def colours(names: list[str], title: str, field: str, start: int | None = None) -> dict:
+    """Colour and shape channels of a series (`start` as in `theme.series`), with one legend for both."""
+    fill, shape = theme.series(names, start)
+    legend = alt.Legend(title=title, symbolOpacity=1, symbolStrokeWidth=2, orient="right", offset=theme.BAR_OFFSET)
+    return {
+        "color": alt.Color(f"{field}:N", scale=alt.Scale(domain=names, range=fill), legend=legend),
+        "shape": alt.Shape(f"{field}:N", scale=alt.Scale(domain=names, range=shape), legend=legend),
+    }
+
+
+def finished(chart: alt.TopLevelMixin, wanted: Wanted, description: str, note: str | None = None) -> dict:
+    """The spec: with the figure's title, a smaller line below it, and the project's looks."""
+    text, models = wanted.look.title, ", ".join(wanted.models)
+    if text:
+        text = text.replace("{model}", models).replace("{method}", wanted.method or ", ".join(wanted.methods))
+    if text or note:
+        chart = chart.properties(title=alt.TitleParams(**theme.figure_title(wanted.look, text, note)))
+    about = f"{description}: model {models}" + (f", method {wanted.method}" if wanted.method else "")
+    chart = chart.properties(description=about, usermeta={"embedOptions": {"actions": PAGE_MENU}})
+    return chart.configure(**theme.config(wanted.look)).to_dict()
