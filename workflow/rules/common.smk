@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from headatlas.command_line import read_values
 from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint
+from headatlas.slurm import check_requests
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
 # in the command, which Snakemake compares: the same workflow in another folder recomputes nothing.
@@ -20,6 +23,7 @@ scripts = shlex.quote(str(Path(workflow.basedir) / "scripts"))
 call = f'headatlas() {{ {shlex.quote(python)} {scripts}/"$1.py" "${{@:2}}"; }}; '
 shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 
+update_config(config, read_values(workflow.config_settings.config))
 try:
     atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
 except HeadAtlasError as error:
@@ -45,3 +49,11 @@ wildcard_constraints:
     layer=r"\d+",
     first=r"\d+",
     last=r"\d+",
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
+        except HeadAtlasError as error:
+            raise WorkflowError(str(error))

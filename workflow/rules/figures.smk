@@ -1,6 +1,11 @@
 # From the table to figures.
 
 
+localrules:
+    draw_figure,
+    render_figure,
+
+
 rule draw_figure:
     """A figure as a Vega-Lite spec."""
     input:

@@ -1,6 +1,11 @@
 # From effects per item to one tidy table.
 
 
+localrules:
+    score_layer,
+    aggregate,
+
+
 rule score_layer:
     """Effect, interval and p-value of every head of one layer, over the questions of one task."""
     input:

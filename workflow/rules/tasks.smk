@@ -1,6 +1,11 @@
 # From task files to tokenised items.
 
 
+localrules:
+    prepare_task,
+    balance_tasks,
+
+
 rule prepare_task:
     """A task's questions as checked, split, sampled and tokenised items."""
     input:

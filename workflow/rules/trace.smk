@@ -1,6 +1,10 @@
 # Everything that runs the model, and the baseline between its passes.
 
 
+localrules:
+    pool_baseline,
+
+
 rule trace_task:
     """One clean pass over a task: log-probabilities, correctness, head outputs, gradient terms."""
     input:
@@ -106,6 +110,9 @@ if atlas.integrates:
             " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
 
 else:
+
+    localrules:
+        attribute_task,
 
     rule attribute_task:
         """First-order effect of every head, per item, from the gradient terms of the trace; no model needed."""
