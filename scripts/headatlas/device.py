@@ -3,6 +3,7 @@
 import fcntl
 import os
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -41,15 +42,19 @@ def visible_gpus(count: int) -> list[str]:
 
 
 def claim_gpu(names: list[str], folder: Path | None = None) -> int:
-    """Index of the first GPU that no living process has claimed through this function; the last one if all are."""
+    """Index of a GPU that this process claims until it ends, among those with the fewest living claims.
+
+    Args:
+        names: of `visible_gpus`; folder: where the claims of this machine are, its temporary folder if None.
+    """
     folder = folder or Path(tempfile.gettempdir())
-    for index, name in enumerate(names):
-        file = open(folder / f"headatlas-gpu-{name}-{os.getuid()}.lock", "w")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        _held.append(file)
-        return index
-    return len(names) - 1
+    for place in count():  # a second job on any GPU only when every one has its first: more were asked for than are
+        for index, name in enumerate(names):
+            file = open(folder / f"headatlas-gpu-{name}-{os.getuid()}-{place}.lock", "w")  # noqa: SIM115
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _held.append(file)
+            return index

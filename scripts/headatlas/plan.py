@@ -8,10 +8,18 @@ import json
 import math
 import os
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from headatlas import config as user
-from headatlas.model_folder import Geometry, check_model_folder, is_local, read_geometry, weight_files
+from headatlas.model_folder import (
+    Geometry,
+    check_model_folder,
+    is_local,
+    read_geometry,
+    read_model_config,
+    weight_files,
+)
 
 METHODS = ("ablation", "attribution", "probe")
 FIGURES = ("heatmap-grid", "signed-grid")
@@ -55,9 +63,17 @@ class Atlas:
         wanted = self.config["compute"]["gpus"]
         return count_gpus() if wanted == "auto" else wanted
 
-    def job_gpus(self, model: str) -> int:
-        """GPUs one job of this model holds: all of the machine's where its layers are spread over them."""
-        return max(1, self.gpus) if self.models[model]["device_map"] == "auto" else 1
+    def job_gpus(self, model: str, here: bool = True) -> int:
+        """GPUs that one job of this model holds.
+
+        All of this machine's where the model is spread over them, and where its one device is named: so no other job
+        is on that device. `here` is false where jobs run on other machines; the profile then says how many.
+        """
+        entry = self.models[model]
+        if entry["device"] == "cpu":
+            return 0
+        alone = entry["device_map"] == "auto" or entry["device"] != "auto"
+        return max(1, self.gpus) if alone and here else 1
 
     def device(self, model: str) -> str:
         """The `--device` of a job that runs this model."""
@@ -65,7 +81,10 @@ class Atlas:
 
     def memory_mb(self, model: str, attempt: int) -> int:
         """Host memory to ask a cluster for: the weights, as much again as half, and what libraries take."""
-        weights = sum(os.path.getsize(file) for file in self.weights(model))
+        if is_local(self.models[model]["path"]):
+            weights = sum(os.path.getsize(file) for file in self.weights(model))
+        else:
+            weights = estimate_weights(read_model_config(self.models[model]), self.models[model]["dtype"])
         return math.ceil((2000 + 1.5 * weights / 1e6) * attempt)
 
     def batch_tokens(self, attempt: int) -> int:
@@ -130,7 +149,11 @@ class Atlas:
 
     def final_outputs(self) -> list[str]:
         """Everything `snakemake` makes when asked for nothing in particular."""
-        return [path for model in self.models for path in (*self._tables(model), *self._figures(model), *self.evidence(model))]
+        return [
+            path
+            for model in self.models
+            for path in (*self._tables(model), *self._figures(model), *self.evidence(model))
+        ]
 
     @property
     def formats(self) -> list[str]:
@@ -266,9 +289,20 @@ class Atlas:
         return canonical({"png_scale": scale})
 
 
-def count_gpus() -> int:
+def count_gpus(devices: str = "/dev") -> int:
     """NVIDIA GPUs of this machine that this process may use, without asking torch."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        return len([name for name in shown.split(",") if name.strip() not in ("", "-1")])
-    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+    if shown is not None:  # CUDA shows those before the first that is not there
+        return len(list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, shown.split(",")))))
+    return len([name for name in os.listdir(devices) if name.startswith("nvidia") and name[6:].isdigit()])
+
+
+def estimate_weights(config: dict, dtype: str) -> int:
+    """Bytes of a dense decoder's weights by its config.json, some 10% too many; 32 GB where it is silent."""
+    text = config.get("text_config") or config
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
+    if not all(isinstance(text.get(name), int) for name in names):
+        return 32_000_000_000
+    vocabulary, hidden, layers, between = (text[name] for name in names)
+    parameters = 2 * vocabulary * hidden + layers * (4 * hidden**2 + 3 * hidden * between)
+    return parameters * (4 if dtype == "float32" else 2)

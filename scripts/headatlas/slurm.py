@@ -14,25 +14,19 @@ PROFILE = "workflow/profiles/slurm/config.yaml"
 
 
 def check_requests(resources: Iterable[Mapping]) -> None:
-    """Submit one job of each kind as held, and take it back at once.
-
-    `sbatch --test-only` will not do: it also refuses what would only have to wait, for a drained node.
+    """Ask SLURM whether it would run each kind of job.
 
     Args:
         resources: of every job to be submitted, as Snakemake names them.
 
     Raises:
-        HeadAtlasError: SLURM refuses a kind; says what was asked for, what SLURM said and where it is set.
+        HeadAtlasError: it would not; says what was asked for, why not and where it is set.
     """
-    for options in sorted({request_options(each) for each in resources}):
-        call = ["sbatch", "--parsable", "--hold", "--job-name=headatlas-check", "--output=/dev/null"]
-        done = subprocess.run([*call, *options, "--wrap=true"], capture_output=True, text=True)
-        if done.returncode == 0:
-            subprocess.run(["scancel", done.stdout.strip().split(";")[0]], capture_output=True)
-            continue
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        why = said[-1].removeprefix("sbatch: error: ").removeprefix("Batch job submission failed: ")
-        raise HeadAtlasError(f"SLURM refuses a job that asks for {shlex.join(options)}: {why}; see {PROFILE}")
+    kinds = {request_options(each): each for each in resources}
+    for options, each in sorted(kinds.items()):
+        why = _refusal(options) or _too_long(each)
+        if why:
+            raise HeadAtlasError(f"SLURM cannot run a job with {shlex.join(options)}: {why}; see {PROFILE}")
 
 
 def request_options(resources: Mapping) -> tuple[str, ...]:
@@ -52,3 +46,40 @@ def request_options(resources: Mapping) -> tuple[str, ...]:
     if resources.get("gres"):
         options.append(f"--gres={resources['gres']}")
     return (*options, *shlex.split(str(resources.get("slurm_extra") or "")))
+
+
+def minutes(limit: str) -> float:
+    """SLURM's `[days-]hours:minutes:seconds`, `minutes:seconds` or `infinite` as minutes."""
+    days, _, clock = limit.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts):
+        return float("inf")
+    seconds = sum(int(part) * 60**place for place, part in enumerate(reversed(parts)))
+    return 1440 * int(days or 0) + seconds / 60
+
+
+def _refusal(options: tuple[str, ...]) -> str | None:
+    """Submit a job as held and take it back at once; what SLURM said if it refuses.
+
+    `sbatch --test-only` will not do: it also refuses what would only have to wait, for a drained node.
+    """
+    call = ["sbatch", "--parsable", "--hold", "--job-name=headatlas-check", "--output=/dev/null"]
+    done = subprocess.run([*call, *options, "--wrap=true"], capture_output=True, text=True)
+    if done.returncode == 0:
+        subprocess.run(["scancel", done.stdout.strip().split(";")[0]], capture_output=True)
+        return None
+    said = done.stderr.strip().splitlines() or ["sbatch failed and said nothing"]
+    return said[-1].removeprefix("sbatch: error: ").removeprefix("Batch job submission failed: ")
+
+
+def _too_long(resources: Mapping) -> str | None:
+    """Many a cluster takes a job that is longer than its partition allows, and never starts it."""
+    wanted, partition = resources.get("runtime"), resources.get("slurm_partition")
+    shown = subprocess.run(["sinfo", "--noheader", "--format=%P %l"], capture_output=True, text=True).stdout
+    limits = dict(line.split() for line in shown.splitlines())
+    default = [name for name in limits if name.endswith("*")]  # sinfo's mark
+    chosen = str(partition).split(",") if partition else default
+    known = [minutes(limits[name]) for each in chosen for name in (each, f"{each}*") if name in limits]
+    if not wanted or not known or int(wanted) <= max(known):
+        return None
+    return f"partition {','.join(chosen).rstrip('*')} allows {max(known):g} minutes"

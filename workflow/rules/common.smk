@@ -30,12 +30,13 @@ except HeadAtlasError as error:
     raise WorkflowError(str(error))
 
 # A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
-if workflow.resource_settings.nodes is None and atlas.gpus:
+here = workflow.resource_settings.nodes is None
+if here and atlas.gpus:
     workflow.global_resources.setdefault("gpu", atlas.gpus)
 
 # Resources of a job that runs the model. None of them changes a result, so Snakemake is right not to track them.
 RUNS_MODEL = {
-    "gpu": lambda wildcards: atlas.job_gpus(wildcards.model),
+    "gpu": lambda wildcards: atlas.job_gpus(wildcards.model, here),
     "mem_mb": lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
     "device": lambda wildcards: atlas.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: atlas.batch_tokens(attempt),
