@@ -1,0 +1,209 @@
+"""The workflow from its command line: what a run leaves behind, and what its sources look like to the linters."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from workflow_runs import REDUCED, ROOT, copy_repository, copy_run, environment, finish, snakemake
+
+TASKS = sorted(REDUCED["tasks"])
+METHODS = ["ablation", "attribution", "probe"]
+FIGURES = ["heatmap-grid", "signed-grid"]
+COLUMNS = {
+    "model": pl.String, "method": pl.String, "task": pl.String, "layer": pl.Int32, "head": pl.Int32,
+    "effect": pl.Float64, "std_error": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64,
+    "p_value": pl.Float64, "q_value": pl.Float64, "importance": pl.Float64, "rank": pl.Int32,
+    "n_items": pl.Int32, "n_questions": pl.Int32,
+}  # fmt: skip
+
+
+def geometry(folder: Path) -> tuple[int, int]:
+    config = json.loads((folder / "workflow/resources/demo-model/config.json").read_text())
+    return config["num_hidden_layers"], config["num_attention_heads"]
+
+
+def score_items(folder: Path, task: str) -> list[dict]:
+    items = json.loads((folder / f"results/demo/items/{task}.json").read_text())["items"]
+    return [item for item in items if item["split"] == "score"]
+
+
+def test_importance_has_one_row_per_method_task_layer_and_head(finished):
+    table = pl.read_parquet(finished / "results/demo/importance.parquet")
+    layers, heads = geometry(finished)
+    assert set(COLUMNS) <= set(table.columns)
+    assert {name: table.schema[name] for name in COLUMNS if name != "rank"} == {
+        name: kind for name, kind in COLUMNS.items() if name != "rank"
+    }
+    expected = {(m, t, a, b) for m in METHODS for t in TASKS for a in range(layers) for b in range(heads)}
+    assert set(table.select("method", "task", "layer", "head").iter_rows()) == expected
+    assert table.height == len(expected)
+    assert table["model"].unique().to_list() == ["demo"]
+    for task in TASKS:
+        items = score_items(finished, task)
+        rows = table.filter(task=task)
+        assert rows["n_items"].unique().to_list() == [len(items)]
+        assert rows["n_questions"].unique().to_list() == [len({item["question_id"] for item in items})]
+
+
+def test_importance_is_the_share_of_absolute_effect_and_ranks_follow_it(finished):
+    table = pl.read_parquet(finished / "results/demo/importance.parquet")
+    for _, rows in table.group_by("method", "task"):
+        effects = rows["effect"].to_list()
+        total = math.fsum(map(abs, effects))
+        assert math.fsum(rows["importance"]) == pytest.approx(1, abs=1e-12)
+        assert rows["importance"].to_list() == pytest.approx([abs(effect) / total for effect in effects], rel=1e-9)
+        ordered = sorted(
+            zip(rows["layer"], rows["head"], rows["importance"], rows["rank"], strict=True),
+            key=lambda row: (-row[2], row[0], row[1]),
+        )
+        assert [row[3] for row in ordered] == list(range(1, rows.height + 1))
+        assert (rows["ci_low"] <= rows["effect"]).all()
+        assert (rows["effect"] <= rows["ci_high"]).all()
+        assert (rows["q_value"] >= rows["p_value"]).all()
+
+
+def test_score_files_are_the_rows_of_the_table(finished):
+    table = pl.read_parquet(finished / "results/demo/importance.parquet")
+    for method in METHODS:
+        for task in TASKS:
+            for layer in range(geometry(finished)[0]):
+                scores = pl.read_parquet(finished / f"results/demo/scores/{method}/{task}/layer-{layer}.parquet")
+                rows = table.filter(method=method, task=task, layer=layer).select(scores.columns).sort("head")
+                assert scores.sort("head").equals(rows), (method, task, layer)
+    csv = pl.read_csv(finished / "results/demo/importance.csv")
+    assert csv.columns == table.columns
+    assert csv["effect"].to_list() == pytest.approx(table["effect"].to_list(), rel=1e-9)
+
+
+def test_every_figure_stands_in_every_format(finished):
+    signatures = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF", "html": b"<!DOCTYPE html>", "json": b"{"}
+    for figure in FIGURES:
+        for method in METHODS:
+            for form, signature in signatures.items():
+                content = (finished / f"results/demo/figures/{figure}.{method}.{form}").read_bytes()
+                assert signature in content[:200], (figure, method, form)
+
+
+def test_no_draft_is_left_behind(finished):
+    assert list((finished / "results").rglob(".*")) == []
+
+
+def test_a_second_run_has_nothing_to_do(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "again")  # at another place: nothing depends on where it stands
+    assert "Nothing to be done" in finish(folder)
+
+
+def test_two_runs_make_equal_tables(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "again")
+    shutil.rmtree(folder / "results")
+    figures = [f"results/demo/figures/{figure}.{method}.json" for figure in FIGURES for method in METHODS]
+    finish(folder, "results/demo/summary.parquet", "results/demo/evidence/agreement.parquet", *figures)
+    tables = sorted(path.relative_to(folder) for path in folder.glob("results/**/*.parquet"))
+    assert len(tables) >= 1 + len(METHODS) * len(TASKS) * geometry(folder)[0]
+    for path in tables:
+        assert pl.read_parquet(folder / path).equals(pl.read_parquet(finished / path), null_equal=True), path
+    for path in figures:
+        assert (folder / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_snakemake_lint_is_clean(finished):
+    done = snakemake(finished, "--lint")
+    assert done.returncode == 0, done.stdout
+    assert "Congratulations" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "scripts", "tests"],
+        ["ruff", "format", "--check", "scripts", "tests"],
+        ["snakefmt", "--check", "Snakefile", "workflow"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_sources_are_clean(command):
+    tool = Path(sys.executable).parent / command[0]
+    done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+LISTING = """
+import sys
+from snakemake.cli import main
+try:
+    main(["--list-rules"])
+finally:
+    print("LOADED", sorted(name for name in {name} if name in sys.modules))
+"""
+
+
+def test_reading_the_snakefile_imports_no_heavy_library(finished):
+    code = LISTING.replace("{name}", repr(["altair", "polars", "safetensors", "torch", "transformers"]))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=finished, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert "score_layer" in done.stdout, done.stderr
+    assert "LOADED []" in done.stdout
+
+
+def cogqa_folder() -> Path | None:
+    given = [os.environ.get("HEADATLAS_COGQA"), ROOT.parent / "shared/data/cogqa"]
+    return next((Path(path) for path in given if path and (Path(path) / "test.json").is_file()), None)
+
+
+SKILLS = (
+    "knowledge_recall", "retrieval", "logical_reasoning", "decision_making",
+    "semantic_understanding", "syntactic_understanding", "inference", "math_calculation",
+)  # fmt: skip
+
+
+def build_llama(folder: Path, texts: list[str]) -> None:
+    """A tiny Llama with random weights, and a byte-level BPE tokenizer trained on the texts."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=400, special_tokens=["<s>"], show_progress=False)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, bos_token="<s>")
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=0, eos_token_id=None,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.mark.skipif(cogqa_folder() is None, reason="no CogQA here: set HEADATLAS_COGQA to the folder of its test.json")
+def test_cogqa_on_a_llama(tmp_path):
+    data = cogqa_folder() / "test.json"
+    questions = json.loads(data.read_text(encoding="utf-8"))
+    build_llama(tmp_path / "llama", [question["question"] for question in questions])
+    config = {
+        "models": {"llama": {"path": str(tmp_path / "llama"), "device": "cpu"}},
+        "tasks": {skill: {"source": str(data), "context": "none"} for skill in SKILLS},
+        "items": {"max_items": 10},
+        "methods": {"ablation": {}, "attribution": {}},
+        "statistics": {"resamples": 100, "permutations": 100},
+        "evidence": {"run": False},
+        "figures": {"formats": ["png"]},
+    }
+    folder = copy_repository(tmp_path / "run", config)
+    finish(folder)
+    table = pl.read_parquet(folder / "results/llama/importance.parquet")
+    assert table.height == 2 * 8 * 2 * 4
+    for (method, task), rows in table.group_by("method", "task"):
+        assert rows["importance"].sum() == pytest.approx(1, abs=1e-12), (method, task)
+        assert 1 <= rows["n_items"].max() <= 10
+    assert (folder / "results/llama/figures/heatmap-grid.ablation.png").stat().st_size > 10_000
+    for task in SKILLS:
+        items = json.loads((folder / f"results/llama/items/{task}.json").read_text())["items"]
+        assert all("Question: " in item["prompt"] for item in items)
+        assert len(items) == 10
