@@ -1,5 +1,6 @@
 """Render a Vega-Lite spec to images: PNG, SVG, PDF or a self-contained HTML page, by each one's suffix.
 
+`--library` is the JavaScript that pages take in (see `write_library`).
 Settings: `png_scale` (pixels of the PNG per pixel of the spec). Needs no network and no display.
 """
 
@@ -9,10 +10,10 @@ from headatlas import job
 from headatlas.images import render
 
 
-def main(settings: dict, spec: Path, images: list[Path]) -> None:
+def main(settings: dict, spec: Path, library: Path, images: list[Path]) -> None:
     for image in images:
         with job.atomic(image) as draft:
-            render(spec, draft, settings["png_scale"])
+            render(spec, draft, settings["png_scale"], library)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,17 @@ def written(table, tmp_path_factory):
     table.write_parquet(folder / "importance.parquet")
     spec = folder / "heatmap-grid.json"
     run("draw_figure.py", settings(), importance=folder / "importance.parquet", spec=spec)
+    library = folder / "vega.js"
+    run("write_library.py", None, library=library)
     for kind in images.FORMATS:
-        run("render_figure.py", {"png_scale": 2}, spec=spec, images=folder / f"heatmap-grid.{kind}")
+        run("render_figure.py", {"png_scale": 2}, spec=spec, library=library, images=folder / f"heatmap-grid.{kind}")
     return folder
 
 
 def run(script, wanted, **paths):
     """Run one rule's command line tool; returns its standard error."""
-    command = [sys.executable, str(ROOT / "scripts" / script), "--settings", json.dumps(wanted)]
+    command = [sys.executable, str(ROOT / "scripts" / script)]
+    command += [] if wanted is None else ["--settings", json.dumps(wanted)]
     for name, path in paths.items():
         command += [f"--{name}", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -106,5 +109,5 @@ def test_what_cannot_be_rendered_is_said(tmp_path, content, name, message):
     spec = tmp_path / "spec.json"
     spec.write_text(content)
     with pytest.raises(HeadAtlasError, match=re.escape(message)):
-        images.render(spec, tmp_path / name, 2)
+        images.render(spec, tmp_path / name, 2, tmp_path / "vega.js")
     assert not (tmp_path / name).exists()

@@ -15,8 +15,11 @@ from headatlas.errors import HeadAtlasError
 FORMATS = ("png", "svg", "pdf", "html")
 
 
-def render(spec_file: Path, image: Path, png_scale: float) -> None:
+def render(spec_file: Path, image: Path, png_scale: float, library: Path) -> None:
     """Write the spec in `spec_file` to `image`, in the format of the image's suffix.
+
+    Args:
+        library: what `write_library` wrote, which HTML pages take in.
 
     Raises:
         HeadAtlasError: unknown format, or a spec that is not JSON or of a Vega-Lite version vl-convert lacks.
@@ -34,7 +37,7 @@ def render(spec_file: Path, image: Path, png_scale: float) -> None:
     elif kind == "svg":
         image.write_text(vl_convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
     elif kind == "html":
-        image.write_text(_page(spec, version), encoding="utf-8")
+        image.write_text(_page(spec, library.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         raise HeadAtlasError(f"{image}: cannot write `{kind}`; formats: {', '.join(FORMATS)}")
 
@@ -51,8 +54,32 @@ def _version(spec: dict, spec_file: Path) -> str:
     return named[1]
 
 
-def _page(spec: dict, version: str) -> str:
+def write_library(path: Path) -> None:
+    """Write the JavaScript that every page holds (Vega-Embed, Vega-Lite, Vega), without network.
+
+    It takes vl-convert two seconds, so it is made once and not for each page.
+    """
+    path.write_text(vl_convert.javascript_bundle(), encoding="utf-8")
+
+
+def _page(spec: dict, library: str) -> str:
     """One HTML file with all JavaScript inside; the page is named by the spec's description."""
-    page = vl_convert.vegalite_to_html(spec, vl_version=version, bundle=True, renderer="svg")
     name = html.escape(spec.get("description", "Chart"))
-    return page.replace("<title>Chart</title>", f"<title>{name}</title>", 1)
+    data = json.dumps(spec, ensure_ascii=False).replace("</", "<\\/")  # no text of the spec can end the script
+    return PAGE.replace("{name}", name).replace("{spec}", data).replace("{library}", library)
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{name}</title>
+<style>#chart.vega-embed { width: 100%; display: flex; }</style>
+</head>
+<body>
+<div id="chart"></div>
+<script>{library}</script>
+<script>vegaEmbed("#chart", {spec}, {renderer: "svg"}).catch(console.error);</script>
+</body>
+</html>
+"""

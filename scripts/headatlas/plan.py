@@ -24,6 +24,17 @@ from headatlas.model_folder import (
 METHODS = ("ablation", "attribution", "probe")
 FIGURES = ("heatmap-grid", "signed-grid")
 POOL_SIZE = 128  # items whose head outputs `baseline: resample` draws from
+# Figures of the evidence and the tables each is drawn from, under results/{model}/; `.{method}`: one figure a method.
+EVIDENCE_FIGURES = {
+    "knock-out": ("evidence/knock-out",),
+    "knock-out-accuracy": ("evidence/knock-out",),
+    "dissociation.{method}": ("evidence/dissociation", "evidence/dominance"),
+    "annotated-grid.{method}": ("importance", "evidence/reliability"),
+    "task-overlap.{method}": ("evidence/task-overlap",),
+    "agreement": ("evidence/agreement", "summary"),
+    "layer-profile": ("evidence/layer-profile", "summary"),
+}
+COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
 
 
@@ -132,9 +143,10 @@ class Atlas:
         first, last = next(block for block in self.blocks(model) if block[0] <= layer <= block[1])
         return f"{folder}/{task}.layers-{first}-{last}.safetensors"
 
-    def all_effects(self, model: str) -> list[str]:
-        """All effects files of a model."""
-        return sorted({self.effects(model, *where) for where in self._layers(model)})
+    def all_effects(self, model: str, only: str | None = None) -> list[str]:
+        """All effects files of a model, or only those of one method."""
+        wanted = (where for where in self._layers(model) if only in (None, where[0]))
+        return sorted({self.effects(model, *where) for where in wanted})
 
     def _layers(self, model: str) -> list[tuple[str, str, int]]:
         layers = range(self.geometry[model].n_layers)
@@ -149,11 +161,12 @@ class Atlas:
 
     def final_outputs(self) -> list[str]:
         """Everything `snakemake` makes when asked for nothing in particular."""
-        return [
+        of_models = [
             path
             for model in self.models
             for path in (*self._tables(model), *self._figures(model), *self.evidence(model))
         ]
+        return of_models + self.comparison()
 
     @property
     def formats(self) -> list[str]:
@@ -172,7 +185,41 @@ class Atlas:
         tables += ["knock-out", "knock-out-area", "dissociation", "dominance"] if self.validates else []
         tables += ["surface-control"] if len(self.tasks) > 1 else []
         named = [f"results/{model}/summary.parquet", f"results/{model}/findings.md"]
-        return named + [f"{folder}/{table}.parquet" for table in tables]
+        charts = [f"results/{model}/figures/{chart}" for chart in self.evidence_charts()]
+        return named + [f"{folder}/{table}.parquet" for table in tables] + self._drawn(charts)
+
+    def evidence_charts(self) -> list[str]:
+        """Names of the figures of the evidence of a model."""
+        wanted = [
+            name
+            for name, tables in EVIDENCE_FIGURES.items()
+            if (self.validates or not {"evidence/knock-out", "evidence/dominance"} & set(tables))
+            and (len(self.methods) > 1 or name != "agreement")
+            and (len(self.tasks) > 1 or not name.startswith(("dissociation", "task-overlap")))
+        ]
+        return [name.format(method=method) for name in wanted for method in self.methods if "{" in name] + [
+            name for name in wanted if "{" not in name
+        ]
+
+    def comparison(self) -> list[str]:
+        """The figures that set several models side by side; none for one model."""
+        if len(self.models) < 2 or not self.config["evidence"]["run"]:
+            return []
+        return self._drawn([f"results/comparison/figures/comparison.{method}" for method in self.methods])
+
+    def chart_tables(self, chart: str) -> list[str]:
+        """Tables that a figure of the evidence is drawn from, {model} open."""
+        name, _, method = chart.partition(".")
+        tables = EVIDENCE_FIGURES[f"{name}.{{method}}" if method else name]
+        return [f"results/{{model}}/{table}.parquet" for table in tables]
+
+    def comparison_tables(self) -> list[str]:
+        """Tables of all models that the comparison is drawn from, kind by kind."""
+        kinds = COMPARISON if self.validates else COMPARISON[:2]
+        return [f"results/{model}/{kind}.parquet" for kind in kinds for model in self.models]
+
+    def _drawn(self, charts: list[str]) -> list[str]:
+        return [f"{chart}.{form}" for chart in charts for form in ("json", *self.formats)]
 
     def findings_tables(self) -> dict[str, str]:
         """Inputs of `write_findings` by option, {model} open."""
@@ -194,12 +241,9 @@ class Atlas:
         return self.config["items"]["validate_fraction"] > 0
 
     def _figures(self, model: str) -> list[str]:
-        return [
-            f"results/{model}/figures/{figure}.{method}.{form}"
-            for figure in FIGURES
-            for method in self.methods
-            for form in ("json", *self.formats)
-        ]
+        return self._drawn(
+            [f"results/{model}/figures/{figure}.{method}" for figure in FIGURES for method in self.methods]
+        )
 
     # --- settings, one string per rule ---------------------------------------------------------------------
 
@@ -270,18 +314,32 @@ class Atlas:
     def choice_settings(self, method: str) -> str:
         """`choose_heads`."""
         evidence = {key: self.config["evidence"][key] for key in ("draws", "dissociation_k")}
-        return canonical({"method": method, "tasks": self.tasks, "seed": self.config["seed"]} | evidence)
+        items = self.config["statistics"]["items"]
+        return canonical(
+            {"method": method, "tasks": self.tasks, "seed": self.config["seed"], "items": items} | evidence
+        )
 
     def knock_out_settings(self, model: str) -> str:
         """`knock_out`."""
         evidence = {key: self.config["evidence"][key] for key in ("baseline", "positions")}
         return canonical({"model": self._model(model), "tasks": self.tasks} | evidence)
 
+    @property
+    def _looks(self) -> dict:
+        figures = {key: value for key, value in self.config["figures"].items() if key not in RENDER_ONLY}
+        return {"tasks": list(self.config["tasks"]), "figures": figures}  # tasks in the user's order
+
     def figure_settings(self, model: str, figure: str, method: str) -> str:
         """`draw_figure`."""
-        figures = {key: value for key, value in self.config["figures"].items() if key not in RENDER_ONLY}
-        tasks = list(self.config["tasks"])  # the user's order
-        return canonical({"figure": figure, "method": method, "model": model, "tasks": tasks, "figures": figures})
+        return canonical({"figure": figure, "method": method, "model": model} | self._looks)
+
+    def chart_settings(self, model: str, chart: str) -> str:
+        """`draw_evidence`."""
+        return canonical({"figure": chart, "model": model, "methods": self.methods} | self._looks)
+
+    def comparison_settings(self, chart: str) -> str:
+        """`draw_comparison`."""
+        return canonical({"figure": chart, "models": list(self.models), "methods": self.methods} | self._looks)
 
     def render_settings(self) -> str:
         """`render_figure`."""

@@ -3,7 +3,11 @@
 
 localrules:
     draw_figure,
+    draw_evidence,
+    draw_comparison,
     render_figure,
+    write_library,
+    render_comparison,
 
 
 rule draw_figure:
@@ -26,9 +30,58 @@ rule draw_figure:
         " --importance {input.importance:q} --spec {output.spec:q}"
 
 
+rule draw_evidence:
+    """A figure of the evidence as a Vega-Lite spec."""
+    input:
+        tables=lambda wildcards: expand(atlas.chart_tables(wildcards.chart), model=wildcards.model),
+    output:
+        spec="results/{model}/figures/{chart}.json",
+    log:
+        "results/{model}/logs/draw_evidence/{chart}.log",
+    wildcard_constraints:
+        chart="|".join(map(re.escape, atlas.evidence_charts())) or "none",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=lambda wildcards: atlas.chart_settings(wildcards.model, wildcards.chart),
+        code=fingerprint("draw_evidence.py"),
+    shell:
+        "headatlas draw_evidence --log {log:q} --settings {params.settings:q}"
+        " --tables {input.tables:q} --spec {output.spec:q}"
+
+
+use rule draw_evidence as draw_comparison with:
+    input:
+        tables=atlas.comparison_tables(),
+    output:
+        spec="results/comparison/figures/{chart}.json",
+    log:
+        "results/comparison/logs/draw_evidence/{chart}.log",
+    wildcard_constraints:
+        chart=r"comparison\.\w+",
+    params:
+        settings=lambda wildcards: atlas.comparison_settings(wildcards.chart),
+        code=fingerprint("draw_evidence.py"),
+
+
+rule write_library:
+    """The JavaScript that HTML pages take in."""
+    output:
+        library="results/vega.js",
+    log:
+        "results/logs/write_library.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        code=fingerprint("write_library.py"),
+    shell:
+        "headatlas write_library --log {log:q} --library {output.library:q}"
+
+
 rule render_figure:
     """A spec as images and a page, in all the formats of the config."""
     input:
+        library=rules.write_library.output.library,
         spec="results/{model}/figures/{chart}.json",
     output:
         images=expand("results/{{model}}/figures/{{chart}}.{format}", format=atlas.formats),
@@ -41,4 +94,14 @@ rule render_figure:
         code=fingerprint("render_figure.py"),
     shell:
         "headatlas render_figure --log {log:q} --settings {params.settings:q}"
-        " --spec {input.spec:q} --images {output.images:q}"
+        " --spec {input.spec:q} --library {input.library:q} --images {output.images:q}"
+
+
+use rule render_figure as render_comparison with:
+    input:
+        library=rules.write_library.output.library,
+        spec="results/comparison/figures/{chart}.json",
+    output:
+        images=expand("results/comparison/figures/{{chart}}.{format}", format=atlas.formats),
+    log:
+        "results/comparison/logs/render_figure/{chart}.log",

@@ -1,0 +1,15 @@
+"""The JavaScript that draws a chart in a browser, in one file, for all HTML pages to take in. No settings."""
+
+from pathlib import Path
+
+from headatlas.images import write_library
+from headatlas.job import atomic, run
+
+
+def main(library: Path) -> None:
+    with atomic(library) as draft:
+        write_library(draft)
+
+
+if __name__ == "__main__":
+    run(main)
