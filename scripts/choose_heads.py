@@ -1,8 +1,9 @@
 """The sets of heads to knock out, for every task's map of one method: top, bottom and random ones.
 
-Reads the importance table and the traces of all tasks (for the norms of head outputs); writes JSON: per task
-its sets (see `headatlas.knock_out_sets`) and the size at which tasks are compared.
-Settings: method, tasks (in the order of the traces), draws, dissociation_k (null: a tenth of the heads), seed.
+Reads the method's effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
+its sets (see `headatlas.knock_out_sets`) and the size at which tasks are compared. It reads effects and not the
+importance table, so that neither another method nor an interval's confidence has anything knocked out again.
+Settings: method, tasks (in the order of the traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 """
 
 from pathlib import Path
@@ -11,14 +12,15 @@ from headatlas.concentration import elbow
 from headatlas.effects import output_norms
 from headatlas.job import run, write_json
 from headatlas.knock_out_sets import choose_sets, compared_size, k_grid
-from headatlas.tables import effect_map, read_importance
+from headatlas.scores import effects_by_task, read_task
+from headatlas.statistics import mean_effects
 
 
-def main(settings: dict, importance: Path, traces: list[Path], sets: Path) -> None:
-    table = read_importance(importance)
-    chosen = {}
+def main(settings: dict, effects: list[Path], traces: list[Path], sets: Path) -> None:
+    files, chosen = effects_by_task(effects), {}
     for index, (task, trace) in enumerate(zip(settings["tasks"], traces, strict=True)):
-        effect = effect_map(table, settings["method"], task)
+        read = read_task(files[settings["method"], task], settings["items"])
+        effect = mean_effects(read.effect, read.question)
         size = settings["dissociation_k"] or compared_size(effect.size)
         ks = {*k_grid(effect.size, elbow(abs(effect).ravel())), size}
         chosen[task] = choose_sets(effect, output_norms(trace), ks, settings["draws"], (settings["seed"], index))

@@ -32,6 +32,19 @@ REDUCED = {
     "evidence": {"draws": 2, "halves": 10},
 }
 
+# Smaller yet, and its tasks do not depend on one another: no pooled baseline, no probe, no evidence.
+INDEPENDENT = {
+    "models": {"tiny": {"path": "tiny", "device": "cpu"}},
+    "tasks": {
+        "retrieval": {"source": "config/tasks/retrieval.jsonl", "max_items": 24},
+        "inference": {"source": "config/tasks/inference.jsonl", "max_items": 24},
+    },
+    "methods": {"ablation": {"baseline": "zero"}, "attribution": {"baseline": "zero"}},
+    "statistics": {"resamples": 200, "permutations": 200},
+    "evidence": {"run": False},
+    "figures": {"formats": ["svg"]},
+}
+
 
 def copy_repository(folder: Path, config: dict) -> Path:
     """Copy what a run needs to `folder`, with `config` as its config.yaml."""
@@ -44,6 +57,23 @@ def copy_repository(folder: Path, config: dict) -> Path:
             shutil.copy2(source, folder / part)
     write_config(folder, config)
     return folder
+
+
+def build_tiny(folder: Path) -> None:
+    """A Llama of 2 layers and 4 heads with random weights, reading the demo's words."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    demo = ROOT / "workflow/resources/demo-model"
+    words = json.loads((demo / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=words, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy2(demo / name, folder)
 
 
 def copy_run(finished: Path, folder: Path) -> Path:

@@ -4,21 +4,29 @@ Knows nothing of Snakemake and of what a job computes: only of arguments, logs, 
 """
 
 import argparse
+import errno
+import glob
 import inspect
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import get_args, get_origin
 
 from headatlas.errors import HeadAtlasError
 
 log = logging.getLogger("headatlas")
+
+PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
+_parent: int | None = None
 
 
 def run(main: Callable[..., None], arguments: list[str] | None = None) -> None:
@@ -33,28 +41,61 @@ def run(main: Callable[..., None], arguments: list[str] | None = None) -> None:
     parser = _parser(main)
     options = vars(parser.parse_args(arguments))
     log_file = options.pop("log")
-    _start_log(log_file)
+    _follow_parent()
     try:
+        _start_log(log_file)
         main(**options)
     except HeadAtlasError as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or parser.prog}", log_file)
+        _fail(f"{error.filename or parser.prog}: {error.strerror or error}", log_file)
     except Exception as error:
         _fail(f"{parser.prog}: {type(error).__name__}: {error}", log_file)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` only when the block ends without error."""
+    """Yield a temporary name beside `path` that becomes `path` only when the block ends without error.
+
+    Drafts that a killed job left of the same file are removed.
+
+    Raises:
+        HeadAtlasError: the disk is full, or the folder cannot be written to.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        with open(draft, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            draft = Path(folder) / path.name
+            yield draft
+            with open(draft, "rb") as written:
+                os.fsync(written.fileno())
+            _end_if_orphaned()
+            os.replace(draft, path)
+    except Exception as error:
+        if reason := _refused(error, path.parent):
+            raise HeadAtlasError(f"{path}: cannot be written: {reason}, then run again") from error
+        raise
+
+
+def _refused(error: Exception, folder: Path) -> str | None:
+    """Why `folder` takes no file, and what to do; None for all other errors. Libraries hide it in their own errors."""
+    advice = {
+        errno.ENOSPC: "no space left on the disk; free some",
+        errno.EDQUOT: "the disk quota is used up; free some space",
+        errno.EFBIG: "the file is larger than this system allows; raise the limit (ulimit -f)",
+        errno.EROFS: "the disk is read-only; make it writable",
+        errno.EACCES: "no permission to write there; make the folder writable",
+    }
+    if isinstance(error, OSError):
+        elsewhere = error.filename and not str(error.filename).startswith(str(folder))
+        return None if elsewhere else advice.get(error.errno)
+    hidden = (reason for number, reason in advice.items() if f"code: {number}," in str(error))  # safetensors
+    return next(hidden, None)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -84,21 +125,45 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
 
 
 def _start_log(file: Path | None) -> None:
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, mode="w", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers = handlers
+    logging.raiseExceptions = False  # a full disk is said once, by the job, and not at each line of its log
+    log.handlers = []
     log.setLevel(logging.INFO)
     log.propagate = False
+    _add(logging.StreamHandler(sys.stderr))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _add(logging.FileHandler(file, mode="w", encoding="utf-8"))
+
+
+def _add(handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+
+
+def _follow_parent() -> None:
+    """End with the Snakemake that started this job: no later run could tell what an orphan writes from its own."""
+    global _parent
+    given = os.environ.pop(PARENT, None)
+    _parent = int(given) if given else None
+    if _parent is not None:
+        threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    while True:
+        _end_if_orphaned()
+        time.sleep(0.2)
+
+
+def _end_if_orphaned() -> None:
+    if _parent is not None and os.getppid() != _parent:
+        os._exit(1)
 
 
 def _fail(message: str, log_file: Path | None = None) -> None:
     """Say `message` in one line; where it is not the user's mistake, keep the traceback in the log only."""
     log.error("error: %s", " ".join(message.split("\n")))
     if log_file is not None:
-        with open(log_file, "a", encoding="utf-8") as file:
+        with suppress(OSError), open(log_file, "a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
     sys.exit(1)

@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from headatlas import config as user
+from headatlas.digests import digests, is_large
 from headatlas.model_folder import (
     Geometry,
     check_model_folder,
@@ -122,6 +123,10 @@ class Atlas:
         small = {*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *folder.glob("*.jinja")}
         skip = {"config.json", "generation_config.json", "model.safetensors.index.json"}
         return sorted(str(file) for file in small if file.name not in skip)
+
+    def large_digests(self, files: list[str]) -> str:
+        """What stands for the content of those input files that Snakemake would compare by their times."""
+        return canonical(digests(file for file in files if is_large(file)))
 
     @property
     def items(self) -> str:

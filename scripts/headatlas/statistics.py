@@ -22,6 +22,12 @@ class HeadStatistics(NamedTuple):
     n_questions: int
 
 
+def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`."""
+    totals, counts = question_totals(effects.reshape(len(effects), -1), questions)
+    return (totals.sum(axis=0) / counts.sum()).reshape(effects.shape[1:])
+
+
 def head_statistics(
     effects: np.ndarray,
     questions: np.ndarray,

@@ -11,16 +11,19 @@ from snakemake.utils import update_config
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from headatlas.command_line import read_values
+from headatlas.digests import is_large
 from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint
+from headatlas.recovery import recover
 from headatlas.slurm import check_requests
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
-# in the command, which Snakemake compares: the same workflow in another folder recomputes nothing.
+# in the command, which Snakemake compares: the same workflow in another folder recomputes nothing. The script takes
+# the shell's place, as Snakemake's own child, and is told whose child it is: it ends when that Snakemake is killed.
 python = "python" if "conda" in map(str, workflow.deployment_settings.deployment_method) else sys.executable
 scripts = shlex.quote(str(Path(workflow.basedir) / "scripts"))
-call = f'headatlas() {{ {shlex.quote(python)} {scripts}/"$1.py" "${{@:2}}"; }}; '
+call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.quote(python)} {scripts}/"$1.py" "${{@:2}}"; }}; '
 shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 
 update_config(config, read_values(workflow.config_settings.config))
@@ -41,6 +44,22 @@ RUNS_MODEL = {
     "device": lambda wildcards: atlas.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: atlas.batch_tokens(attempt),
 }
+
+
+def by_content(files):
+    """Input files of the user's, of which not the time but the content counts; see `atlas.large_digests`."""
+    return [ancient(file) if is_large(file) else file for file in files]
+
+
+def task_source(wildcards):
+    """A task's files. Every plan asks for some, and does so before Snakemake looks for incomplete outputs."""
+    recover(workflow)
+    return by_content(atlas.config["tasks"][wildcards.task]["source"])
+
+
+def weights(wildcards):
+    """Files of the model that a job runs."""
+    return by_content(atlas.weights(wildcards.model))
 
 
 wildcard_constraints:

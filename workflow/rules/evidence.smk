@@ -92,7 +92,7 @@ rule surface_control:
 rule choose_heads:
     """The sets of heads to knock out: top, bottom and random ones of every task's map."""
     input:
-        importance=rules.aggregate.output.table,
+        effects=lambda wildcards: atlas.all_effects(wildcards.model, wildcards.method),
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
     output:
         sets="results/{model}/evidence/knock-out/{method}/sets.json",
@@ -105,7 +105,7 @@ rule choose_heads:
         code=fingerprint("choose_heads.py"),
     shell:
         "headatlas choose_heads --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --traces {input.traces:q} --sets {output.sets:q}"
+        " --effects {input.effects:q} --traces {input.traces:q} --sets {output.sets:q}"
 
 
 rule knock_out:
@@ -114,11 +114,9 @@ rule knock_out:
         sets=rules.choose_heads.output.sets,
         prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
         baseline=rules.pool_baseline.output.baseline,
-        weights=lambda wildcards: atlas.weights(wildcards.model),
+        weights=weights,
     output:
-        knock_outs=expand(
-            "results/{{model}}/evidence/knock-out/{{method}}/{task}.safetensors", task=atlas.tasks
-        ),
+        knock_outs=expand("results/{{model}}/evidence/knock-out/{{method}}/{task}.safetensors", task=atlas.tasks),
     log:
         "results/{model}/logs/knock_out/{method}.log",
     benchmark:
@@ -130,6 +128,7 @@ rule knock_out:
         **RUNS_MODEL,
     params:
         settings=lambda wildcards: atlas.knock_out_settings(wildcards.model),
+        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
         code=fingerprint("knock_out.py"),
     shell:
         "headatlas knock_out --log {log:q} --settings {params.settings:q}"
@@ -156,9 +155,7 @@ rule knock_out_summary:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings(
-            "methods", "tasks", "resamples", "permutations", "confidence", "seed"
-        ),
+        settings=atlas.evidence_settings("methods", "tasks", "resamples", "permutations", "confidence", "seed"),
         code=fingerprint("knock_out_summary.py"),
     shell:
         "headatlas knock_out_summary --log {log:q} --settings {params.settings:q}"
@@ -179,9 +176,7 @@ rule write_findings:
     params:
         settings=atlas.evidence_settings("confidence"),
         code=fingerprint("write_findings.py"),
-        tables=lambda wildcards, input: " ".join(
-            f"--{name} {shlex.quote(path)}" for name, path in input.items()
-        ),
+        tables=lambda wildcards, input: " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items()),
     shell:
         "headatlas write_findings --log {log:q} --settings {params.settings:q} {params.tables}"
         " --findings {output.findings:q}"

@@ -9,8 +9,8 @@ localrules:
 rule prepare_task:
     """A task's questions as checked, split, sampled and tokenised items."""
     input:
-        source=lambda wildcards: atlas.config["tasks"][wildcards.task]["source"],
-        tokenizer=lambda wildcards: atlas.tokenizer(wildcards.model),
+        source=task_source,
+        tokenizer=lambda wildcards: by_content(atlas.tokenizer(wildcards.model)),
     output:
         prepared="results/{model}/items/{task}.json",
     log:
@@ -19,6 +19,9 @@ rule prepare_task:
         "../envs/headatlas.yaml"
     params:
         settings=lambda wildcards: atlas.prepare_settings(wildcards.model, wildcards.task),
+        large=lambda wildcards: atlas.large_digests(
+            [*atlas.config["tasks"][wildcards.task]["source"], *atlas.tokenizer(wildcards.model)]
+        ),
         code=fingerprint("prepare_task.py"),
     shell:
         "headatlas prepare_task --log {log:q} --settings {params.settings:q}"

@@ -9,7 +9,7 @@ rule trace_task:
     """One clean pass over a task: log-probabilities, correctness, head outputs, gradient terms."""
     input:
         prepared=atlas.items,
-        weights=lambda wildcards: atlas.weights(wildcards.model),
+        weights=weights,
     output:
         trace="results/{model}/trace/{task}.safetensors",
     log:
@@ -23,6 +23,7 @@ rule trace_task:
         **RUNS_MODEL,
     params:
         settings=lambda wildcards: atlas.trace_settings(wildcards.model),
+        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
         code=fingerprint("trace_task.py"),
     shell:
         "headatlas trace_task --log {log:q} --settings {params.settings:q}"
@@ -54,7 +55,7 @@ rule ablate_layers:
         prepared=atlas.items,
         trace=rules.trace_task.output.trace,
         baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("ablation") else [],
-        weights=lambda wildcards: atlas.weights(wildcards.model),
+        weights=weights,
     output:
         effects="results/{model}/effects/ablation/{task}.layers-{first}-{last}.safetensors",
     log:
@@ -70,6 +71,7 @@ rule ablate_layers:
         settings=lambda wildcards: atlas.ablation_settings(
             wildcards.model, wildcards.task, int(wildcards.first), int(wildcards.last)
         ),
+        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
         code=fingerprint("ablate_layers.py"),
         baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
     shell:
@@ -87,7 +89,7 @@ if atlas.integrates:
             prepared=atlas.items,
             trace=rules.trace_task.output.trace,
             baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
-            weights=lambda wildcards: atlas.weights(wildcards.model),
+            weights=weights,
         output:
             effects="results/{model}/effects/attribution/{task}.safetensors",
         log:
@@ -101,6 +103,7 @@ if atlas.integrates:
             **RUNS_MODEL,
         params:
             settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
+            weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
             code=fingerprint("integrate_task.py"),
             baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
         shell:

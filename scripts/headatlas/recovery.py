@@ -1,0 +1,47 @@
+"""Lets a plain run go on where a killed one stopped: nobody need unlock anything or list what is incomplete.
+
+Snakemake's lock is a file that a `kill -9` leaves behind. Beside it stands one that the kernel holds for the life of
+the process: whoever gets it knows that no other run is at work here, so that any lock file is a dead run's.
+Standard library only, since it is imported with the Snakefile.
+"""
+
+import fcntl
+from pathlib import Path
+from typing import IO
+
+NAME = "headatlas.lock"
+_held: dict[Path, IO] = {}  # open as long as this process lives; children do not inherit it
+
+
+def recover(workflow) -> None:
+    """Have incomplete outputs made again, and remove a dead run's locks; to be called while the plan is made.
+
+    Does nothing in the jobs of a cluster, and leaves locks alone in dry runs and where another run is alive:
+    Snakemake's own message then stands.
+
+    Args:
+        workflow: Snakemake's workflow object.
+    """
+    if not workflow.is_main_process or workflow.dag_settings is None:
+        return
+    workflow.dag_settings.force_incomplete = True
+    if workflow.execution_settings is None or workflow.dryrun:
+        return
+    folder = Path(workflow.persistence.path)
+    if hold(folder / NAME):
+        for lock in (folder / "locks").glob("*.lock"):
+            lock.unlink(missing_ok=True)
+
+
+def hold(path: Path) -> bool:
+    """Hold the lock file `path` until this process ends; False where another process holds it or the disk cannot."""
+    path = path.absolute()
+    if path not in _held:
+        file = open(path, "a")  # noqa: SIM115 (stays open)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        _held[path] = file
+    return True
