@@ -1,0 +1,227 @@
+"""One GPU, one job: how many jobs run at once, and on which device each runs. The devices are pretended."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+
+import pytest
+import torch
+from headatlas import device
+from headatlas.errors import HeadAtlasError
+from headatlas.plan import Atlas, count_gpus, estimate_weights
+from workflow_runs import REDUCED, ROOT, SNAKEMAKE, copy_repository, environment
+
+# A torch that sees as many GPUs as the environment shows, and starts at once.
+TORCH = """
+import os
+class cuda:
+    device_count = staticmethod(lambda: len([n for n in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if n]))
+    is_available = staticmethod(lambda: cuda.device_count() > 0)
+def set_num_threads(threads): pass
+"""
+SNAKEFILE = """
+configfile: "config/config.yaml"
+include: "workflow/rules/common.smk"
+rule all:
+    default_target: True
+    input: expand("out/{model}-{number}.json", model=atlas.models, number=range(4))
+rule work:
+    output: "out/{model}-{number}.json"
+    resources: **RUNS_MODEL
+    shell: "headatlas work {output} {resources.device}"
+"""
+# A job ends only when as many as are wanted have been started (or half a minute later), so that a slow machine cannot
+# keep them from being there together; and lives on for a moment, in which one too many would show.
+WORK = """
+import json, os, pathlib, sys, time
+from headatlas.device import choose_device
+chosen = choose_device(sys.argv[2])
+start = time.time()
+started = pathlib.Path("started")
+started.mkdir(exist_ok=True)
+(started / str(os.getpid())).touch()
+while len(list(started.iterdir())) < int(os.environ["WANTED"]) and time.time() < start + 30:
+    time.sleep(0.05)
+time.sleep(0.5)
+json.dump({"device": chosen, "start": start, "end": time.time()}, open(sys.argv[1], "w"))
+"""
+
+
+@pytest.fixture
+def run_jobs(tmp_path):
+    """A function: runs four jobs under the workflow's own rules for GPUs, and returns what each says of itself.
+
+    It takes the GPUs shown, how many jobs are wanted at once, options for Snakemake and settings of the model.
+    """
+
+    def run(shown: str, wanted: int, *arguments: str, **model: str) -> list[dict]:
+        models = {"demo": REDUCED["models"]["demo"] | {"device": "auto"} | model}
+        folder = copy_repository(tmp_path / "run", REDUCED | {"models": models})
+        (folder / "Snakefile").write_text(SNAKEFILE, encoding="utf-8")
+        (folder / "scripts/work.py").write_text(WORK, encoding="utf-8")
+        (folder / "scripts/torch.py").write_text(TORCH, encoding="utf-8")
+        (folder / "tmp").mkdir()
+        settings = {"CUDA_VISIBLE_DEVICES": shown, "TMPDIR": str(folder / "tmp"), "WANTED": str(wanted)}
+        done = subprocess.run(
+            [*SNAKEMAKE, "--cores", "16", *arguments], cwd=folder, env=environment() | settings, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
+        return [json.loads(file.read_text()) for file in sorted((folder / "out").glob("*.json"))]
+
+    return run
+
+
+def most_at_once(jobs: list[dict]) -> int:
+    return max(sum(job["start"] <= each["start"] < job["end"] for job in jobs) for each in jobs)
+
+
+def shared_devices(jobs: list[dict]) -> list[tuple[dict, dict]]:
+    """Pairs of jobs that were on one device at the same time."""
+    pairs = [(a, b) for i, a in enumerate(jobs) for b in jobs[:i]]
+    return [
+        (a, b) for a, b in pairs
+        if a["device"] == b["device"] and a["start"] < b["end"] and b["start"] < a["end"]
+    ]  # fmt: skip
+
+
+def test_one_gpu_never_runs_two_jobs_at_once(run_jobs):
+    jobs = run_jobs("0", 1)
+    assert [job["device"] for job in jobs] == ["cuda:0"] * 4
+    assert most_at_once(jobs) == 1
+
+
+def test_three_gpus_run_three_jobs_each_on_its_own(run_jobs):
+    jobs = run_jobs("4,5,6", 3)
+    assert most_at_once(jobs) == 3
+    assert {job["device"] for job in jobs} == {"cuda:0", "cuda:1", "cuda:2"}
+    assert shared_devices(jobs) == []
+
+
+def test_resources_on_the_command_line_win(run_jobs):
+    jobs = run_jobs("0,1,2", 2, "--resources", "gpu=2")
+    assert most_at_once(jobs) == 2
+    assert shared_devices(jobs) == []
+
+
+def test_without_a_gpu_the_cores_set_the_limit(run_jobs):
+    jobs = run_jobs("", 4)
+    assert [job["device"] for job in jobs] == ["cpu"] * 4
+    assert most_at_once(jobs) == 4
+
+
+def test_jobs_of_a_named_device_take_turns_on_it(run_jobs):
+    jobs = run_jobs("0,1", 1, device="cuda:1")
+    assert [job["device"] for job in jobs] == ["cuda:1"] * 4
+    assert most_at_once(jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("shown", "count"),
+    [("", 0), ("-1", 0), ("0", 1), ("2,3", 2), ("0,-1,1", 1), ("GPU-8932f937, MIG-41b3b2a1", 2)],
+)
+def test_gpus_that_the_environment_shows(monkeypatch, shown, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert count_gpus() == count
+
+
+def test_gpus_of_the_machine_are_counted_by_their_files(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert count_gpus(tmp_path) == 0
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert count_gpus(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "here", "elsewhere"),
+    [
+        ({"device": "auto"}, 1, 1),
+        ({"device": "cpu"}, 0, 0),
+        ({"device": "cuda:2"}, 3, 1),
+        ({"device": "cuda"}, 3, 1),
+        ({"device": "auto", "device_map": "auto"}, 3, 1),
+    ],
+)
+def test_gpus_that_a_job_holds(monkeypatch, entry, here, elsewhere):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.chdir(ROOT)
+    models = {"demo": {"path": "workflow/resources/demo-model"} | entry}
+    atlas = Atlas(REDUCED | {"models": models}, ROOT)
+    assert (atlas.job_gpus("demo", here=True), atlas.job_gpus("demo", here=False)) == (here, elsewhere)
+
+
+def test_memory_asked_for_a_hub_model_comes_from_its_config():
+    llama = {"vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336}
+    published = 16_060_522_496  # bytes of Llama-3.1-8B's four bfloat16 files, by their index
+    assert published < estimate_weights(llama, "bfloat16") < 1.2 * published
+    assert estimate_weights(llama, "float32") == 2 * estimate_weights(llama, "bfloat16")
+    assert estimate_weights({"text_config": llama}, "bfloat16") == estimate_weights(llama, "bfloat16")
+    assert estimate_weights({"vocab_size": 1}, "bfloat16") == 32_000_000_000
+
+
+def claimant(names: list[str], folder, claims) -> None:
+    claims.put((os.getpid(), device.claim_gpu(names, folder)))
+    signal.pause()  # holds its claim until it is killed
+
+
+@pytest.fixture
+def claim(tmp_path):
+    """A function: starts a process that claims a GPU and lives on; returns it and the GPU's index."""
+    context, living = multiprocessing.get_context("fork"), []
+    claims = context.Queue()
+
+    def start(names: list[str]):
+        process = context.Process(target=claimant, args=(names, tmp_path, claims))
+        process.start()
+        living.append(process)
+        return process, claims.get(timeout=30)[1]
+
+    yield start
+    for process in living:
+        process.kill()
+        process.join()
+
+
+def test_claims_spread_over_gpus_before_any_is_shared(claim):
+    names = ["0", "1", "2"]
+    assert [claim(names)[1] for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_killed_job_gives_its_gpu_back(claim):
+    first = claim(["0", "1"])[0]
+    claim(["0", "1"])
+    first.kill()
+    first.join()
+    assert claim(["0", "1"])[1] == 0
+
+
+def test_a_gpu_is_known_by_its_name_and_not_by_its_place(claim):
+    """Two jobs that are each shown one of two GPUs both see it as their first."""
+    assert claim(["GPU-a", "GPU-b"])[1] == 0
+    assert claim(["GPU-b", "GPU-a"])[1] == 0
+    assert claim(["GPU-b", "GPU-a", "GPU-c"])[1] == 2
+
+
+def test_names_of_visible_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert device.visible_gpus(2) == ["3", "5"]
+    assert device.visible_gpus(1) == ["0"]  # torch sees fewer than are shown: then by their places
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert device.visible_gpus(2) == ["0", "1"]
+
+
+def test_devices_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [device.choose_device(wanted) for wanted in ("auto", "spread", "cpu")] == ["cpu"] * 3
+    with pytest.raises(HeadAtlasError, match="cuda:1 is asked for, but torch sees no CUDA GPU; use auto or cpu"):
+        device.choose_device("cuda:1")
+
+
+def test_devices_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.choose_device("cuda:1") == "cuda:1"
+    assert device.choose_device("spread") == "spread"
+    assert device.choose_device("cpu") == "cpu"
