@@ -46,7 +46,7 @@ def load_config(config: dict, base: Path) -> dict:
     schema = load_schema()
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
-    for settle in (_settle_models, _settle_tasks, _check_shared_sources, _check_probe, _check_figures):
+    for settle in (_settle_models, _settle_tasks, _check_shared_sources, _check_methods, _check_probe, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
         raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
@@ -199,6 +199,13 @@ def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Pro
                 f"shares a file, but not all files, with tasks.{other}: questions would be split into score "
                 "and validate in two ways; give both tasks the same files",
             )
+
+
+def _check_methods(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """The outputs that `resample` draws from are means at answer positions: elsewhere they would be off the model."""
+    for name, method in config["methods"].items():
+        if method.get("baseline") == "resample" and method["positions"] == "all":
+            yield ("methods", name, "baseline"), "resample goes with positions: answer only; take mean, task_mean or zero"
 
 
 def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:
