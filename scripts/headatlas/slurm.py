@@ -59,11 +59,12 @@ def minutes(limit: str) -> float:
 
 
 def _refusal(options: tuple[str, ...]) -> str | None:
-    """Submit a job as held and take it back at once; what SLURM said if it refuses.
+    """Submit a job for some later time and take it back at once; what SLURM said if it refuses.
 
-    `sbatch --test-only` will not do: it also refuses what would only have to wait, for a drained node.
+    `--test-only` will not do, since it also refuses what would only have to wait, for a drained node; nor `--hold`,
+    which takes what no node could ever run.
     """
-    call = ["sbatch", "--parsable", "--hold", "--job-name=headatlas-check", "--output=/dev/null"]
+    call = ["sbatch", "--parsable", "--begin=now+1hour", "--job-name=headatlas-check", "--output=/dev/null"]
     done = subprocess.run([*call, *options, "--wrap=true"], capture_output=True, text=True)
     if done.returncode == 0:
         subprocess.run(["scancel", done.stdout.strip().split(";")[0]], capture_output=True)
