@@ -142,7 +142,9 @@ _WIDTHS = {
     **dict.fromkeys("ijl'", 222),
     **dict.fromkeys("≥≤", 549),
     **dict.fromkeys("mM", 833),
-    **dict.fromkeys("−=", 584),
+    **dict.fromkeys("−=+<", 584),
+    **dict.fromkeys("[]", 278),
+    "%": 889,
     **dict.fromkeys("L", 556),
     **dict.fromkeys("W", 944),
 }

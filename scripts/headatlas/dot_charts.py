@@ -7,6 +7,7 @@ import altair as alt
 import polars as pl
 
 from headatlas import theme
+from headatlas.errors import HeadAtlasError
 from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, inline, interval_tooltip, scales
 from headatlas.jackknife import holm
 from headatlas.summary import LEVEL
@@ -29,8 +30,10 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the agreement table, and the summary (for the number of heads: chance is k of them).
     Raises:
-        HeadAtlasError: as `checked`.
+        HeadAtlasError: fewer than two methods; as `checked`.
     """
+    if len(wanted.methods) < 2:
+        raise HeadAtlasError("figure agreement needs two methods; leave it out, or add one under `methods`")
     columns = ["rank_correlation", "overlap", "k", "p_value"]
     pairs = [(a, b) for i, a in enumerate(wanted.methods) for b in wanted.methods[i + 1 :]]
     names = [f"{a} and {b}" for a, b in pairs]

@@ -71,7 +71,9 @@ def interval_tooltip(low: str, high: str, number: str) -> list[alt.Tooltip]:
 def checked(table: pl.DataFrame, name: str, columns: Sequence[str], **kept: list[str]) -> pl.DataFrame:
     """The rows of a table whose columns `kept` hold one of the values given, all columns but `columns` gone.
 
-    Sorted as the values are given. Raises:
+    Sorted as the values are given, then by `columns`.
+
+    Raises:
         HeadAtlasError: a column is missing, or there is no row of a combination of values.
     """
     missing = [column for column in [*kept, *columns] if column not in table.columns]
@@ -87,7 +89,7 @@ def checked(table: pl.DataFrame, name: str, columns: Sequence[str], **kept: list
         pl.col(key).replace_strict({value: i for i, value in enumerate(values)}, return_dtype=pl.Int32)
         for key, values in kept.items()
     ]
-    return rows.sort(*places, maintain_order=True)
+    return rows.sort(*places, *columns)
 
 
 def inline(rows: pl.DataFrame) -> alt.InlineData:
@@ -149,8 +151,10 @@ def grid(wanted: Wanted, rows: pl.DataFrame, panel: Panel, x: Axis, ys: Sequence
         edge, y = Edge.of(index, columns, len(tasks)), ys[index % len(ys)]
         across = partial(x.channel, alt.X, outer=edge.bottom, labelled=all_x, length=width, look=look)
         upward = partial(y.channel, alt.Y, outer=edge.left, labelled=all_y, length=height, look=look)
-        chart = alt.layer(*panel(task, across, upward)).transform_filter(f"datum.task === '{task}'")
-        charts.append(chart.properties(width=width, height=height, title=titles[index]))
+        # All at once: each of Altair's methods copies all that lies below it.
+        only = alt.FilterTransform(f"datum.task === '{task}'")
+        layers = panel(task, across, upward)
+        charts.append(alt.layer(*layers, transform=[only], width=width, height=height, title=titles[index]))
     spacing = {"row": gaps.row, "column": gaps.column}
     return alt.concat(*charts, columns=columns, spacing=spacing, bounds="flush", data=inline(rows))
 
@@ -179,7 +183,8 @@ def finished(chart: alt.TopLevelMixin, wanted: Wanted, description: str, note: s
     if text:
         text = text.replace("{model}", models).replace("{method}", wanted.method or ", ".join(wanted.methods))
     if text or note:
-        chart = chart.properties(title=alt.TitleParams(**theme.figure_title(wanted.look, text, note)))
+        chart.title = alt.TitleParams(**theme.figure_title(wanted.look, text, note))
     about = f"{description}: model {models}" + (f", method {wanted.method}" if wanted.method else "")
-    chart = chart.properties(description=about, usermeta={"embedOptions": {"actions": PAGE_MENU}})
-    return chart.configure(**theme.config(wanted.look)).to_dict()
+    chart.description, chart.usermeta = about, {"embedOptions": {"actions": PAGE_MENU}}
+    chart.config = alt.Config(**theme.config(wanted.look))
+    return chart.to_dict()

@@ -1,0 +1,149 @@
+"""Evidence tables made up for the tests of their figures, and settings to draw them."""
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from figure_samples import TASKS, make_table
+
+METHODS = ["ablation", "attribution", "probe"]
+
+
+def _knock_out() -> pl.DataFrame:
+    """Tops fall, randoms scatter; the probe has an elbow at k = 3 of its own; the last task falls deepest."""
+    rng, rows = np.random.default_rng(0), []
+    for (m, method), (t, task) in ((a, b) for a in enumerate(METHODS) for b in enumerate(TASKS)):
+        for k in [0, 1, 2, 4, 8] + [3] * (method == "probe"):
+            kinds = {"top": 1, "bottom": 1, "random": 4 if k else 1, "random_norm": 4 if k else 1}
+            for selection, draws in kinds.items():
+                cost = {"top": (1 + t) * (3 - m) / 4, "bottom": 0.02}.get(selection, 0.1) * np.log1p(k)
+                for draw in range(draws):
+                    value = -0.5 - cost + (0.1 * rng.normal() if "random" in selection and k else 0)
+                    right = 1 / (1 + cost)
+                    rows.append((method, task, selection, draw, k, value, value - 0.2, value + 0.15,
+                                 right, right * 0.9, min(1, right * 1.1), 40))  # fmt: skip
+    names = ["method", "task", "selection", "draw", "k", "log_prob", "log_prob_low", "log_prob_high",
+             "accuracy", "accuracy_low", "accuracy_high", "n_items"]  # fmt: skip
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _profile(layers: int) -> pl.DataFrame:
+    rng, parts = np.random.default_rng(layers), []
+    for method in METHODS:
+        for task in TASKS:
+            share = rng.dirichlet(np.ones(layers))
+            parts.append(pl.DataFrame({
+                "method": method, "task": task, "layer": range(layers), "share": share,
+                "ci_low": share - 0.03, "ci_high": share + 0.03, "significant": 1,
+            }))  # fmt: skip
+    return pl.concat(parts)
+
+
+def _summary(model: str, heads: int) -> pl.DataFrame:
+    rng, rows = np.random.default_rng(heads), []
+    for method in METHODS:
+        for task in TASKS:
+            centre, top = 1 + 3 * rng.random(), 0.2 + 0.4 * rng.random()
+            rows.append({
+                "model": model, "method": method, "task": task, "heads": heads, "layer_centre": centre,
+                "layer_centre_low": centre - 0.4, "layer_centre_high": centre + 0.3, "top_5_percent": top,
+                "top_5_percent_low": top - 0.1, "top_5_percent_high": top + 0.1,
+            })  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def _dissociation() -> pl.DataFrame:
+    """Own loss 2.0 down to 1.3, 0 elsewhere but -0.5 of the first on the last task; not symmetric."""
+    rows = []
+    for i, source in enumerate(TASKS):
+        for j, target in enumerate(TASKS):
+            value = 2 - i / 10 if i == j else -0.5 if (i, j) == (0, 7) else 0.01 * i
+            wide = 0.1 if i == j or (i, j) == (0, 7) else 0.3
+            rows.append((source, target, value, value - wide, value + wide))
+    return pl.DataFrame(rows, schema=["source_task", "target_task", "effect", "ci_low", "ci_high"], orient="row")
+
+
+def _agreement() -> pl.DataFrame:
+    rng, rows = np.random.default_rng(3), []
+    for i, task in enumerate(TASKS):
+        for a, b in combinations(METHODS, 2):
+            rows.append((task, a, b, rng.random(), 0.2 * rng.integers(6), 5, 0.001 if i == 0 else 0.02))
+    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _overlap() -> pl.DataFrame:
+    """The first and the sixth task are much alike, the others a little."""
+    rng, rows = np.random.default_rng(4), []
+    for (i, a), (j, b) in combinations(enumerate(TASKS), 2):
+        twins = (i, j) == (0, 5)
+        value = 0.8 if twins else rng.uniform(-0.2, 0.3)
+        rows.append((a, b, value, rng.random(), 5, 0.001 if twins else 0.01))
+    names = ["task_a", "task_b", "rank_correlation", "jaccard", "k", "p_value"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _reliability() -> pl.DataFrame:
+    known = {TASKS[0]: (0.91, 0.85, 0.95), TASKS[1]: (-0.2, -0.4, 0.1), TASKS[2]: (None, None, None)}
+    rows = [("ablation", task, *known.get(task, (0.8, 0.7, 0.9))) for task in TASKS]
+    return pl.DataFrame(rows, schema=["method", "task", "reliability", "ci_low", "ci_high"], orient="row")
+
+
+def _every(table: pl.DataFrame) -> pl.DataFrame:
+    """The same for each method."""
+    return pl.concat([table.select(pl.lit(method).alias("method"), pl.all()) for method in METHODS])
+
+
+PARTS = {"dissociation": _dissociation(), "overlap": _overlap()}
+_MERIT = pl.DataFrame({"dominance": [1.234], "ci_low": [1.1], "ci_high": [1.35], "p_value": [0.0005]})
+TABLES = {
+    "knock-out": _knock_out(),
+    "layer profile": _profile(6),
+    "summary": _summary("demo", 48),
+    "dissociation": _every(PARTS["dissociation"]),
+    "dominance": _every(_MERIT),
+    "task overlap": _every(PARTS["overlap"]),
+    "agreement": _agreement(),
+    "importance": make_table(6, 8),
+    "reliability": _reliability(),
+}
+
+
+def tables_of(figure: str) -> list[pl.DataFrame]:
+    """The tables of a figure, in its order."""
+    if figure.startswith("comparison"):
+        of = {"summary": _summary("other", 144), "layer profile": _profile(12), "dominance": TABLES["dominance"]}
+        return [table for kind in of for table in (TABLES[kind], of[kind])]
+    kinds = {
+        "knock-out": ["knock-out"],
+        "knock-out-accuracy": ["knock-out"],
+        "layer-profile": ["layer profile", "summary"],
+        "dissociation": ["dissociation", "dominance"],
+        "task-overlap": ["task overlap"],
+        "agreement": ["agreement", "summary"],
+        "annotated-grid": ["importance", "reliability"],
+    }
+    return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
+
+
+def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
+    """Settings of the tool."""
+    named = {"models": ["demo", "other"]} if figure.startswith("comparison") else {"model": "demo"}
+    return {"figure": figure, "methods": list(methods), "tasks": list(tasks), "figures": figures} | named
+
+
+# What a figure is drawn with in the tests of its layout: name -> figure, settings.
+_PLAIN = [
+    "knock-out", "knock-out-accuracy", "layer-profile", "dissociation.ablation", "task-overlap.probe",
+    "agreement", "annotated-grid.ablation", "comparison.ablation",
+]  # fmt: skip
+_LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
+DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {
+    f"{figure}, {name}": (figure, settings)
+    for figure in _PLAIN
+    if figure != "knock-out-accuracy"
+    for name, settings in {
+        "large": _LARGE,
+        "few": {"tasks": TASKS[:3], "columns": 2, "scale": "panel", "tick_labels": "all"},
+    }.items()
+}
