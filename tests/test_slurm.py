@@ -1,0 +1,288 @@
+"""Runs on SLURM: what is submitted and with which requests, and that results are the local run's.
+
+A test that needs SLURM takes the one of tests/slurm/start.sh where it is up, starts it as root in CI or where
+HEADATLAS_SLURM=1 says so, and is skipped elsewhere: no other cluster is ever given a job.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from headatlas.command_line import read_values
+from headatlas.errors import HeadAtlasError
+from headatlas.slurm import check_requests, minutes, request_options
+from workflow_runs import REDUCED, ROOT, SNAKEMAKE, copy_repository, environment
+
+pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install -e '.[slurm]' has the executor")
+
+PROFILE = "workflow/profiles/slurm"
+ON_SLURM = [*SNAKEMAKE, "--workflow-profile", PROFILE]
+QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--seconds-between-status-checks", "3"]
+RUNS_MODEL = {"trace_task", "ablate_layers", "knock_out"}
+SMALL = REDUCED | {
+    "models": {"demo": {"path": "workflow/resources/demo-model"}},
+    "tasks": {task: REDUCED["tasks"][task] for task in ("retrieval", "inference")},
+    "items": {"max_items": 12},
+}
+TARGETS = ["results/demo/importance.parquet", "results/demo/evidence/knock-out/ablation/retrieval.safetensors"]
+
+
+def ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def ours_is_up() -> bool:
+    return bool(shutil.which("scontrol")) and "headatlas-test" in ask("scontrol", "show", "config")
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    """A SLURM of one node with one GPU."""
+    wanted = os.environ.get("HEADATLAS_SLURM") == "1" or bool(os.environ.get("CI"))
+    if ours_is_up():
+        yield
+        return
+    if not (wanted and os.geteuid() == 0 and Path("/etc/debian_version").is_file()):
+        pytest.skip("no test SLURM is up: run tests/slurm/start.sh, or set HEADATLAS_SLURM=1, as root on Debian")
+    subprocess.run([ROOT / "tests/slurm/start.sh"], check=True, timeout=600)
+    yield
+    subprocess.run([ROOT / "tests/slurm/stop.sh"], check=True, timeout=60)
+
+
+@pytest.fixture
+def cluster_copy(tmp_path):
+    """The reduced demo, and the profile with the settings of the test SLURM, made by uncommenting its lines."""
+    return prepare(tmp_path / "cluster")
+
+
+def prepare(folder: Path) -> Path:
+    copy_repository(folder, SMALL)
+    set_in_profile(folder, "# slurm_partition: gpu #", "slurm_partition: test #")
+    set_in_profile(folder, "min(120 * attempt, 1440)", "min(10 * attempt, 60)")
+    set_in_profile(folder, "mem_mb: 12000 * attempt", "mem_mb: 2000 * attempt")
+    set_in_profile(folder, "# config: [", "config: [")
+    set_in_profile(folder, "layers_per_job: 8", "layers_per_job: 6")
+    return folder
+
+
+def set_in_profile(folder: Path, old: str, new: str) -> None:
+    file = folder / PROFILE / "config.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, old
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def jobs_of(run: str) -> list[dict[str, str]]:
+    """What SLURM keeps of the jobs of one run of Snakemake, in the order of submission."""
+    jobs = [
+        dict(field.split("=", 1) for field in line.split() if "=" in field)
+        for line in ask("scontrol", "--oneliner", "show", "job").splitlines()
+    ]
+    return sorted((job for job in jobs if job.get("JobName") == run), key=lambda job: int(job["JobId"]))
+
+
+def rule_of(job: dict[str, str]) -> str:
+    return re.fullmatch(r"rule_(\w+?)_wildcards_.*", job["Comment"]).group(1)
+
+
+def plan(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
+    """(rule, its resources) of each job that a run on SLURM would submit: those of no local rule."""
+    with open(folder / "Snakefile", "a", encoding="utf-8") as file:
+        file.write('\nprint("localrules:", *workflow._localrules, flush=True)\n')
+    done = subprocess.run(
+        [*ON_SLURM, *arguments, "--dry-run"], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text[-3000:]
+    blocks = re.findall(r"^rule (\w+):\n((?: +.*\n)+)", text, re.MULTILINE)
+    line = re.compile(r"^    resources: (.*)", re.MULTILINE)
+    here = {"all", *re.search(r"^localrules: (.*)", text, re.MULTILINE)[1].split()}
+    jobs = [(rule, line.search(block)[1]) for rule, block in blocks if rule not in here]
+    return [(rule, dict(pair.split("=", 1) for pair in resources.split(", "))) for rule, resources in jobs]
+
+
+# --- without SLURM -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_only_what_runs_the_model_holds_a_gpu_and_all_else_but_the_probe_runs_here(tmp_path, steps):
+    folder = copy_repository(
+        tmp_path / "run", SMALL | {"methods": SMALL["methods"] | {"attribution": {"steps": steps}}}
+    )
+    submitted = plan(folder)
+    runs_model = RUNS_MODEL | ({"integrate_task"} if steps > 1 else set())
+    assert {rule for rule, _ in submitted} == runs_model | {"fit_probe"}
+    for rule, resources in submitted:
+        assert (resources.get("gpu", "0") == "1") == (rule in runs_model), rule
+        assert int(resources["mem_mb"]) >= 2000
+        assert int(resources["runtime"]) == 120
+
+
+def test_submissions_of_an_8b_model_on_eight_tasks(tmp_path):
+    """8 tasks x 32 layers x 3 methods are 768 jobs of statistics, none of them submitted."""
+    tasks = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["tasks"]
+    folder = copy_repository(tmp_path / "run", SMALL | {"tasks": tasks})
+    model = folder / "workflow/resources/demo-model"
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 32, "num_attention_heads": 32}))
+    (model / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    set_in_profile(folder, "# config: [", "config: [")  # layers_per_job: 8
+    rules = [rule for rule, _ in plan(folder)]
+    assert {rule: rules.count(rule) for rule in set(rules)} == {
+        "trace_task": 8, "ablate_layers": 8 * 4, "fit_probe": 1, "knock_out": 3,
+    }  # fmt: skip
+
+
+def test_texts_of_the_command_line_become_values():
+    given = {
+        "compute": {"layers_per_job": "8", "gpus": "auto"},
+        "seed": 3,
+        "tasks": {"t": {"source": ["1", "a.jsonl"]}},
+    }
+    assert read_values(given) == {
+        "compute": {"layers_per_job": 8, "gpus": "auto"}, "seed": 3, "tasks": {"t": {"source": [1, "a.jsonl"]}},
+    }  # fmt: skip
+    assert read_values({"a": "null", "b": "false", "c": "0.5", "d": "{x: 1}", "e": "a: b: c", "f": "2024-01-01"}) == {
+        "a": None, "b": False, "c": 0.5, "d": "{x: 1}", "e": "a: b: c", "f": "2024-01-01",
+    }  # fmt: skip
+
+
+def test_request_in_options_of_sbatch():
+    resources = {"slurm_partition": "gpu", "runtime": 90, "mem_mb": 2007, "gpu": 4, "gpu_model": "h100", "disk_mb": 1}
+    assert request_options(resources) == ("--partition=gpu", "--time=90", "--mem=2007", "--gpus=h100:4")
+    assert request_options({"gpu": 0, "gpu_model": "h100", "slurm_extra": "--qos=low --exclude='a b'"}) == (
+        "--qos=low", "--exclude=a b",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("1:00:00", 60), ("30:00", 30), ("2-12:00:00", 3600), ("1-00:00:00", 1440), ("infinite", float("inf"))],
+)
+def test_limits_in_minutes(limit, expected):
+    assert minutes(limit) == expected
+
+
+# --- on SLURM ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            {"slurm_partition": "nope"},
+            "--partition=nope: Invalid partition name specified; see workflow/profiles/slurm",
+        ),
+        ({"gpu": 2}, "--gpus=2: Requested node configuration is not available"),
+        ({"gpu": 1, "gpu_model": "h100"}, "--gpus=h100:1: Requested node configuration is not available"),
+        ({"slurm_partition": "test", "runtime": 61}, "--time=61: partition test allows 60 minutes"),
+        ({"runtime": 61}, "--time=61: partition test allows 60 minutes"),
+    ],
+)
+def test_request_that_slurm_would_refuse(slurm, request_, message):
+    with pytest.raises(HeadAtlasError, match=re.escape(message)):
+        check_requests([{"runtime": 1, "gpu": 1}, request_])
+
+
+def test_good_requests_leave_nothing_in_the_queue(slurm):
+    check_requests([{"slurm_partition": "test", "runtime": 60, "gpu": 1, "mem_mb": 100}] * 3)
+    assert "headatlas-check" not in ask("squeue", "--noheader", "--format=%j")
+
+
+def test_wrong_partition_is_one_line_and_no_job(slurm, cluster_copy):
+    set_in_profile(cluster_copy, "slurm_partition: test #", "slurm_partition: nope #")
+    done = subprocess.run(
+        [*ON_SLURM, *TARGETS], cwd=cluster_copy, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "nope" in line]
+    assert len(lines) == 1
+    assert "Invalid partition name specified; see workflow/profiles/slurm/config.yaml" in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not (cluster_copy / "results/demo").exists()
+
+
+@pytest.fixture(scope="module")
+def runs(slurm, tmp_path_factory):
+    """The reduced demo on SLURM, its first job cancelled while it runs, and the same demo without SLURM.
+
+    Returns both folders and what SLURM says of its run's jobs.
+    """
+    here = copy_repository(tmp_path_factory.mktemp("runs") / "here", SMALL)
+    there = prepare(here.with_name("there"))
+    log = there / "run.txt"
+    with open(log, "w") as output:
+        call = {"env": environment(), "stdout": output, "stderr": subprocess.STDOUT}
+        cluster = subprocess.Popen([*ON_SLURM, *QUICK, *TARGETS], cwd=there, **call)
+    name = cancel_first_job(cluster, log)
+    local = subprocess.run(
+        [*SNAKEMAKE, "--cores", "1", *TARGETS], cwd=here, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert local.returncode == 0, local.stderr[-3000:]
+    assert cluster.wait(timeout=900) == 0, log.read_text()[-3000:]
+    return here, there, jobs_of(name)
+
+
+def cancel_first_job(cluster: subprocess.Popen, log: Path) -> str:
+    """Wait for the run's first job to run, `scancel` it, and return the name that SLURM knows the run by."""
+    while cluster.poll() is None:
+        found = re.search(r"SLURM run ID: (\S+)", log.read_text())
+        for job in jobs_of(found[1]) if found else []:
+            if job["JobState"] == "RUNNING":
+                subprocess.run(["scancel", job["JobId"]], check=True)
+                return found[1]
+        time.sleep(0.2)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def test_jobs_that_touch_weights_ask_for_a_gpu_memory_and_time(runs):
+    jobs = runs[2]
+    assert {rule_of(job) for job in jobs} == RUNS_MODEL | {"fit_probe"}
+    for job in jobs:
+        assert job["Partition"] == "test"
+        assert job["TimeLimit"] in ("00:10:00", "00:20:00")
+        assert int(job["MinMemoryNode"].removesuffix("M")) >= 2000
+        assert job.get("TresPerJob") == ("gres:gpu:1" if rule_of(job) in RUNS_MODEL else None)
+
+
+def test_nothing_light_is_submitted(runs):
+    completed = [rule_of(job) for job in runs[2] if job["JobState"] == "COMPLETED"]
+    assert {rule: completed.count(rule) for rule in set(completed)} == {
+        "trace_task": 2, "ablate_layers": 2, "fit_probe": 1, "knock_out": 1,
+    }  # fmt: skip
+
+
+def test_cancelled_job_is_submitted_again_with_more_time(runs):
+    first, *others = runs[2]
+    assert first["JobState"] == "CANCELLED"
+    again = [job for job in others if job["Comment"] == first["Comment"]]
+    assert [job["JobState"] for job in again] == ["COMPLETED"]
+    assert (first["TimeLimit"], again[0]["TimeLimit"]) == ("00:10:00", "00:20:00")
+    assert int(again[0]["MinMemoryNode"][:-1]) == pytest.approx(2 * int(first["MinMemoryNode"][:-1]), abs=1)
+    assert len(others) == 6
+
+
+def test_one_gpu_ran_one_job_at_a_time(runs):
+    on_gpu = sorted((job["StartTime"], job["EndTime"]) for job in runs[2] if "TresPerJob" in job)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(on_gpu))
+
+
+def test_results_equal_the_local_run(runs):
+    here, there, _ = runs
+    tables = sorted(path.relative_to(here) for path in (here / "results").rglob("*.parquet"))
+    assert len(tables) == 1 + 3 * 2 * 6  # importance; scores of 3 methods, 2 tasks, 6 layers
+    for table in tables:
+        assert pq.read_table(here / table).equals(pq.read_table(there / table)), table
+    arrays = sorted(path.relative_to(here) for path in (here / "results").rglob("*.safetensors"))
+    assert len(arrays) >= 2 * 5 + 1  # of each task: trace, three effects, knock-out; the baseline
+    for array in arrays:
+        assert (here / array).read_bytes() == (there / array).read_bytes(), array
