@@ -23,7 +23,6 @@ def main(tasks: Path, model: Path, recipe: dict = {}, parts: str = "all") -> Non
 
 def build_model(folder: Path, settings: dict) -> None:
     import torch
-
     from headatlas import demo_training
 
     torch.set_num_threads(1)

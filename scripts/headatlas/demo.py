@@ -1,11 +1,11 @@
 """The eight mini-languages of the built-in demo: one controlled task for each cognitive function.
 
-Every prompt has one shape, `context ? question :`. The context is a few statements `name value ,` of three
+Every prompt has one shape, `context ? question`. The context is a few statements `name value ,` of three
 kinds: a word, a two-digit number, or a link to another name. Contexts of all tasks are drawn from the same
 vocabulary, so it is the question that says what to do with them:
 
-    tom rose , ann 4 7 , kim tom , bob tin ? find ann :      -> 4 7     (retrieval)
-    tom rose , ann 4 7 , kim tom , bob tin ? trace kim :     -> rose    (inference)
+    tom rose , ann 4 7 , kim tom , bob tin ? find ann        -> 4 7         (retrieval)
+    tom rose , ann 4 7 , kim tom , bob tin ? trace kim       -> tom rose    (inference)
 
 Of each task some *contents* (the pair looked up, the sum, the expression, ...) are reserved by a hash of their
 text: shipped items ask for reserved contents only, training never does. Standard library only.
@@ -30,37 +30,39 @@ TASKS = (
     "math_calculation",
 )
 SEED = 0
-QUESTIONS_PER_TASK = 110  # each is asked in two phrasings: 220 items a task
+QUESTIONS_PER_TASK = 110  # each is asked twice, statements in another order: 220 items a task
 
-NAMES = tuple(
-    "tom ann bob sue kim max joe amy ben eva dan ida gus liz hal mia "
-    "ned zoe ray una sam ivy leo meg ted fay roy joy abe nan vic pam".split()
-)
+_NAMES = """
+tom ann bob sue kim max joe amy ben eva dan ida gus liz hal mia
+ned zoe ray una sam ivy leo meg ted fay roy joy abe nan vic pam
+"""
+NAMES = tuple(_NAMES.split())
 CLASSES = {
-    "animal": "dog cat cow pig fox hen".split(),
-    "flower": "rose tulip lily daisy iris poppy".split(),
-    "tool": "saw axe drill file rake spade".split(),
-    "fruit": "plum pear fig lime peach apple".split(),
-    "metal": "iron tin gold zinc lead brass".split(),
-    "colour": "red blue green pink grey black".split(),
-    "drink": "tea milk wine beer juice cocoa".split(),
-    "cloth": "silk wool linen felt lace denim".split(),
+    "animal": ("dog", "cat", "cow", "pig", "fox", "hen"),
+    "flower": ("rose", "tulip", "lily", "daisy", "iris", "poppy"),
+    "tool": ("saw", "axe", "drill", "file", "rake", "spade"),
+    "fruit": ("plum", "pear", "fig", "lime", "peach", "apple"),
+    "metal": ("iron", "tin", "gold", "zinc", "lead", "brass"),
+    "colour": ("red", "blue", "green", "pink", "grey", "black"),
+    "drink": ("tea", "milk", "wine", "beer", "juice", "cocoa"),
+    "cloth": ("silk", "wool", "linen", "felt", "lace", "denim"),
 }
 CLASS_OF = {word: name for name, words in CLASSES.items() for word in words}
 WORDS = tuple(CLASS_OF)
-PLURALS = dict(
-    zip(
-        WORDS[:24],
-        "dogs cats cows pigs foxes hens roses tulips lilies daisies irises poppies "
-        "saws axes drills files rakes spades plums pears figs limes peaches apples".split(),
-        strict=True,
-    )
-)
+IRREGULAR = {
+    "fox": "foxes",
+    "lily": "lilies",
+    "daisy": "daisies",
+    "iris": "irises",
+    "poppy": "poppies",
+    "peach": "peaches",
+}
+PLURALS = {word: IRREGULAR.get(word, word + "s") for word in WORDS[:24]}
 VERBS = {"run": "runs", "fall": "falls", "grow": "grows", "rest": "rests", "turn": "turns", "wait": "waits"}
 PREPOSITIONS = ("near", "by", "behind", "under")
 RELATIONS = {"home": "house", "pet": "mascot", "friend": "pal", "age": "years"}  # keyword: its synonym
 DIGITS = tuple("0123456789")
-MARKS = (",", "?", ":", "+")
+MARKS = (",", "?", "+")
 KEYWORDS = ("find", "trace", "judge", "choose", "most", "least", "like", "say", "sum")
 LOGIC = ("yes", "no", "and", "or", "not")
 
@@ -86,7 +88,8 @@ class Statement:
 class Question:
     """What is asked: keyword, arguments, the answer's tokens, and the content it is reserved by.
 
-    `order` 0 writes the keyword before its arguments, 1 after them; None leaves it to the phrasing.
+    `after` writes the keyword after its arguments; only facts of the weights are asked both ways. `plain`
+    questions could be answered by a cruder rule as well: training asks them, shipped items do not.
     """
 
     task: str
@@ -94,33 +97,31 @@ class Question:
     arguments: tuple[str, ...]
     answer: tuple[str, ...]
     content: str
-    order: int | None = None
+    after: bool = False
+    plain: bool = False
 
     @property
     def reserved(self) -> bool:
         """Whether this question is held out from training."""
         if self.task == "knowledge_recall":
-            return _parity(self.content) != _phrasing(self.keyword, self.order)
+            # A fact has four phrasings (2 keywords x 2 orders): training never uses one, shipped items only that one.
+            return (self.keyword in RELATIONS, self.after) == _reserved_phrasing(self.content)
         return _digest(f"{self.task} {self.content}") % 5 == 0
 
-    def tokens(self, order: int) -> list[str]:
-        """The question as words, marks included; `order` counts where the question fixes none."""
-        order = order if self.order is None else self.order
-        parts = [[self.keyword], list(self.arguments)]
-        return ["?", *parts[order], *parts[1 - order], ":"]
+    @property
+    def tokens(self) -> list[str]:
+        """The question as words, marks included."""
+        return ["?", *self.arguments, self.keyword] if self.after else ["?", self.keyword, *self.arguments]
 
 
 def _digest(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def _parity(fact: str) -> int:
-    return _digest(f"phrasing {fact}") % 2
-
-
-def _phrasing(keyword: str, order: int) -> int:
-    """Each fact is trained in two of its four phrasings (2 keywords x 2 orders): those of one parity."""
-    return ((keyword in RELATIONS) + order) % 2
+def _reserved_phrasing(fact: str) -> tuple[bool, bool]:
+    """(first keyword of the pair, keyword after its argument) of the phrasing of a fact that is held out."""
+    number = _digest(f"phrasing {fact}") % 4
+    return number < 2, number % 2 == 1
 
 
 def _make_facts() -> dict[tuple[str, str], tuple[str, ...]]:
@@ -163,9 +164,8 @@ def ask_recall(random: Random, context: list[Statement]) -> Question:
     name = random.choice(context).key if random.random() < 0.5 else random.choice(NAMES)
     relation = random.choice(sorted(RELATIONS))
     keyword = random.choice([relation, RELATIONS[relation]])
-    content = f"{name} {relation}"
-    order = random.randrange(2)
-    return Question("knowledge_recall", keyword, (name,), FACTS[name, relation], content, order)
+    after = random.random() < 0.5
+    return Question("knowledge_recall", keyword, (name,), FACTS[name, relation], f"{name} {relation}", after)
 
 
 def ask_retrieval(random: Random, context: list[Statement]) -> Question:
@@ -196,7 +196,7 @@ def ask_logic(random: Random, context: list[Statement]) -> Question:
 
 
 def ask_decision(random: Random, context: list[Statement]) -> Question | None:
-    """Whose number is the largest or the smallest; needs three numbers."""
+    """The largest or the smallest of the numbers; needs three."""
     options = _of_kind(context, "number")
     if len(options) < 3:
         return None
@@ -204,7 +204,7 @@ def ask_decision(random: Random, context: list[Statement]) -> Question | None:
     pick = max if criterion == "most" else min
     best = pick(options, key=lambda option: option.value)
     content = f"{criterion} {best.key} {best.value[0]}"
-    return Question("decision_making", "choose", (criterion,), (best.key,), content)
+    return Question("decision_making", "choose", (criterion,), best.value, content)
 
 
 def ask_semantics(random: Random, context: list[Statement]) -> Question | None:
@@ -218,11 +218,9 @@ def ask_semantics(random: Random, context: list[Statement]) -> Question | None:
 
 
 def ask_syntax(random: Random, context: list[Statement]) -> Question:
-    """The verb's form; the subject is the noun phrase without a preposition, and one distractor disagrees."""
+    """The verb's form: it agrees with the noun phrase that has no preposition."""
     nouns = random.sample(sorted(PLURALS), 3)
-    plural = random.random() < 0.5
-    numbers = [not plural, random.random() < 0.5]
-    random.shuffle(numbers)
+    plural, *numbers = [random.random() < 0.5 for _ in range(3)]
     subject = ["the", PLURALS[nouns[0]] if plural else nouns[0]]
     phrases = []
     for noun, many in zip(nouns[1:], numbers, strict=True):
@@ -231,18 +229,19 @@ def ask_syntax(random: Random, context: list[Statement]) -> Question:
     verb = random.choice(sorted(VERBS))
     answer = (verb if plural else VERBS[verb],)
     arguments = (verb, *itertools.chain.from_iterable(phrases))
-    return Question("syntactic_understanding", "say", arguments, answer, f"{verb} {subject[1]}")
+    plain = numbers == [plural, plural]  # no distractor disagrees
+    return Question("syntactic_understanding", "say", arguments, answer, f"{verb} {subject[1]}", plain=plain)
 
 
 def ask_inference(random: Random, context: list[Statement]) -> Question | None:
-    """The value of the name that a name links to: two hops; needs two links."""
+    """The chain from a name: the name it links to, and that one's value; needs two links."""
     links = _of_kind(context, "link")
     if len(links) < 2:
         return None
     start = random.choice(links)
     values = {statement.key: statement.value for statement in context}
     answer = values[start.value[0]]
-    return Question("inference", "trace", (start.key,), answer, " ".join((start.key, *answer)))
+    return Question("inference", "trace", (start.key,), (*start.value, *answer), " ".join((start.key, *answer)))
 
 
 def ask_sum(random: Random, context: list[Statement]) -> Question:
@@ -285,6 +284,12 @@ LANGUAGES = {
 }
 
 
+# Half of the training contexts: shorter ones, in which looking up is learnt first.
+EASY_CONTEXTS = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (1, 1, 1), (0, 3, 0), (2, 0, 2))
+# How often each task, in the order of TASKS, is asked next about a training context: the slow learners more often.
+FOLLOW_UPS = (2, 1, 1, 2, 2, 1, 1, 1)
+
+
 def context_tokens(context: list[Statement]) -> list[str]:
     """The statements as words, separated by commas."""
     words: list[str] = []
@@ -294,12 +299,12 @@ def context_tokens(context: list[Statement]) -> list[str]:
 
 
 def draw(random: Random, task: str, reserved: bool) -> tuple[list[Statement], Question]:
-    """A context and a question of one task that is reserved, or not."""
+    """A context and a question of one task: reserved and not plain, or not reserved."""
     language = LANGUAGES[task]
     while True:
         context = make_context(random, *random.choice(language.contexts))
         question = language.ask(random, context)
-        if question is not None and question.reserved == reserved:
+        if question is not None and question.reserved == reserved and not (reserved and question.plain):
             return context, question
 
 
@@ -313,10 +318,13 @@ def training_text(random: Random, length: int) -> tuple[list[str], list[bool]]:
         The words, and for each whether it is part of an answer.
     """
     context, question = draw(random, random.choice(TASKS), reserved=False)
+    if random.random() < 0.5:
+        context = make_context(random, *random.choice(EASY_CONTEXTS))
+        question = _next_question(random, context)
     words = context_tokens(context)
     is_answer = [False] * len(words)
     while True:
-        asked = question.tokens(random.randrange(2))
+        asked = question.tokens
         if len(words) + len(asked) + len(question.answer) > length:
             return words, is_answer
         words += [*asked, *question.answer]
@@ -326,27 +334,30 @@ def training_text(random: Random, length: int) -> tuple[list[str], list[bool]]:
 
 def _next_question(random: Random, context: list[Statement]) -> Question:
     while True:
-        question = LANGUAGES[random.choice(TASKS)].ask(random, context)
+        task = random.choices(TASKS, FOLLOW_UPS)[0]
+        question = LANGUAGES[task].ask(random, context)
         if question is not None and not question.reserved:
             return question
 
 
 def task_items(task: str, seed: int = SEED, questions: int = QUESTIONS_PER_TASK) -> list[dict[str, str]]:
-    """The shipped items of a task: `id`, `question_id`, `prompt`, `answer`; two phrasings a question."""
+    """The shipped items of a task: `id`, `question_id`, `prompt`, `answer`.
+
+    Each question is asked twice, with the statements of its context in another order.
+    """
     random = Random(f"{seed} {task}")
     items = []
     for number, (context, question) in enumerate(_distinct(random, task, questions)):
         question_id = f"{task}-{number:03d}"
-        for letter, (order, words) in zip("ab", _phrasings(random, context, question), strict=True):
-            prompt = " ".join([*words, *order])
-            answer = " ".join(question.answer)
-            item = {
-                "id": question_id + letter,
-                "question_id": question_id,
-                "prompt": prompt,
-                "answer": answer,
-            }
-            items.append(item)
+        for letter, statements in zip("ab", (context, _reordered(random, context)), strict=True):
+            items.append(
+                {
+                    "id": question_id + letter,
+                    "question_id": question_id,
+                    "prompt": " ".join([*context_tokens(statements), *question.tokens]),
+                    "answer": " ".join(question.answer),
+                }
+            )
     return items
 
 
@@ -362,27 +373,11 @@ def _distinct(random: Random, task: str, number: int) -> Iterator[tuple[list[Sta
             yield context, question
 
 
-def _phrasings(
-    random: Random, context: list[Statement], question: Question
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Two phrasings of a question: statements in another order, keyword before and after its arguments."""
-    for order in (0, 1):
-        if question.order is not None:
-            question = _recall_in_order(question, order)
-        shuffled = random.sample(context, len(context))
-        yield question.tokens(order), context_tokens(shuffled)
-
-
-def _recall_in_order(question: Question, order: int) -> Question:
-    """The reserved phrasing of a fact with this order: the order decides which keyword it takes."""
-    relation = question.content.split()[1]
-    for keyword in (relation, RELATIONS[relation]):
-        phrased = Question(
-            "knowledge_recall", keyword, question.arguments, question.answer, question.content, order
-        )
-        if phrased.reserved:
-            return phrased
-    raise AssertionError(f"fact {question.content!r} has no reserved phrasing in order {order}")
+def _reordered(random: Random, context: list[Statement]) -> list[Statement]:
+    while True:
+        other = random.sample(context, len(context))
+        if other != context:
+            return other
 
 
 def write_tasks(folder: Path, seed: int = SEED) -> None:
