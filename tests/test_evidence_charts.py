@@ -350,6 +350,12 @@ def test_no_text_overlaps_another_or_leaves_the_page(name):
         assert bottom <= drawing.height + 2, text
 
 
+def test_titles_of_panels_stand_level_whatever_their_axes_say():
+    drawing = drawn("knock-out", scale="panel")
+    places = [text.box[3] for text in drawing.texts if text.words in TITLES]
+    assert len({round(place, 3) for place in places}) == 2
+
+
 @pytest.mark.parametrize("figure", list(DRAWINGS)[:8])
 def test_specs_are_valid_and_the_same_in_any_order_of_rows(figure):
     figure, _ = DRAWINGS[figure]

@@ -4,7 +4,7 @@ Knows Altair, polars and `theme`; knows nothing of what a figure shows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -118,6 +118,12 @@ class Axis:
         room = 0.04 * (high - low) or 1.0
         return cls(title, (low - room, high + room), *theme.round_ticks(low - room, high + room))
 
+    def without_top(self, length: float, look: Looks) -> "Axis":
+        """Without ticks whose numbers would rise above the axis, `length` pixels long, and lift the panel's title."""
+        low, high = self.domain
+        room = 0.75 * look.font_size * (high - low) / length
+        return replace(self, ticks=[tick for tick in self.ticks if tick <= high - room])
+
     def channel(self, kind: type, field: str, outer: bool, labelled: bool, length: float, look: Looks):
         """`alt.X` or `alt.Y` of a field; only an `outer` panel has the title, on lines no longer than `length`."""
         title = theme.wrap(self.title, look.font_size + 1, length) if outer else None
@@ -161,10 +167,11 @@ def grid(wanted: Wanted, rows: pl.DataFrame, panel: Panel, x: Axis, ys: Sequence
 
 def scales(wanted: Wanted, title: str, rows: pl.DataFrame, columns: Sequence[str]) -> list[Axis]:
     """One axis for the values of all tasks, or with `figures.scale: panel` one for each task."""
-    parts = [rows]
-    if wanted.look.scale == "panel":
-        parts = [rows.filter(task=task) for task in wanted.tasks]
-    return [Axis.round(title, pl.concat([part[column] for column in columns])) for part in parts]
+    if wanted.look.scale != "panel":
+        return [Axis.round(title, pl.concat([rows[column] for column in columns]))]
+    parts = [rows.filter(task=task) for task in wanted.tasks]
+    axes = [Axis.round(title, pl.concat([part[column] for column in columns])) for part in parts]
+    return [axis.without_top(theme.CURVE_SIZE[1], wanted.look) for axis in axes]
 
 
 def colours(names: list[str], title: str, field: str, start: int | None = None) -> dict:
