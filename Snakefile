@@ -21,6 +21,7 @@ include: "workflow/rules/trace.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/evidence.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/provenance.smk"
 
 
 rule all:

@@ -35,6 +35,12 @@ def choose_device(wanted: str, threads: int = 1) -> str:
     return wanted
 
 
+def device_name(device: torch.device | str) -> str:
+    """`cpu`, or the model of a GPU: numbers may differ in their last digits from one model to another."""
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def visible_gpus(count: int) -> list[str]:
     """A name for each GPU this process sees that means the same GPU to every process of the machine."""
     shown = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

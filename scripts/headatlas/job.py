@@ -94,7 +94,7 @@ def _refused(error: Exception, folder: Path) -> str | None:
     if isinstance(error, OSError):
         elsewhere = error.filename and not str(error.filename).startswith(str(folder))
         return None if elsewhere else advice.get(error.errno)
-    hidden = (reason for number, reason in advice.items() if f"code: {number}," in str(error))  # safetensors
+    hidden = (reason for number, reason in advice.items() if f"os error {number})" in str(error))  # safetensors
     return next(hidden, None)
 
 

@@ -179,7 +179,7 @@ class Atlas:
         return self.config["figures"]["formats"]
 
     def _tables(self, model: str) -> list[str]:
-        return [f"results/{model}/importance.parquet", f"results/{model}/importance.csv"]
+        return [f"results/{model}/{name}" for name in ("importance.parquet", "importance.csv", "provenance.json")]
 
     def evidence(self, model: str) -> list[str]:
         """The evidence of one model; nothing where the config leaves it out."""
@@ -328,6 +328,19 @@ class Atlas:
         """`knock_out`."""
         evidence = {key: self.config["evidence"][key] for key in ("baseline", "positions")}
         return canonical({"model": self._model(model), "tasks": self.tasks} | evidence)
+
+    def provenance_settings(self, model: str, code: dict[str, str]) -> str:
+        """`write_provenance`: all of the config that the numbers depend on, hashes of the user's files, and the code.
+
+        Args:
+            code: fingerprint of each rule's script.
+        """
+        sections = ("seed", "items", "methods", "statistics", "evidence")
+        config = {name: self.config[name] for name in sections}
+        config |= {"tasks": self.config["tasks"], "chat_template": self.models[model]["chat_template"]}
+        sources = {file for task in self.tasks for file in self.config["tasks"][task]["source"]}
+        files = digests({*sources, *self.weights(model), *self.tokenizer(model)})
+        return canonical({"name": model, "model": self._model(model), "config": config, "files": files, "code": code})
 
     @property
     def _looks(self) -> dict:

@@ -1,4 +1,4 @@
-"""What a result depends on besides its inputs: a fingerprint of the code that makes it.
+"""What a result depends on besides its inputs: a fingerprint of the code that makes it, and all that went into it.
 
 Snakemake sees a changed script only by its time and never sees the modules it imports; a fingerprint among a
 rule's params says exactly which rules an edit of the code concerns. Standard library only.
@@ -6,11 +6,22 @@ rule's params says exactly which rules an edit of the code concerns. Standard li
 
 import ast
 import hashlib
+import json
+import os
+import platform
+import struct
+import subprocess
+from collections.abc import Iterable
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 PACKAGE = "headatlas"
+PACKAGES = (
+    "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "polars", "pyarrow",
+    "altair", "vl-convert-python",
+)  # fmt: skip
 
 
 def fingerprint(script: str) -> str:
@@ -22,6 +33,67 @@ def fingerprint(script: str) -> str:
     for path in sorted(_reached(SCRIPTS / script)):
         digest.update(f"{path.relative_to(SCRIPTS)}\n{_code(path)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def fingerprints(rules: Iterable[str]) -> dict[str, str]:
+    """The fingerprint of each rule that has a script of its name."""
+    return {rule: fingerprint(f"{rule}.py") for rule in rules if (SCRIPTS / f"{rule}.py").is_file()}
+
+
+def describe_results(settings: dict, traces: list[Path]) -> dict:
+    """Everything that a model's results were made from, as far as it can change a number.
+
+    Versions and the git revision are those at the time the file is written, which is when results are made.
+
+    Args:
+        settings: of the rule `write_provenance`; traces: trace files, whose headers name the device.
+    """
+    model, config = settings["model"], settings["config"]
+    return {
+        "name": settings["name"],
+        "model": model | {"commit": _hub_commit(model)},
+        "config": config,
+        "seed": config["seed"],
+        "dtype": model["dtype"],
+        "devices": sorted({device for trace in traces if (device := _header(trace).get("device"))}),
+        "files": settings["files"],
+        "code": {"version": _version(PACKAGE), "revision": _revision(), "fingerprints": settings["code"]},
+        "packages": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "machine": platform.machine(),
+    }
+
+
+def _header(file: Path) -> dict[str, str]:
+    """Metadata of a safetensors file: 8 bytes of length, then JSON."""
+    with open(file, "rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        return json.loads(opened.read(length)).get("__metadata__", {})
+
+
+def _hub_commit(model: dict) -> str | None:
+    """The commit of a hub model: its files lie in a folder of that name; None for a local folder."""
+    if os.path.isdir(model["path"]):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(model["path"], "config.json", revision=model["revision"])
+    return Path(file).parent.name if isinstance(file, str) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """The git revision of the code, with `-dirty` where it has been edited since; None outside of git."""
+    command = ["git", "-C", str(SCRIPTS), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def modules_of(script: str) -> set[str]:
@@ -62,7 +134,8 @@ def _code(path: Path) -> str:
     tree = _tree(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            first = node.body[0] if node.body else None
+            text = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
                 node.body = node.body[1:]
     return ast.dump(tree)

@@ -6,8 +6,11 @@ Standard library only, since it is imported with the Snakefile.
 """
 
 import fcntl
+import os
 from pathlib import Path
 from typing import IO
+
+from headatlas.errors import HeadAtlasError
 
 NAME = "headatlas.lock"
 _held: dict[Path, IO] = {}  # open as long as this process lives; children do not inherit it
@@ -45,3 +48,13 @@ def hold(path: Path) -> bool:
             return False
         _held[path] = file
     return True
+
+
+def check_writable(folder: str = "results") -> None:
+    """Refuse a results folder that takes no files, before a job has begun.
+
+    Raises:
+        HeadAtlasError: names the folder.
+    """
+    if os.path.exists(folder) and not os.access(folder, os.W_OK):
+        raise HeadAtlasError(f"{os.path.abspath(folder)}: cannot be written to; make the folder writable")

@@ -11,8 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headatlas.batches import Batch, answer_log_probability, batches, exact_match, halve_on_out_of_memory
-from headatlas.batches import collate
+from headatlas.batches import (
+    Batch,
+    answer_log_probability,
+    batches,
+    collate,
+    exact_match,
+    halve_on_out_of_memory,
+)
+from headatlas.device import device_name
 from headatlas.effects import question_index
 from headatlas.model import HeadModel
 from headatlas.progress import progress
@@ -46,7 +53,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str |
     if gradients:
         layout["gradient_dot_output"] = ("float32", (len(score_rows), *shape[:2]))
         layout["gradient_sum"] = ("float32", (len(score_rows), *shape))
-    metadata = {"questions": json.dumps([item["question_id"] for item in items])}
+    metadata = {"questions": json.dumps([item["question_id"] for item in items]), "device": device_name(model.device)}
     place = {int(row): index for index, row in enumerate(score_rows)}
     total = np.zeros(shape, np.float64)
     with tensor_file(path, layout, metadata) as out, progress("trace", len(items), "items") as advance:

@@ -14,8 +14,8 @@ from headatlas.command_line import read_values
 from headatlas.digests import is_large
 from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
-from headatlas.provenance import fingerprint
-from headatlas.recovery import recover
+from headatlas.provenance import fingerprint, fingerprints
+from headatlas.recovery import check_writable, recover
 from headatlas.slurm import check_requests
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
@@ -72,8 +72,9 @@ wildcard_constraints:
 
 
 onstart:
-    if workflow.executor_plugin.name == "slurm":
-        try:
+    try:
+        check_writable()
+        if workflow.executor_plugin.name == "slurm":
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
-        except HeadAtlasError as error:
-            raise WorkflowError(str(error))
+    except HeadAtlasError as error:
+        raise WorkflowError(str(error))

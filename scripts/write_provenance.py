@@ -1,0 +1,18 @@
+"""What the results of one model were made from.
+
+Reads the traces (for the devices they were made on); writes JSON: config, SHA-256 of files, code, packages, devices.
+Settings: name, model, config, files (SHA-256 by path), code (fingerprint by rule).
+"""
+
+from pathlib import Path
+
+from headatlas.job import run, write_json
+from headatlas.provenance import describe_results
+
+
+def main(settings: dict, traces: list[Path], provenance: Path) -> None:
+    write_json(provenance, describe_results(settings, traces))
+
+
+if __name__ == "__main__":
+    run(main)
