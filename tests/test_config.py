@@ -84,7 +84,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
                 "seeds": 5,
                 "dimensions": 64,
                 "hidden": 64,
-                "epochs": 100,
+                "epochs": 50,
                 "batch_size": 128,
                 "learning_rate": 0.001,
                 "weight_decay": 0.01,

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 
+LEAST_GAIN = 1e-3  # nats: a smaller fall of the stopping loss is no reason to go on
+
+
 @dataclass(frozen=True)
 class ProbeResult:
     """Held-out outcome of all seeds.
@@ -176,7 +179,7 @@ def _train(probe: Probe, data, target: Tensor, train: Tensor, stop: Tensor, sett
             if waited[index] > settings["patience"]:
                 continue
             waited[index] += 1
-            if loss < best[index]:
+            if loss < best[index] - LEAST_GAIN:
                 best[index], best_epoch[index], waited[index] = loss, epoch, 0
                 for name, value in probe.named_parameters():
                     state[name][index] = value.detach()[index]
