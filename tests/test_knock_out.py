@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, PLANTED, plain_log_prob, planted_items, planted_model, random_items, random_model
+from families import (
+    FAMILIES,
+    PLANTED,
+    plain_log_prob,
+    planted_items,
+    planted_model,
+    random_items,
+    random_model,
+)
 from headatlas.knock_out import knock_out
 from headatlas.model import find_heads
 

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from headatlas.ablation import ROW_POSITIONS, edit_mask, working_way
-from headatlas.batches import Batch, answer_log_probability, batches, collate, exact_match, halve_on_out_of_memory
+from headatlas.batches import (
+    Batch,
+    answer_log_probability,
+    batches,
+    collate,
+    exact_match,
+    halve_on_out_of_memory,
+)
 from headatlas.model import HeadModel
 from headatlas.replay import Replay, replay_length
 
@@ -41,7 +48,7 @@ def knock_out(
     table = torch.from_numpy(np.ascontiguousarray(baseline))
 
     def work(rows: list[int]) -> None:
-        run = {"replay": _replayed, "hooked": _hooked}[way](model, items, rows, table, positions, batch_tokens)
+        run = {"replay": _Replayed, "hooked": _Hooked}[way](model, items, rows, table, positions, batch_tokens)
 
         def score(part: list[int]) -> None:
             found = run.scores([sets[index] for index in part])
@@ -56,7 +63,7 @@ def knock_out(
     return log_prob, correct
 
 
-class _replayed:  # noqa: N801 - one of two ways, named like the functions of `ablation`
+class _Replayed:
     """One clean pass over the items; sets are rows of its replay."""
 
     def __init__(self, model: HeadModel, items: list[dict], rows: list[int], baseline: Tensor, positions, tokens):
@@ -72,7 +79,7 @@ class _replayed:  # noqa: N801 - one of two ways, named like the functions of `a
         return self.replay.scores_of_sets(sets, lambda layer: self.baseline[:, layer])
 
 
-class _hooked:  # noqa: N801
+class _Hooked:
     """Full passes with hooks over items x sets."""
 
     def __init__(self, model: HeadModel, items: list[dict], rows: list[int], baseline: Tensor, positions, tokens):
