@@ -19,7 +19,7 @@ import pytest
 import yaml
 from headatlas.command_line import read_values
 from headatlas.errors import HeadAtlasError
-from headatlas.slurm import check_requests, minutes, request_options
+from headatlas.slurm import advise, check_requests, minutes, request_options
 from safetensors import safe_open
 from workflow_runs import REDUCED, ROOT, SNAKEMAKE, copy_repository, environment
 
@@ -171,6 +171,19 @@ def test_request_in_options_of_sbatch():
     assert request_options({"gpu": 0, "gpu_model": "h100", "slurm_extra": "--qos=low --exclude='a b'"}) == (
         "--qos=low", "--exclude=a b",
     )  # fmt: skip
+
+
+def test_advice_for_what_slurm_ended():
+    failed = "    message: SLURM-job '{}' failed, SLURM status is: '{}'. Detailed failure reason unavailable"
+    log = "\n".join(
+        failed.format(*each) for each in [(58, "TIMEOUT"), (60, "FAILED"), (61, "TIMEOUT"), (7, "CANCELLED")]
+    )
+    assert advise(log) == [
+        "SLURM jobs 58, 61: over the time limit; raise runtime in workflow/profiles/slurm/config.yaml and run the same "
+        "command again",
+        "SLURM jobs 7: cancelled from outside; run the same command again",
+    ]
+    assert advise("Error in rule trace_task:") == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A wrong partition or account otherwise fails every job at every retry, each with
 Standard library only; imported at parse time.
 """
 
+import re
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,13 @@ from collections.abc import Iterable, Mapping
 from headatlas.errors import HeadAtlasError
 
 PROFILE = "workflow/profiles/slurm/config.yaml"
+AGAIN = "run the same command again"
+ADVICE = {
+    "TIMEOUT": f"over the time limit; raise runtime in {PROFILE} and {AGAIN}",
+    "OUT_OF_MEMORY": f"out of memory; raise mem_mb in {PROFILE} and {AGAIN}",
+    "CANCELLED": f"cancelled from outside; {AGAIN}",
+    "NODE_FAIL": f"the node failed; {AGAIN}",
+}
 
 
 def check_requests(resources: Iterable[Mapping]) -> None:
@@ -46,6 +54,14 @@ def request_options(resources: Mapping) -> tuple[str, ...]:
     if resources.get("gres"):
         options.append(f"--gres={resources['gres']}")
     return (*options, *shlex.split(str(resources.get("slurm_extra") or "")))
+
+
+def advise(log: str) -> list[str]:
+    """A line for each reason for which SLURM itself ended jobs, as told by the log of a run: what to do about it."""
+    ended: dict[str, list[str]] = {}
+    for job, status in re.findall(r"SLURM-job '([\d_]+)' failed.*?SLURM status is: '([A-Z_]+)", log):
+        ended.setdefault(status, []).append(job)
+    return [f"SLURM jobs {', '.join(ended[status])}: {what}" for status, what in ADVICE.items() if status in ended]
 
 
 def minutes(limit: str) -> float:

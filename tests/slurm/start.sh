@@ -26,7 +26,7 @@ mkdir -p "$folder"/{state,spool} /etc/slurm
 [ -e /etc/munge/munge.key ] || mungekey --create
 install -d -o munge -g munge /run/munge /var/log/munge
 chown munge: /etc/munge/munge.key
-pgrep -x munged >/dev/null || runuser -u munge -- munged --force
+munge --no-input >/dev/null 2>&1 || runuser -u munge -- munged --force
 
 host=$(hostname -s)
 cpus=$(nproc)

@@ -16,7 +16,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_writable, recover
-from headatlas.slurm import check_requests
+from headatlas.slurm import advise, check_requests
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
 # in the command, which Snakemake compares: the same workflow in another folder recomputes nothing. The script takes
@@ -78,3 +78,10 @@ onstart:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
     except HeadAtlasError as error:
         raise WorkflowError(str(error))
+
+
+onerror:
+    for line in advise(
+        "".join(Path(file).read_text(encoding="utf-8") for file in log)
+    ):  # `log`: Snakemake's own files
+        logger.error(line)
