@@ -29,9 +29,7 @@ def main(
     replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
     model = load_model(settings["model"], choose_device(device, threads))
     with progress("attribute", len(chosen), "items") as advance:
-        effect = integrate(
-            model, chosen, replacement, settings["positions"], settings["steps"], batch_tokens, advance
-        )
+        effect = integrate(model, chosen, replacement, settings["positions"], settings["steps"], batch_tokens, advance)
     write_effects(effects, effect, *clean_run(trace))
 
 

@@ -45,16 +45,12 @@ FAMILIES = {
         word_embed_proj_dim=32,
     ),
     "falcon": lambda: hf.FalconConfig(**_FALCON, bos_token_id=1, eos_token_id=2),
-    "falcon_alibi": lambda: hf.FalconConfig(
-        **_FALCON, alibi=True, parallel_attn=False, bos_token_id=1, eos_token_id=2
-    ),
+    "falcon_alibi": lambda: hf.FalconConfig(**_FALCON, alibi=True, parallel_attn=False, bos_token_id=1, eos_token_id=2),
     "bloom": lambda: hf.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=3, n_head=4),
     "starcoder2": lambda: hf.Starcoder2Config(**_GROUPED),
     "olmo2": lambda: hf.Olmo2Config(**_GROUPED),
     "mixtral": lambda: hf.MixtralConfig(**_GROUPED, num_local_experts=4),
-    "qwen3_moe": lambda: hf.Qwen3MoeConfig(
-        **_WIDE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24
-    ),
+    "qwen3_moe": lambda: hf.Qwen3MoeConfig(**_WIDE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24),
 }
 
 

@@ -20,9 +20,7 @@ def make_table(layers, heads, tasks=TASKS, method="ablation", seed=0):
     for task in tasks:
         size = layers * heads
         hot = random.random(size) < 0.1
-        effect = random.normal(0, 0.001, size) + hot * random.gamma(2, 0.02, size) * random.choice(
-            [1, 1, -1], size
-        )
+        effect = random.normal(0, 0.001, size) + hot * random.gamma(2, 0.02, size) * random.choice([1, 1, -1], size)
         importance = np.abs(effect) / np.abs(effect).sum()
         rank = np.empty(size, dtype=int)
         rank[np.argsort(-importance, kind="stable")] = np.arange(1, size + 1)
@@ -53,8 +51,7 @@ def with_cell(table, task, layer, head, **values):
     """The table with some values of one cell replaced."""
     here = (pl.col("task") == task) & (pl.col("layer") == layer) & (pl.col("head") == head)
     return table.with_columns(
-        pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
-        for name, value in values.items()
+        pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
     )
 
 

@@ -30,15 +30,11 @@ def test_agreement_and_overlap_by_hand():
     assert tasks.rows()[0][:3] == ("ablation", "a", "b")
     assert tasks["rank_correlation"].to_list() == pytest.approx([-1.0, -1 + 24 / 504])
     assert tasks["jaccard"].to_list() == [0, 0]
-    assert task_overlap(table, 0.6, 200, 0)["jaccard"][0] == pytest.approx(
-        2 / 8
-    )  # k = 5: two of eight in both
+    assert task_overlap(table, 0.6, 200, 0)["jaccard"][0] == pytest.approx(2 / 8)  # k = 5: two of eight in both
 
 
 def test_a_map_without_importance_gives_unknown_not_zero():
-    table = importance(heads("a", *range(8)) + heads("b", *[0] * 8)).with_columns(
-        pl.col("importance").fill_nan(0)
-    )
+    table = importance(heads("a", *range(8)) + heads("b", *[0] * 8)).with_columns(pl.col("importance").fill_nan(0))
     row = task_overlap(table, 0.25, 50, 0).row(0, named=True)
     assert math.isnan(row["rank_correlation"])
     assert math.isnan(row["p_value"])
@@ -50,9 +46,7 @@ def test_agreement_on_layers_alone_is_not_called():
     layer = np.repeat(np.arange(8), 8)
     called, alike = 0, 0
     for _ in range(300):
-        left, right = (
-            layer + rng.random((2, 64)) * 2
-        )  # both rise with depth; heads within a layer are unrelated
+        left, right = layer + rng.random((2, 64)) * 2  # both rise with depth; heads within a layer are unrelated
         p = within_layer_p_value(left, right, shuffles_within_layers(layer, 200, rng))
         called += p <= 0.05
         alike += np.corrcoef(left, right)[0, 1] > 0.8

@@ -60,9 +60,7 @@ def test_tick_labels_all_puts_numbers_on_every_panel():
     second_row = drawn.panels[4].y
     numbers = [text for text in drawn.texts if "axis-label" in text.role and text.box[3] < second_row]
     (title,) = (text for text in drawn.texts if text.words == "Semantic Understanding")
-    assert (
-        title.box[1] - max(text.box[3] for text in numbers) > 8
-    )  # room between a row's numbers and the next title
+    assert title.box[1] - max(text.box[3] for text in numbers) > 8  # room between a row's numbers and the next title
 
 
 @pytest.mark.parametrize(
@@ -161,9 +159,7 @@ def test_signed_grid_of_the_probe_is_in_logits():
 
 @pytest.mark.parametrize(("limit", "end"), [(0.3, 0.3), ({"quantile": 0.75}, 2.5 / 10), ("max", 0.4)])
 def test_upper_limit_is_a_number_a_quantile_or_the_maximum(limit, end):
-    table = make_table(2, 2, ["a"]).with_columns(
-        importance=pl.Series([0.1, 0.2, 0.2, 0.4])
-    )  # 75 %: 0.2 + 0.05
+    table = make_table(2, 2, ["a"]).with_columns(importance=pl.Series([0.1, 0.2, 0.2, 0.4]))  # 75 %: 0.2 + 0.05
     spec = charts.draw(table, settings(["a"], upper_limit=limit))
     assert axes(spec["concat"][0])["color"]["scale"]["domain"] == pytest.approx([0, end])
 
@@ -240,9 +236,7 @@ def test_any_number_of_tasks_keeps_equal_spacing_and_head_below_each_column(coun
 )
 def test_no_text_overlaps_another_or_leaves_the_page_and_titles_stand_level(size, look):
     spec = charts.draw(make_table(*size), settings(**look))
-    spec["datasets"] = {
-        name: rows[:1000] for name, rows in spec["datasets"].items()
-    }  # nothing moves, much faster
+    spec["datasets"] = {name: rows[:1000] for name, rows in spec["datasets"].items()}  # nothing moves, much faster
     drawn = Picture(vl_convert.vegalite_to_svg(spec, vl_version="6.4"))
     assert overlaps(drawn.texts) == []
     for text in drawn.texts:

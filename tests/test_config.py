@@ -173,17 +173,13 @@ def test_settings_of_a_task_are_what_prepare_task_needs(base):
 MISTAKES = yaml.safe_load((Path(__file__).parent / "config_mistakes.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("edit", "says"), [m.values() for m in MISTAKES], ids=[m["says"][:50] for m in MISTAKES]
-)
+@pytest.mark.parametrize(("edit", "says"), [m.values() for m in MISTAKES], ids=[m["says"][:50] for m in MISTAKES])
 def test_a_mistake_is_one_line_that_names_the_key_and_what_to_do(edit, says, base):
     assert messages(small(**edit), base) == [says]
 
 
 def test_a_missing_file_says_where_it_was_looked_for(base):
-    (said,) = messages(
-        small(tasks={"a": {"source": "nein/a.jsonl"}, "b": {"source": "b.jsonl"}}), base / "model"
-    )
+    (said,) = messages(small(tasks={"a": {"source": "nein/a.jsonl"}, "b": {"source": "b.jsonl"}}), base / "model")
     assert said == f"tasks.a.source: there is no file 'nein/a.jsonl' (looked in {base} and {base / 'model'})"
 
 
@@ -291,11 +287,7 @@ VALUES = st.recursive(
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(KEYS, VALUES, max_size=4), model=VALUES, task=VALUES, whole=st.booleans())
 def test_whatever_is_given_only_the_projects_own_error_comes_out(base, changes, model, task, whole):
-    config = (
-        changes
-        if whole
-        else small(models={"m": model}, tasks={"a": task, "b": {"source": "b.jsonl"}}) | changes
-    )
+    config = changes if whole else small(models={"m": model}, tasks={"a": task, "b": {"source": "b.jsonl"}}) | changes
     said = complaint(lambda: json.dumps(load_config(config, base), allow_nan=False))
     assert all(re.match(r".*: \S", line) for line in said.split("\n"))
 
@@ -348,9 +340,7 @@ def test_the_schema_is_closed_everywhere():
 def test_the_readme_tells_every_key_with_the_schemas_default():
     lines = (ROOT / "config" / "README.md").read_text().split("\n")
     rows = {
-        row[0]: row
-        for line in lines
-        if line.startswith("| `") and len(row := re.split(r" ?\| ?", line)[1:-1]) == 6
+        row[0]: row for line in lines if line.startswith("| `") and len(row := re.split(r" ?\| ?", line)[1:-1]) == 6
     }
     told = {key.strip("`"): row[4].strip("`") for key, row in rows.items()}
     expected = {}
@@ -397,9 +387,7 @@ def test_shipped_configs_load(path, tmp_path, monkeypatch):
 
 def test_importing_the_config_is_light():
     heavy = ["torch", "transformers", "polars", "numpy", "huggingface_hub", "pyarrow", "altair"]
-    program = (
-        f"import sys, headatlas.config as c; c.load_schema(); print([m for m in {heavy} if m in sys.modules])"
-    )
+    program = f"import sys, headatlas.config as c; c.load_schema(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(ROOT / "scripts")},

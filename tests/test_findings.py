@@ -70,13 +70,8 @@ def test_only_significant_differences_are_claimed():
 
 def test_numbers_of_the_overview_and_of_heads():
     text = write_findings(tables(THREE, dict.fromkeys(PAIRS, 0.05)), 0.95)
-    assert (
-        "| math calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |"
-        in text
-    )
-    assert (
-        "- math calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text
-    )  # the head with q = 0.2 is not among them
+    assert "| math calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |" in text
+    assert "- math calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text  # the head with q = 0.2 is not among them
     assert "retrieval in layer 3 (60% [50%, 70%])" in text
     for limit in ("lower bounds", "self-repair", "this checkpoint"):
         assert limit in text
@@ -121,9 +116,7 @@ def test_reliability_controls_and_knock_outs():
     assert "most between a and b c (0.50). Beyond sharing layers, 0 of 1 pairs" in text
     assert "50% [10%, 90%] from the prompt" in text
     assert "for 1 of 1 tasks" in text
-    assert (
-        "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
-    )
+    assert "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
     assert "not significantly separate (permutation p = 0.200)" in text
 
 
@@ -148,9 +141,7 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
         effect = planted(centre, rng)
         files.append(write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect))
         mean = effect.mean(axis=0)
-        rows += [
-            (task, layer, head, float(mean[layer, head]), 0.01) for layer in range(6) for head in range(8)
-        ]
+        rows += [(task, layer, head, float(mean[layer, head]), 0.01) for layer in range(6) for head in range(8)]
     importance(rows).write_parquet(tmp_path / "i.parquet")
     common = {"confidence": 0.95, "seed": 0}
     made = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}

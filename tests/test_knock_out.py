@@ -71,7 +71,9 @@ def test_only_sets_with_the_planted_head_matter(way):
     items = planted_items()
     others = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != PLANTED]
     zero = np.zeros((1, 3, 4, 8), np.float32)
-    log_prob, correct = knock_out(model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, way=way)
+    log_prob, correct = knock_out(
+        model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, way=way
+    )
     assert correct[0].all()
     assert np.allclose(log_prob[0], log_prob[1], atol=1e-6)
     assert np.allclose(log_prob[2:], -math.log(8), atol=1e-6)

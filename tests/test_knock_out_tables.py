@@ -135,9 +135,7 @@ def test_sets_of_finds_rows_in_order_of_draw():
     made = knock_out("t0", ["t0", "t1"], planted(2), [1, 2], draws=3)
     rows = sets_of(made, "t1", "random", 2)
     named = [made.sets[made.targets["t1"].sets[row]] for row in rows]
-    assert [(one["selection"], one["k"], one["draw"]) for one in named] == [
-        ("random", 2, d) for d in range(3)
-    ]
+    assert [(one["selection"], one["k"], one["draw"]) for one in named] == [("random", 2, d) for d in range(3)]
     assert len(sets_of(made, "t1", "random", 1)) == 0
 
 
@@ -177,9 +175,7 @@ def test_area_of_a_map_without_meaning_is_zero_within_its_interval():
         for one, row in zip(made.sets, made.targets["t0"].log_prob, strict=True):  # costs of heads drawn anew
             row[:] = -1 + rng.normal(size=40) * 0.1 - one["k"] * rng.normal(0.5, 0.2)
         top = [
-            row
-            for one, row in zip(made.sets, made.targets["t0"].log_prob, strict=True)
-            if one["selection"] == "top"
+            row for one, row in zip(made.sets, made.targets["t0"].log_prob, strict=True) if one["selection"] == "top"
         ]
         for row, k in zip(top, (1, 2), strict=True):
             row[:] = -1 + rng.normal(size=40) * 0.1 - k * 0.5
@@ -209,9 +205,7 @@ def test_tasks_that_share_their_heads_are_not_called_separate():
     tasks = [f"t{i}" for i in range(5)]
     rng = np.random.default_rng(0)
     shared = rng.random((4, 6)) * (rng.random((4, 6)) < 0.3)
-    strengths = {
-        task: shared * (1 + i) for i, task in enumerate(tasks)
-    }  # the same heads, tasks of other strength
+    strengths = {task: shared * (1 + i) for i, task in enumerate(tasks)}  # the same heads, tasks of other strength
     files = [knock_out(task, tasks, strengths, [2], seed=i, noise=0.3) for i, task in enumerate(tasks)]
     _, merit = dissociation(files, tasks, permutations=200, **OPTIONS)
     row = merit.row(0, named=True)
@@ -232,9 +226,7 @@ def test_dominance_by_hand():
 
 def test_dominance_p_value_is_calibrated():
     rng = np.random.default_rng(0)
-    p_values = [
-        dominance_p_value(rng.normal(size=(6, 6)) + rng.normal(size=6) * 3, 720, rng) for _ in range(400)
-    ]
+    p_values = [dominance_p_value(rng.normal(size=(6, 6)) + rng.normal(size=6) * 3, 720, rng) for _ in range(400)]
     for level in (0.05, 0.2):
         assert np.mean(np.array(p_values) <= level) <= level + 3.5 * math.sqrt(level * (1 - level) / 400)
 

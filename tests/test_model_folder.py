@@ -94,9 +94,7 @@ def test_an_adapter_and_a_file_and_nothing_are_not_models(tmp_path):
         read_geometry({"path": str(path)})
     with pytest.raises(HeadAtlasError, match="is a file; give the folder"):
         read_geometry({"path": str(path / "adapter_config.json")})
-    with pytest.raises(
-        HeadAtlasError, match=r"there is no such model folder \(looked in .*; a hub id would be owner"
-    ):
+    with pytest.raises(HeadAtlasError, match=r"there is no such model folder \(looked in .*; a hub id would be owner"):
         read_geometry({"path": "./nowhere/at/all"})
 
 
@@ -113,9 +111,7 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
         "try: read_geometry({'path': 'no/model', 'revision': 'v2'})\nexcept HeadAtlasError as e: print(e)"
     )
     env = {"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path)
     found, refused = done.stdout.strip().split("\n")
     assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7)"
     assert refused.startswith(
@@ -154,9 +150,7 @@ def test_weights_that_are_missing_pickled_or_cut_short_are_refused(tmp_path):
     with pytest.raises(HeadAtlasError, match=r"has no weights \(\*\.safetensors\)"):
         check_model_folder(model)
     (path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(
-        HeadAtlasError, match=r"has pickle weights only \(pytorch_model.bin\).*save_pretrained"
-    ):
+    with pytest.raises(HeadAtlasError, match=r"has pickle weights only \(pytorch_model.bin\).*save_pretrained"):
         check_model_folder(model)
     whole = weights(path / "model.safetensors", 400)
     for length in (0, 4, 8, 20, len(whole) - 400, len(whole) - 1):
@@ -169,9 +163,7 @@ def test_weights_that_are_missing_pickled_or_cut_short_are_refused(tmp_path):
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    content=st.binary(max_size=64) | st.binary(max_size=40).map(lambda b: len(b).to_bytes(8, "little") + b)
-)
+@given(content=st.binary(max_size=64) | st.binary(max_size=40).map(lambda b: len(b).to_bytes(8, "little") + b))
 def test_whatever_a_weights_file_holds_only_the_projects_own_error_comes_out(tmp_path, content):
     path = folder(tmp_path, {})
     (path / "tokenizer.json").write_text("{}")

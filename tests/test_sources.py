@@ -101,8 +101,7 @@ BAD_LINES = [
         ":2: repeats the id of {file}:1; take one out",
     ),
     (
-        b'{"prompt": "p", "answer": "a", "split": "score"}\n'
-        b'{"prompt": "p", "answer": "b", "split": "validate"}',
+        b'{"prompt": "p", "answer": "a", "split": "score"}\n{"prompt": "p", "answer": "b", "split": "validate"}',
         ":2: split validate, but {file}:1 of the same question '148de9c5a7a4' has split score; a "
         "question goes "
         "into one split",
@@ -156,9 +155,7 @@ STEPS = [
     ],
 )
 def test_a_subquestion_becomes_an_item_of_its_skill(context, shown, tmp_path):
-    file = cogqa_file(
-        tmp_path / "c.json", question("Pets?", ("Eh?", "x", "Inference")), question(" Lee has. ", *STEPS)
-    )
+    file = cogqa_file(tmp_path / "c.json", question("Pets?", ("Eh?", "x", "Inference")), question(" Lee has. ", *STEPS))
     first, second = cogqa_items(read_cogqa([file]), "Retrieval", context)
     assert first.prompt == "Question: Lee has.\nSubquestion: How many?\nAnswer:"
     assert (first.answer, first.id, first.where) == ("16", "c.json#2.1", "c.json: question 2, subquestion 1")
@@ -168,9 +165,7 @@ def test_a_subquestion_becomes_an_item_of_its_skill(context, shown, tmp_path):
 
 
 def test_numbers_stay_as_the_file_writes_them(tmp_path):
-    (tmp_path / "c.json").write_text(
-        json.dumps([question("Q", ("S", "0", "Retrieval"))]).replace('"0"', "196.250")
-    )
+    (tmp_path / "c.json").write_text(json.dumps([question("Q", ("S", "0", "Retrieval"))]).replace('"0"', "196.250"))
     (item,) = cogqa_items(read_cogqa([tmp_path / "c.json"]), "Retrieval", "all")
     assert item.answer == "196.250"
 
@@ -224,24 +219,18 @@ def test_a_mistake_in_cogqa_is_told_with_question_and_subquestion(content, messa
     file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(HeadAtlasError) as error:
         read_cogqa([file])
-    assert (
-        str(error.value).removeprefix(str(tmp_path)).removeprefix("/c.json").removeprefix("c.json") == message
-    )
+    assert str(error.value).removeprefix(str(tmp_path)).removeprefix("/c.json").removeprefix("c.json") == message
 
 
 def test_cogqa_that_is_not_json_or_lacks_the_skill_is_told(tmp_path):
     file = tmp_path / "c.json"
     file.write_text('[\n {"question": \n]', encoding="utf-8")
-    with pytest.raises(
-        HeadAtlasError, match=r"c\.json:3: is not valid JSON: Expecting value \(column 1\); mend it"
-    ):
+    with pytest.raises(HeadAtlasError, match=r"c\.json:3: is not valid JSON: Expecting value \(column 1\); mend it"):
         read_cogqa([file])
     file.write_bytes(b"[\xff]")
     with pytest.raises(HeadAtlasError, match=r"c\.json: is not UTF-8 text \(byte 1\)"):
         read_cogqa([file])
-    with pytest.raises(
-        HeadAtlasError, match=r"no subquestion is labelled 'Inference'; there are 'Retrieval'$"
-    ):
+    with pytest.raises(HeadAtlasError, match=r"no subquestion is labelled 'Inference'; there are 'Retrieval'$"):
         cogqa_items(read_cogqa([cogqa_file(file, ONE)]), "Inference", "all")
 
 

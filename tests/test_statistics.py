@@ -24,9 +24,7 @@ OPTIONS = {"resamples": 2000, "permutations": 2000, "confidence": 0.95, "seed": 
 def slow_exact_p_value(totals: list[float]) -> float:
     flips = list(itertools.product([1, -1], repeat=len(totals)))
     observed = abs(sum(totals))
-    hits = sum(
-        abs(sum(s * t for s, t in zip(signs, totals, strict=True))) >= observed - 1e-9 for signs in flips
-    )
+    hits = sum(abs(sum(s * t for s, t in zip(signs, totals, strict=True))) >= observed - 1e-9 for signs in flips)
     return hits / len(flips)
 
 
@@ -106,9 +104,7 @@ def test_spread_of_two_questions_by_hand():
 
 def test_benjamini_hochberg_by_hand():
     # Sorted: .01 .02 .03 .04 .5 -> p * 5 / rank: .05 .05 .05 .05 .5
-    assert benjamini_hochberg(np.array([0.5, 0.03, 0.01, 0.04, 0.02])) == pytest.approx(
-        [0.5, 0.05, 0.05, 0.05, 0.05]
-    )
+    assert benjamini_hochberg(np.array([0.5, 0.03, 0.01, 0.04, 0.02])) == pytest.approx([0.5, 0.05, 0.05, 0.05, 0.05])
     # .01 .04 .045 -> .03 .06 .045 -> running minimum from the top: .03 .045 .045
     assert benjamini_hochberg(np.array([0.045, 0.04, 0.01])) == pytest.approx([0.045, 0.045, 0.03])
     assert benjamini_hochberg(np.array([1.0, 1.0])).tolist() == [1, 1]
@@ -171,9 +167,7 @@ def test_null_rate_is_nominal(n_questions):
     experiments, per_question = 4000, 3
     rng = np.random.default_rng(11)
     questions = np.repeat(np.arange(n_questions), per_question)
-    shared = rng.standard_t(3, size=(n_questions, experiments))[
-        questions
-    ]  # heavy tails, clustered, symmetric
+    shared = rng.standard_t(3, size=(n_questions, experiments))[questions]  # heavy tails, clustered, symmetric
     effects = shared + 0.3 * rng.normal(size=(len(questions), experiments))
     p_value = head_statistics(effects, questions, **OPTIONS).p_value
     for level in (0.01, 0.05, 0.2):
@@ -187,9 +181,7 @@ def test_no_head_passes_the_false_discovery_rate_on_null_data():
     for run in range(100):
         effects = rng.normal(size=(60, 64))
         options = {**OPTIONS, "resamples": 2, "seed": (run,)}
-        called += (
-            benjamini_hochberg(head_statistics(effects, np.arange(60), **options).p_value) < 0.05
-        ).any()
+        called += (benjamini_hochberg(head_statistics(effects, np.arange(60), **options).p_value) < 0.05).any()
     assert called <= 5 + 3.5 * math.sqrt(100 * 0.05 * 0.95)
 
 
@@ -199,11 +191,7 @@ def test_intervals_cover_at_the_stated_rate(n_questions, skewed):
     rng = np.random.default_rng(17)
     per_question = rng.integers(1, 5, size=n_questions)  # unequal clusters
     questions = np.repeat(np.arange(n_questions), per_question)
-    shared = (
-        rng.gamma(2.0, size=(n_questions, experiments))
-        if skewed
-        else rng.normal(2, 1, (n_questions, experiments))
-    )
+    shared = rng.gamma(2.0, size=(n_questions, experiments)) if skewed else rng.normal(2, 1, (n_questions, experiments))
     effects = shared[questions] + rng.normal(size=(len(questions), experiments))
     found = head_statistics(effects, questions, **OPTIONS)
     cover = ((found.ci_low <= 2) & (found.ci_high >= 2)).mean()

@@ -91,9 +91,7 @@ def test_means_left_out_by_hand():
     assert means_left_out(totals, counts, np.array([0, 1, 0])).tolist() == [[1, 3], [2.5, 0.75]]
 
 
-@pytest.mark.parametrize(
-    ("confidence", "groups", "t"), [(0.95, 20, 2.0930), (0.95, 8, 2.3646), (0.99, 20, 2.8609)]
-)
+@pytest.mark.parametrize(("confidence", "groups", "t"), [(0.95, 20, 2.0930), (0.95, 8, 2.3646), (0.99, 20, 2.8609)])
 def test_reach_is_students_t(confidence, groups, t):
     assert reach(confidence, groups) == pytest.approx(t, abs=0.01)
 
@@ -189,19 +187,13 @@ def planted(centre: int, rng, n=100, layers=6, heads=8) -> np.ndarray:
 def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
     rng = np.random.default_rng(0)
     tasks = {"low": planted(1, rng), "twin": planted(1, rng), "deep": planted(4, rng)}
-    files = [
-        write_effects(tmp_path / "probe" / f"{name}.safetensors", effect) for name, effect in tasks.items()
-    ]
+    files = [write_effects(tmp_path / "probe" / f"{name}.safetensors", effect) for name, effect in tasks.items()]
     rows = []
     for name, effect in tasks.items():
         mean = effect.mean(axis=0)
-        rows += [
-            (name, layer, head, float(mean[layer, head]), 0.5) for layer in range(6) for head in range(8)
-        ]
+        rows += [(name, layer, head, float(mean[layer, head]), 0.5) for layer in range(6) for head in range(8)]
     importance(rows, "probe").write_parquet(tmp_path / "i.parquet")
-    outputs = {
-        name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")
-    }
+    outputs = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}
     settings = {"items": "all", "confidence": 0.95, "seed": 0}
     done = run_script("summarise", settings, importance=tmp_path / "i.parquet", effects=files, **outputs)
     assert done.returncode == 0, done.stderr
@@ -221,11 +213,7 @@ def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
 
 
 def test_tasks_without_importance_or_questions_are_left_out_of_comparisons():
-    rows = [
-        (task, 0, head, effect, 1.0)
-        for task, effect in (("a", 1.0), ("b", 1.0), ("zero", 0.0))
-        for head in (0, 1)
-    ]
+    rows = [(task, 0, head, effect, 1.0) for task, effect in (("a", 1.0), ("b", 1.0), ("zero", 0.0)) for head in (0, 1)]
     table = importance(rows).with_columns(pl.col("importance").fill_nan(0))
     some = np.ones((9, 2))
     left_out = {("ablation", "a"): some, ("ablation", "b"): None, ("ablation", "zero"): np.zeros((9, 2))}

@@ -39,9 +39,7 @@ def test_words():
 
 def test_bags_by_hand():
     bags = bags_of_words(["b a a", "", "a b c", "a once"])  # `c` and `once` are in one text only
-    assert bags.tolist() == pytest.approx(
-        np.array([[1, 1], [0, 0], [1, 1], [2**0.5, 0]]).tolist() / np.sqrt(2)
-    )
+    assert bags.tolist() == pytest.approx(np.array([[1, 1], [0, 0], [1, 1], [2**0.5, 0]]).tolist() / np.sqrt(2))
 
 
 def penalised_loss(bags, task, weights, intercepts) -> float:
@@ -96,9 +94,7 @@ def test_a_question_is_never_in_training_and_test():
     task = rng.integers(2, size=60)[question]
     texts = [f"own{q}" for q in question]
     assert (predict_held_out(texts, task, question, 5, 0) == task).mean() < 0.7
-    assert (
-        predict_held_out(texts, task, np.arange(600), 5, 0) == task
-    ).mean() > 0.99  # what leaking would give
+    assert (predict_held_out(texts, task, np.arange(600), 5, 0) == task).mean() > 0.99  # what leaking would give
 
 
 def test_matched_format_by_hand():

@@ -100,9 +100,7 @@ def test_only_correct_items_where_asked(tmp_path):
 
 def test_no_correct_item_names_model_task_and_remedy(tmp_path):
     path = write_effects(tmp_path / "e.safetensors", np.ones((3, 2, 1)), correct=[0, 0, 0])
-    done = run_script(
-        "score_layer", {**SCORE, "items": "correct"}, effects=path, scores=tmp_path / "s.parquet"
-    )
+    done = run_script("score_layer", {**SCORE, "items": "correct"}, effects=path, scores=tmp_path / "s.parquet")
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "model m, task inference" in done.stderr
@@ -208,9 +206,7 @@ def test_rows_follow_the_settings_not_the_input():
     keys = table.select("method", "task").unique(maintain_order=True).rows()
     assert keys == [("b", "y"), ("b", "x"), ("a", "y"), ("a", "x")]
     assert table.select("layer", "head").rows()[:4] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert table.equals(
-        importance_table(scores.sample(fraction=1, shuffle=True, seed=1), ["b", "a"], ["y", "x"])
-    )
+    assert table.equals(importance_table(scores.sample(fraction=1, shuffle=True, seed=1), ["b", "a"], ["y", "x"]))
 
 
 def without(effects: dict, *keys) -> dict:
@@ -257,9 +253,7 @@ def test_from_effects_to_the_table_by_the_scripts(tmp_path):
         path = write_effects(tmp_path / f"{task}.safetensors", effect)
         for layer in range(3):
             scores = tmp_path / "scores" / "ablation" / task / f"layer-{layer}.parquet"
-            done = run_script(
-                "score_layer", {**SCORE, "task": task, "layer": layer}, effects=path, scores=scores
-            )
+            done = run_script("score_layer", {**SCORE, "task": task, "layer": layer}, effects=path, scores=scores)
             assert done.returncode == 0, done.stderr
     settings = {"methods": ["ablation"], "tasks": ["b_task", "a_task"]}
     files = sorted((tmp_path / "scores").rglob("*.parquet"))
@@ -277,9 +271,7 @@ def test_from_effects_to_the_table_by_the_scripts(tmp_path):
     assert pl.read_csv(tmp_path / "folder.csv")["effect"].to_list() == table["effect"].to_list()
     for file in files[:1]:
         file.unlink()
-    done = run_script(
-        "aggregate", settings, scores=[tmp_path / "scores"], table=tmp_path / "t", csv=tmp_path / "c"
-    )
+    done = run_script("aggregate", settings, scores=[tmp_path / "scores"], table=tmp_path / "t", csv=tmp_path / "c")
     assert "4 of 12 heads are missing, first layer 0, head 0" in done.stderr
 
 
@@ -287,9 +279,7 @@ def test_a_folder_gives_only_the_tasks_asked_for(tmp_path):
     for task in ("kept", "stale"):
         (tmp_path / "ablation" / task).mkdir(parents=True)
         (tmp_path / "ablation" / task / "layer-0.parquet").touch()
-    assert score_files([tmp_path], ["ablation"], ["kept"]) == [
-        tmp_path / "ablation" / "kept" / "layer-0.parquet"
-    ]
+    assert score_files([tmp_path], ["ablation"], ["kept"]) == [tmp_path / "ablation" / "kept" / "layer-0.parquet"]
     with pytest.raises(HeadAtlasError, match="no such file or folder of scores"):
         score_files([tmp_path / "nowhere"], ["ablation"], ["kept"])
     with pytest.raises(HeadAtlasError, match="no score files were given"):

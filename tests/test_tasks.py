@@ -56,9 +56,7 @@ def splits_of(task: Task) -> dict[str, str]:
 @pytest.mark.parametrize("n", [2, 3, 10, 57, 200])
 @pytest.mark.parametrize("fraction", [0.01, 0.3, 0.5, 0.95])
 def test_the_share_of_questions_is_met_within_one_and_none_is_torn_apart(n, fraction, tmp_path):
-    task = read_task(
-        settings_of(validate_fraction=fraction), [numbered(tmp_path / "t.jsonl", n, per_question=3)]
-    )
+    task = read_task(settings_of(validate_fraction=fraction), [numbered(tmp_path / "t.jsonl", n, per_question=3)])
     splits = splits_of(task)
     validate = sum(split == "validate" for split in splits.values())
     assert len(splits) == n
@@ -69,9 +67,7 @@ def test_the_share_of_questions_is_met_within_one_and_none_is_torn_apart(n, frac
 def test_questions_are_ranked_by_a_hash_of_seed_and_question(tmp_path):
     file = numbered(tmp_path / "t.jsonl", 20)
     for seed in (0, 1):
-        ranked = sorted(
-            (f"q{n}" for n in range(20)), key=lambda q: sha256(f"{seed}\0split\0{q}".encode()).digest()
-        )
+        ranked = sorted((f"q{n}" for n in range(20)), key=lambda q: sha256(f"{seed}\0split\0{q}".encode()).digest())
         splits = splits_of(read_task(settings_of(seed=seed), [file]))
         assert {q for q, split in splits.items() if split == "validate"} == set(ranked[:6])
 
@@ -91,10 +87,7 @@ def test_the_split_depends_neither_on_order_nor_on_samples_and_hardly_on_new_que
 
 
 def test_a_split_in_the_file_wins_and_holds_for_the_whole_question(tmp_path):
-    entries = [
-        json.loads(line)
-        for line in numbered(tmp_path / "t.jsonl", 12, per_question=2).read_text().splitlines()
-    ]
+    entries = [json.loads(line) for line in numbered(tmp_path / "t.jsonl", 12, per_question=2).read_text().splitlines()]
     entries[1]["split"] = "validate"  # q0, its second item
     entries[2]["split"] = entries[3]["split"] = "score"  # q1
     splits = splits_of(read_task(settings_of(), [lines(tmp_path / "t.jsonl", *entries)]))
@@ -104,9 +97,7 @@ def test_a_split_in_the_file_wins_and_holds_for_the_whole_question(tmp_path):
 
 def test_a_task_needs_a_question_for_each_split_unless_nothing_is_validated(tmp_path):
     file = numbered(tmp_path / "t.jsonl", 1, per_question=5)
-    message = (
-        "tasks.t: no question is left to validate on, the task has 1; add questions, or set items.validate_f"
-    )
+    message = "tasks.t: no question is left to validate on, the task has 1; add questions, or set items.validate_f"
     with pytest.raises(HeadAtlasError, match=re.escape(message)):
         read_task(settings_of(), [file])
     assert {item.split for item in read_task(settings_of(validate_fraction=0), [file]).items} == {"score"}
@@ -187,9 +178,7 @@ def test_a_sample_takes_whole_questions_keeps_the_share_and_grows_inside_larger_
 
 def test_a_sample_is_seeded(tmp_path):
     file = numbered(tmp_path / "t.jsonl", 60)
-    chosen = [
-        {item.id for item in sample(read_task(settings_of(seed=s), [file]).items, 20)} for s in (0, 0, 1)
-    ]
+    chosen = [{item.id for item in sample(read_task(settings_of(seed=s), [file]).items, 20)} for s in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -253,9 +242,7 @@ def test_cogqa_counts_are_those_of_the_raw_json(caplog):
     for name, skill in SKILLS.items():
         task = read_task(settings_of(task=name, format="cogqa", skill=skill, context="all"), files)
         assert len(task.items) == labels[skill] == len({item.id for item in task.items})
-        assert task.other_labels.total() == sum(
-            n for label, n in labels.items() if label not in SKILLS.values()
-        )
+        assert task.other_labels.total() == sum(n for label, n in labels.items() if label not in SKILLS.values())
         answers = Counter(str(step["answer"]) for _, step in steps if step["cognitive_skill"] == skill)
         assert Counter(item.answer for item in task.items) == answers
         assert len(splits_of(task)) == len({q for q, step in steps if step["cognitive_skill"] == skill})

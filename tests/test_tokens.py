@@ -126,9 +126,7 @@ def metaspace() -> Tokenizer:
     made.train_from_iterator(
         TEXTS[:4], trainers.BpeTrainer(vocab_size=120, special_tokens=["<pad>", "<s>", "</s>", "<unk>"])
     )
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     return made
 
 
@@ -190,9 +188,7 @@ def test_one_such_tokenizer_would_have_been_read_wrongly(tmp_path):
     settings = save(word_level(), tmp_path)
     before = load_tokeniser(settings).encode("the cat", False)
     edit(tmp_path / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
-    assert (
-        load_tokeniser(settings).encode("the cat", False) != before
-    )  # the class makes a BPE of tokenizer.json
+    assert load_tokeniser(settings).encode("the cat", False) != before  # the class makes a BPE of tokenizer.json
 
 
 @pytest.mark.parametrize("make", [word_level, byte_level, metaspace])
@@ -227,9 +223,7 @@ def test_a_chat_template_that_is_missing_or_fails_is_told(tmp_path):
     settings = save(word_level(), tmp_path, chat_template="{{ raise_exception('only\nfor two') }}") | {
         "chat_template": True
     }
-    with pytest.raises(
-        HeadAtlasError, match=r"^t\.jsonl:1: the model's chat template fails on it: only for two$"
-    ):
+    with pytest.raises(HeadAtlasError, match=r"^t\.jsonl:1: the model's chat template fails on it: only for two$"):
         tokenise([item("a", "b")], load_tokeniser(settings), None)
 
 
@@ -307,10 +301,7 @@ def test_prepare_task_writes_the_items_without_importing_transformers(job):
         assert entry["answer_ids"] == [vocabulary["44"]]
         assert entry["id"] == f"sums.jsonl:{n + 1}"
     assert (
-        script(
-            "prepare_task", "--settings", json.dumps(settings), "--source", source, "--items", items
-        ).returncode
-        == 0
+        script("prepare_task", "--settings", json.dumps(settings), "--source", source, "--items", items).returncode == 0
     )
     assert read_items(items) == content
 
@@ -330,9 +321,7 @@ def test_balance_tasks_cuts_files_to_the_smallest(job):
     for name, n in (("big", 10), ("small", 5)):
         out = items.with_name(f"{name}.json")
         changes = json.dumps(settings | {"task": name, "max_items": n})
-        assert (
-            script("prepare_task", "--settings", changes, "--source", source, "--items", out).returncode == 0
-        )
+        assert script("prepare_task", "--settings", changes, "--source", source, "--items", out).returncode == 0
     given = [items.with_name("big.json"), items.with_name("small.json")]
     wanted = [items.with_name("even big.json"), items.with_name("even small.json")]
     done = script("balance_tasks", "--items", *given, "--balanced", *wanted)

@@ -144,12 +144,12 @@ def hooked_effects(
         z = z.unflatten(0, (len(batch), copies)).clone()  # [item, copy, position, head, d_head]
         replacement = baseline.to(z)[:, None].expand(len(batch), z.shape[2], *z.shape[3:])
         for copy, head in enumerate(edited.tolist(), start=1):
-            z[:, copy, :, head] = torch.where(where.to(z.device)[..., None], replacement[:, :, head], z[:, copy, :, head])
+            z[:, copy, :, head] = torch.where(
+                where.to(z.device)[..., None], replacement[:, :, head], z[:, copy, :, head]
+            )
         return z.flatten(0, 1)
 
-    repeated = Batch(
-        *(getattr(batch, name).repeat_interleave(copies, dim=0) for name in batch.__dataclass_fields__)
-    )
+    repeated = Batch(*(getattr(batch, name).repeat_interleave(copies, dim=0) for name in batch.__dataclass_fields__))
     with torch.no_grad(), model.edit_head_outputs({layer: edit}):
         logits = model.logits(repeated.input_ids, repeated.attention_mask, repeated.keep)
         log_prob = answer_log_probability(

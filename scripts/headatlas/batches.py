@@ -31,6 +31,7 @@ class Batch:
     answer_mask: Tensor
 
     def __len__(self) -> int:
+        """Number of items."""
         return len(self.rows)
 
     def to(self, device: torch.device) -> "Batch":

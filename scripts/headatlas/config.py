@@ -205,7 +205,10 @@ def _check_methods(config: dict, given: dict, base: Path) -> Iterator[Problem]:
     """The outputs that `resample` draws from are means at answer positions: elsewhere they would be off the model."""
     for name, method in config["methods"].items():
         if method.get("baseline") == "resample" and method["positions"] == "all":
-            yield ("methods", name, "baseline"), "resample goes with positions: answer only; take mean, task_mean or zero"
+            yield (
+                ("methods", name, "baseline"),
+                "resample goes with positions: answer only; take mean, task_mean or zero",
+            )
 
 
 def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:

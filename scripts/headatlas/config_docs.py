@@ -26,9 +26,7 @@ def tables() -> str:
             lines = "".join(_line(path, key) for path, key in _keys(name, schema))
             parts[name] = f"{_cell(schema['description'])}{_edits(schema)}\n\n{HEAD}{lines}"
         else:
-            parts["Without a section"] += (HEAD if not parts["Without a section"] else "") + _line(
-                name, schema
-            )
+            parts["Without a section"] += (HEAD if not parts["Without a section"] else "") + _line(name, schema)
     return "\n" + "\n".join(f"### {name}\n\n{part}" for name, part in parts.items()) + "\n"
 
 

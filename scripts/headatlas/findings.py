@@ -90,9 +90,7 @@ def _sentences(tables: Tables, method: str) -> list[str]:
     tests = tables.comparisons.filter(method=method)
     layers = tables.profiles["layer"].max()
     return [
-        *_extreme(
-            summary, tests, "effective_heads", "The densest map, spread over most heads, is", ".1f", "heads"
-        ),
+        *_extreme(summary, tests, "effective_heads", "The densest map, spread over most heads, is", ".1f", "heads"),
         *_extreme(summary, tests, "layer_centre", "The deepest is", ".2f", f"(centre, layers 0 to {layers})"),
         *_sparsity(summary),
         *_clusters(tables.profiles.filter(method=method), layers + 1),
@@ -103,9 +101,7 @@ def _sentences(tables: Tables, method: str) -> list[str]:
     ]
 
 
-def _extreme(
-    summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: str, digits: str, unit: str
-) -> list[str]:
+def _extreme(summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: str, digits: str, unit: str) -> list[str]:
     """Which task is highest in a figure, and from which others that is more than chance."""
     known = summary.drop_nulls([figure, f"{figure}_low"]).sort(figure, descending=True)
     if known.height < 2:
@@ -249,9 +245,7 @@ def _surface(surface: pl.DataFrame | None) -> list[str]:
     if surface is None:
         return []
     rows = {row["input"]: row for row in surface.filter(task="(all)").iter_rows(named=True)}
-    shown = ", ".join(
-        f"{_bracket(rows[name], 'accuracy', '.0%')} from the {name}" for name in ("prompt", "answer")
-    )
+    shown = ", ".join(f"{_bracket(rows[name], 'accuracy', '.0%')} from the {name}" for name in ("prompt", "answer"))
     return [
         f"A bag of words that sees no activation tells the tasks apart with an accuracy of {shown}, "
         f"{_bracket(rows['both'], 'accuracy', '.0%')} from both (largest task: "

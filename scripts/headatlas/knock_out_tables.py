@@ -29,9 +29,7 @@ def curves(files: Iterable[KnockOut], resamples: int, confidence: float, seed: i
         target = file.targets[file.task]
         log_prob = head_statistics(target.log_prob.T, target.question, **options)
         accuracy = head_statistics(target.correct.T.astype(float), target.question, **options)
-        low, high = (
-            np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high)
-        )  # widening may reach beyond
+        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # widening may reach beyond
         accuracy = accuracy._replace(ci_low=low, ci_high=high)
         for i, index in enumerate(target.sets):
             one = file.sets[index]
@@ -65,9 +63,7 @@ def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: in
         question = file.targets[file.task].question
         estimates = _resampled(gap, question, resamples, (seed,))
         rows.append((file.method, file.task, *_interval(float(gap.mean()), estimates, confidence)))
-    names = dict.fromkeys(("method", "task"), pl.String) | dict.fromkeys(
-        ("area", "ci_low", "ci_high"), pl.Float64
-    )
+    names = dict.fromkeys(("method", "task"), pl.String) | dict.fromkeys(("area", "ci_low", "ci_high"), pl.Float64)
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
@@ -118,9 +114,7 @@ def dissociation(
     ends = dict.fromkeys(("ci_low", "ci_high"), pl.Float64)
     names = dict.fromkeys(("method", "source_task", "target_task"), pl.String) | {"effect": pl.Float64} | ends
     merit_names = {"method": pl.String, "dominance": pl.Float64} | ends | {"p_value": pl.Float64}
-    return pl.DataFrame(cells, schema=names, orient="row"), pl.DataFrame(
-        merits, schema=merit_names, orient="row"
-    )
+    return pl.DataFrame(cells, schema=names, orient="row"), pl.DataFrame(merits, schema=merit_names, orient="row")
 
 
 def dominance(matrix: np.ndarray) -> float:
@@ -162,9 +156,7 @@ def _resampled(
         return np.full(resamples, np.nan)  # one question says nothing of others
     weights = of_questions.multinomial(n, np.full(n, 1 / n), size=resamples)
     means = (weights @ totals) / (weights @ counts)[:, None]
-    return (means * of_draws.multinomial(draws, np.full(draws, 1 / draws), size=resamples)).sum(
-        axis=1
-    ) / draws
+    return (means * of_draws.multinomial(draws, np.full(draws, 1 / draws), size=resamples)).sum(axis=1) / draws
 
 
 def _interval(value: float, estimates: np.ndarray, confidence: float) -> tuple[float, float, float]:

@@ -61,9 +61,7 @@ def read_geometry(model: dict) -> Geometry:
     _refuse_other_kinds(config, path)
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
-    return Geometry(
-        _count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS)
-    )
+    return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
 
 
 def read_model_config(model: dict) -> dict:
@@ -122,9 +120,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise HeadAtlasError(f"{index}: is not an index of safetensors files; get it again") from None
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise HeadAtlasError(
-            f"{folder}: the index names {', '.join(missing)}, which is missing; finish the download"
-        )
+        raise HeadAtlasError(f"{folder}: the index names {', '.join(missing)}, which is missing; finish the download")
     return files
 
 
@@ -176,9 +172,7 @@ def _refuse_other_kinds(config: dict, path: str) -> None:
         kind = f"is a {', '.join(names)}"
     else:
         return
-    raise HeadAtlasError(
-        f"{path}: {kind}, not a causal language model; give one that AutoModelForCausalLM loads"
-    )
+    raise HeadAtlasError(f"{path}: {kind}, not a causal language model; give one that AutoModelForCausalLM loads")
 
 
 def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
@@ -215,8 +209,6 @@ def _check_whole(file: Path) -> None:
         tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
         promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        raise HeadAtlasError(
-            f"{file}: is no safetensors file, or cut short in its header; get it again"
-        ) from None
+        raise HeadAtlasError(f"{file}: is no safetensors file, or cut short in its header; get it again") from None
     if size < promised:
         raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 LEAST_GAIN = 1e-3  # nats: a smaller fall of the stopping loss is no reason to go on
 
 
@@ -35,11 +34,14 @@ def probe_report(result: ProbeResult, labels: np.ndarray, tasks: list[str]) -> d
     """Held-out accuracy per task and in all, the majority share, and counts `confusion[task][predicted]`."""
     confusion = np.zeros((len(tasks), len(tasks)), int)
     np.add.at(confusion, (labels, result.predicted), 1)
+    right, asked = confusion.diagonal(), confusion.sum(1)
     return {
-        "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "majority": float(confusion.sum(1).max() / confusion.sum()),
-        "accuracy_per_task": {task: float(row[i] / row.sum()) for i, (task, row) in enumerate(zip(tasks, confusion))},
-        "confusion": {task: dict(zip(tasks, map(int, row), strict=True)) for task, row in zip(tasks, confusion)},
+        "accuracy": float(right.sum() / asked.sum()),
+        "majority": float(asked.max() / asked.sum()),
+        "accuracy_per_task": dict(zip(tasks, (right / asked).tolist(), strict=True)),
+        "confusion": {
+            task: dict(zip(tasks, row, strict=True)) for task, row in zip(tasks, confusion.tolist(), strict=True)
+        },
         "epochs": result.epochs,
         "stopping_loss": result.losses,
     }
@@ -73,7 +75,7 @@ class Probe(nn.Module):
         self.second_bias = draw(1, classes, hidden)
 
     def features(self, heads: Tensor, means: Tensor) -> Tensor:
-        """[seed, item, layer, head, dimension] from [seed, item, layer, head, d_head] and [seed, item, layer, d_head]."""
+        """[seed, item, layer, head, dimension] of [seed, item, layer, head, d_head] and [seed, item, layer, d_head]."""
         by_head = torch.einsum("silhw,swd->silhd", heads, self.head_map)
         by_layer = torch.einsum("silw,swd->sild", means, self.layer_map)
         return by_head + by_layer[:, :, :, None] + self.map_bias[:, :, None, None]

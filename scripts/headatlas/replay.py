@@ -66,9 +66,7 @@ class Replay:
         self._masks: dict[tuple[int, int], Tensor] = {}
         with torch.no_grad(), ExitStack() as stack:
             self._record(stack, layers)
-            model.logits(
-                batch.input_ids, batch.attention_mask, keep=1, past_key_values=self.cache, use_cache=True
-            )
+            model.logits(batch.input_ids, batch.attention_mask, keep=1, past_key_values=self.cache, use_cache=True)
         if self.at_answers:
             self.cache.mode = "extend"
 

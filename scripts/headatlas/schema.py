@@ -62,9 +62,7 @@ def plain(value: object, problems: list[Problem], at: Steps = ()) -> object:
         return [copy for copy in copies if copy is not UNFIT]
     if value is None or isinstance(value, str | int | float):
         return value
-    problems.append(
-        (at, f"is a {type(value).__name__}, which no key takes; write it in quotes if it is text")
-    )
+    problems.append((at, f"is a {type(value).__name__}, which no key takes; write it in quotes if it is text"))
     return UNFIT
 
 

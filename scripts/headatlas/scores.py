@@ -79,9 +79,7 @@ def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
             gap = f"layer {below.layers[-1]} is followed by layer {block.layers[0]}"
             raise HeadAtlasError(f"{paths[0]} and its other blocks: {gap}; delete them and run again")
         if not np.array_equal(block.question, below.question):
-            raise HeadAtlasError(
-                f"{paths[0]} and its other blocks hold different items; delete them and run again"
-            )
+            raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     return Effects(effect, blocks[0].question, range(blocks[0].layers[0], blocks[-1].layers[-1] + 1))
 
@@ -126,9 +124,7 @@ def _text(value: str, n: int) -> pa.Array:
 
 def _no_item_left(n: int) -> str:
     if n == 0:
-        return (
-            "holds no item of the score split; give the task more questions or lower items.validate_fraction"
-        )
+        return "holds no item of the score split; give the task more questions or lower items.validate_fraction"
     return (
         f"the model answers none of the {n} items correctly, so statistics.items: correct leaves nothing; "
         "set statistics.items to all, or give the task items the model can answer"

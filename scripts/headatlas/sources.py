@@ -92,9 +92,7 @@ def read_jsonl(sources: Sequence[Path]) -> list[Item]:
         for number, line in _lines(path)
     ]
     if not items:
-        raise HeadAtlasError(
-            f"{_listed(sources)}: no items; give one JSON object with prompt and answer a line"
-        )
+        raise HeadAtlasError(f"{_listed(sources)}: no items; give one JSON object with prompt and answer a line")
     _refuse_repeats((item.id, item.where, "the id") for item in items)
     _refuse_repeats(((item.prompt, item.answer), item.where, "prompt and answer") for item in items)
     _spread_splits(items)
@@ -111,9 +109,7 @@ def read_cogqa(sources: Sequence[Path]) -> list[Question]:
     for path, name in _names(sources):
         content = _parse(_text(_bytes(path), str(path)), str(path))
         if not isinstance(content, list):
-            raise HeadAtlasError(
-                f"{path}: must be a JSON list of questions; for JSON lines set format: jsonl"
-            )
+            raise HeadAtlasError(f"{path}: must be a JSON list of questions; for JSON lines set format: jsonl")
         questions += [_question(entry, path, name, number) for number, entry in enumerate(content, 1)]
     if not questions:
         raise HeadAtlasError(f"{_listed(sources)}: no questions; is the file cut short?")
@@ -178,9 +174,7 @@ def _jsonl_item(line: str, where: str, name: str) -> Item:
         raise HeadAtlasError(f"{where}: split must be score or validate, got {given}")
     return Item(
         id=_field(entry, "id", where, number=True) if "id" in entry else name,
-        question_id=_field(entry, "question_id", where, number=True)
-        if "question_id" in entry
-        else _hash(prompt),
+        question_id=_field(entry, "question_id", where, number=True) if "question_id" in entry else _hash(prompt),
         split=split,
         prompt=prompt,
         answer=_field(entry, "answer", where, number=True),
@@ -236,9 +230,7 @@ def _field(entry: dict, key: str, where: str, number: bool = False) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise HeadAtlasError(
-            f"{where}: {key} has half a character (a lone \\ud800 to \\udfff); mend it"
-        ) from None
+        raise HeadAtlasError(f"{where}: {key} has half a character (a lone \\ud800 to \\udfff); mend it") from None
     return str(value)
 
 
@@ -312,9 +304,7 @@ def _text(raw: bytes, where: str, start: bool = True) -> str:
     try:
         return raw.decode("utf-8-sig" if start else "utf-8")  # -sig: some editors begin a file with a mark
     except UnicodeDecodeError as error:
-        raise HeadAtlasError(
-            f"{where}: is not UTF-8 text (byte {error.start}); save the file as UTF-8"
-        ) from None
+        raise HeadAtlasError(f"{where}: is not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
 
 
 def _parse(text: str, where: str) -> object:
@@ -328,9 +318,7 @@ def _parse(text: str, where: str) -> object:
         )
     except json.JSONDecodeError as error:
         line = f":{error.lineno}" if "\n" in text.strip() else ""
-        raise HeadAtlasError(
-            f"{where}{line}: is not valid JSON: {error.msg} (column {error.colno}); mend it"
-        ) from None
+        raise HeadAtlasError(f"{where}{line}: is not valid JSON: {error.msg} (column {error.colno}); mend it") from None
     except ValueError as error:
         raise HeadAtlasError(f"{where}: {error}") from None
     except RecursionError:

@@ -76,9 +76,7 @@ def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndar
         ValueError: no item, shapes that do not fit, or an effect that is not finite.
     """
     if effects.ndim != 2 or len(effects) == 0 or questions.shape != effects.shape[:1]:
-        raise ValueError(
-            f"effects [item, head] {effects.shape} do not fit questions [item] {questions.shape}"
-        )
+        raise ValueError(f"effects [item, head] {effects.shape} do not fit questions [item] {questions.shape}")
     if not np.isfinite(effects).all():
         raise ValueError("effects hold values that are not finite")
     _, position, counts = np.unique(questions, return_inverse=True, return_counts=True)
@@ -87,9 +85,7 @@ def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndar
     return totals, counts.astype(np.float64)
 
 
-def bootstrap_means(
-    totals: np.ndarray, counts: np.ndarray, resamples: int, rng: np.random.Generator
-) -> np.ndarray:
+def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Mean over items in each resample of whole questions (ratio of a sum to a count): [resample, head].
 
     Source: Davison and Hinkley 1997, Bootstrap Methods, section 3.8 (cluster bootstrap).

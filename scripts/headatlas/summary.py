@@ -49,9 +49,7 @@ FIGURES = {
 }
 
 
-def importance_left_out(
-    effects: np.ndarray, questions: np.ndarray, seed: tuple[int, ...]
-) -> np.ndarray | None:
+def importance_left_out(effects: np.ndarray, questions: np.ndarray, seed: tuple[int, ...]) -> np.ndarray | None:
     """Absolute mean effects [group, head] with one group of questions left out; None with too few questions.
 
     Args:
@@ -88,9 +86,7 @@ def summarise(
         row |= {"exclusive": exclusive.get((method, task), 0), "elbow": elbow(importance)}
         row |= _figures(importance, layer, left_out[method, task], confidence)
         names = ("layer_q25", "layer_q50", "layer_q75")
-        rows.append(
-            row | dict(zip(names, layer_quartiles(importance, layer), strict=True)) | _densities(part)
-        )
+        rows.append(row | dict(zip(names, layer_quartiles(importance, layer), strict=True)) | _densities(part))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -201,9 +197,7 @@ def _on_scale(
     return figure.to_scale(figure.value(importance, layer)), figure.to_scale(others)
 
 
-def _pairs(
-    method: str, name: str, known: dict[str, tuple[float, np.ndarray]], confidence: float
-) -> list[tuple]:
+def _pairs(method: str, name: str, known: dict[str, tuple[float, np.ndarray]], confidence: float) -> list[tuple]:
     rows = []
     for (task_a, (a, others_a)), (task_b, (b, others_b)) in combinations(known.items(), 2):
         groups = min(len(others_a), len(others_b))

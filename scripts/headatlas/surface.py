@@ -121,9 +121,7 @@ def fit(bags: np.ndarray, task: np.ndarray, n_tasks: int) -> tuple[np.ndarray, n
     return ahead[:-1], ahead[-1]
 
 
-def predict_held_out(
-    texts: Sequence[str], task: np.ndarray, question: np.ndarray, folds: int, seed: int
-) -> np.ndarray:
+def predict_held_out(texts: Sequence[str], task: np.ndarray, question: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Predict each item's task by a fit that saw no item of its question: [item] classes.
 
     Args:
@@ -161,9 +159,7 @@ def matched_format(answers: Sequence[str], task: np.ndarray, seed: int) -> np.nd
         cells.setdefault(formats[item], [[] for _ in range(task.max() + 1)])[task[item]].append(int(item))
     chosen = [i for cell in cells.values() for of_task in cell for i in of_task[: min(map(len, cell))]]
     if not chosen:
-        raise HeadAtlasError(
-            "no answer format (number of words, digits) occurs in every task: leave `matched` off"
-        )
+        raise HeadAtlasError("no answer format (number of words, digits) occurs in every task: leave `matched` off")
     return np.array(sorted(chosen), dtype=np.int64)
 
 

@@ -69,9 +69,7 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
             part = scores.filter(pl.col("method") == method, pl.col("task") == task).sort("layer", "head")
             parts.append(part.with_columns(**_shares(part)))
             if part["effect"].abs().sum() == 0:
-                log.warning(
-                    "warning: no head has any effect on task %s by %s: all importances are 0", task, method
-                )
+                log.warning("warning: no head has any effect on task %s by %s: all importances are 0", task, method)
     return pl.concat(parts).select(COLUMNS)
 
 
@@ -97,9 +95,7 @@ def check_complete(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -
             part = scores.filter(pl.col("method") == method, pl.col("task") == task)
             found = sorted(part.select("layer", "head").iter_rows())
             if found != expected:
-                raise HeadAtlasError(
-                    f"scores of {method}, {task}: {_difference(found, expected)}; run score_layer"
-                )
+                raise HeadAtlasError(f"scores of {method}, {task}: {_difference(found, expected)}; run score_layer")
 
 
 def write_importance(table: pl.DataFrame, parquet: Path, csv: Path) -> None:
@@ -128,9 +124,7 @@ def read_importance(path: Path) -> pl.DataFrame:
         raise HeadAtlasError(f"{path}: cannot be read as Parquet; run aggregate again") from error
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
-        raise HeadAtlasError(
-            f"{path}: not an importance table, lacks {', '.join(missing)}; run aggregate again"
-        )
+        raise HeadAtlasError(f"{path}: not an importance table, lacks {', '.join(missing)}; run aggregate again")
     return table.select(COLUMNS)
 
 

@@ -51,16 +51,12 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
         weights = {question.id: Counter(question.labels) for question in questions}
         other_labels = Counter(label for question in questions for label in question.other_labels)
         for label, count in sorted(other_labels.items()):
-            log.warning(
-                "%d subquestions are labelled '%s', which is no task; left out", count, shorten(label)
-            )
+            log.warning("%d subquestions are labelled '%s', which is no task; left out", count, shorten(label))
     splits = split_questions(weights, fraction, seed)
     for item in items:
         item.split = item.split or splits[item.question_id]
     require_splits(items, settings["task"], fraction)
-    items.sort(
-        key=lambda item: _hash(seed, "order", item.question_id)
-    )  # stable: a question's items keep their order
+    items.sort(key=lambda item: _hash(seed, "order", item.question_id))  # stable: a question's items keep their order
     return Task(items, other_labels)
 
 

@@ -96,9 +96,7 @@ def load_tokeniser(settings: dict) -> Tokeniser:
             revision=settings["revision"] or "main",
             trust_remote_code=settings["trust_remote_code"],
         )
-    except (
-        Exception
-    ) as error:  # whatever the libraries below it raise: OSError, ValueError, ImportError, their own
+    except Exception as error:  # whatever the libraries below it raise: OSError, ValueError, ImportError, their own
         why = shorten(" ".join(str(error).split()), 300)
         raise HeadAtlasError(
             f"{settings['path']}: its tokenizer cannot be loaded: {type(error).__name__}: {why}"
@@ -123,9 +121,7 @@ def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
     if not chat_template:
         return Tokeniser(encode)
     if not tokenizer.chat_template:
-        raise HeadAtlasError(
-            f"{tokenizer.name_or_path}: its tokenizer has no chat template; set chat_template: false"
-        )
+        raise HeadAtlasError(f"{tokenizer.name_or_path}: its tokenizer has no chat template; set chat_template: false")
     return Tokeniser(encode, chat)
 
 
@@ -157,9 +153,7 @@ def _plain_tokeniser(folder: Path) -> Tokeniser:
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises plain Exception
-        raise HeadAtlasError(
-            f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}"
-        ) from None
+        raise HeadAtlasError(f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}") from None
     return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids)
 
 

@@ -9,9 +9,7 @@ localrules:
 rule score_layer:
     """Effect, interval and p-value of every head of one layer, over the questions of one task."""
     input:
-        effects=lambda wildcards: atlas.effects(
-            wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)
-        ),
+        effects=lambda wildcards: atlas.effects(wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)),
     output:
         scores="results/{model}/scores/{method}/{task}/layer-{layer}.parquet",
     log:
