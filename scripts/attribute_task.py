@@ -14,7 +14,7 @@ from headatlas.tasks import read_items, split_items
 def main(settings: dict, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
     chosen = split_items(read_items(items), "score")
     replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
-    write_effects(effects, attribution_from_terms(trace, replacement), *clean_run(trace))
+    write_effects(effects, attribution_from_terms(trace, replacement, settings["positions"]), *clean_run(trace))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Reads items (JSON); writes the trace (safetensors, see `headatlas.trace`): log-probabilities in nats per answer
 token, correctness, head outputs, gradient terms. Settings: model (path, revision, dtype, attn_implementation,
-trust_remote_code), gradients (answer | all | null).
+trust_remote_code).
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from headatlas.trace import trace_task
 
 def main(settings: dict, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:
     model = load_model(settings["model"], choose_device(device, threads))
-    trace_task(model, read_items(items)["items"], trace, settings["gradients"], batch_tokens)
+    trace_task(model, read_items(items)["items"], trace, batch_tokens)
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ def test_trace_terms_give_the_slope_at_the_clean_point(model, positions, tmp_pat
     """One step is attribution patching: (z - b) . gradient, for a baseline that the trace never saw."""
     items = random_items(LENGTHS)
     items[1]["split"] = "validate"  # not scored, and must not shift the rows of the others
-    trace_task(model, items, tmp_path / "trace.safetensors", positions, 40)
+    trace_task(model, items, tmp_path / "trace.safetensors", 40)
     score = [item for item in items if item["split"] == "score"]
     baseline = random_baseline(model, len(score))
-    effect = attribution_from_terms(tmp_path / "trace.safetensors", baseline)
+    effect = attribution_from_terms(tmp_path / "trace.safetensors", baseline, positions)
     batch = collate(score, list(range(len(score))))
     expected = gate_slopes(model, batch, torch.tensor(baseline), torch.ones(1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5

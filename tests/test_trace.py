@@ -80,7 +80,7 @@ def test_batches_hold_every_item_once_within_the_budget():
 @pytest.mark.parametrize("batch_tokens", [1, 30, 4096])
 def test_trace_equals_plain_passes(model, tmp_path, batch_tokens):
     items = items_of(0)
-    trace_task(model, items, tmp_path / "trace.safetensors", None, batch_tokens)
+    trace_task(model, items, tmp_path / "trace.safetensors", batch_tokens)
     traced = load_file(tmp_path / "trace.safetensors")
     means = []
     for row, item in enumerate(items):
@@ -102,7 +102,7 @@ def traces(model, tmp_path):
     paths = {}
     for seed, task in enumerate(("a", "b")):
         paths[task] = tmp_path / f"{task}.safetensors"
-        trace_task(model, items_of(seed), paths[task], None, 4096)
+        trace_task(model, items_of(seed), paths[task], 4096)
     return paths
 
 

@@ -49,19 +49,19 @@ def question_index(items: list[dict]) -> np.ndarray:
     return np.array([numbers.setdefault(item["question_id"], len(numbers)) for item in items], dtype=np.int64)
 
 
-def attribution_from_terms(trace: Path, baseline: np.ndarray) -> np.ndarray:
+def attribution_from_terms(trace: Path, baseline: np.ndarray, positions: str) -> np.ndarray:
     """First-order effects from the two sums the trace kept, for any baseline and without the model.
 
     sum over positions of (z - b) . g  =  sum of z . g  -  b . (sum of g)
 
     Args:
-        trace: a trace file with gradient terms; baseline: [1 or item, layer, head, d_head].
+        trace: a trace file; baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`.
 
     Returns:
         [item, layer, head] of the score items, nats per answer token.
     """
     with safe_open(trace, "np") as file:
-        through, total = file.get_tensor("gradient_dot_output"), file.get_tensor("gradient_sum")
+        through, total = (file.get_tensor(f"gradient_{name}_{positions}") for name in ("dot_output", "sum"))
     return through - np.einsum("ilhd,ilhd->ilh", total, np.broadcast_to(baseline, total.shape))
 
 

@@ -262,9 +262,7 @@ class Atlas:
 
     def trace_settings(self, model: str) -> str:
         """`trace_task`."""
-        attribution = self.config["methods"].get("attribution", {"steps": 0})
-        gradients = attribution["positions"] if attribution["steps"] == 1 else None
-        return canonical({"model": self._model(model), "gradients": gradients})
+        return canonical({"model": self._model(model)})
 
     def pool_settings(self) -> str:
         """`pool_baseline`."""

@@ -1,7 +1,8 @@
 """One clean pass over a task's items: everything later rules need of the model, reduced on the device.
 
-Per item: answer log-probability, correctness, mean head outputs; for the score split, the two sums from which
-the first-order effect of any head against any baseline follows (`effects.attribution_from_terms`).
+Per item: answer log-probability, correctness, mean head outputs; for the score split, the sums from which the
+first-order effect of any head against any baseline follows (`effects.attribution_from_terms`). They are always
+written, and for answer and all positions alike, so that nothing here depends on the methods' settings.
 """
 
 import json
@@ -25,19 +26,20 @@ from headatlas.model import HeadModel
 from headatlas.progress import progress
 from headatlas.stream import tensor_file
 
+POSITIONS = ("answer", "all")
 
-def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str | None, batch_tokens: int) -> None:
+
+def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: int) -> None:
     """Write the trace of one task.
 
     Args:
         items: tokenised items of both splits (see `tasks.read_items`).
-        gradients: positions at which the gradient terms are summed, `answer` or `all`; None leaves them out.
         batch_tokens: padded tokens of one forward pass.
 
     Tensors written: `log_prob` [item] nats per answer token; `correct`, `validate` [item] 0/1; `question` [item];
     `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
-    mean over score items of the mean over all positions; with gradients, for score items in order:
-    `gradient_dot_output` [item, layer, head] and `gradient_sum` [item, layer, head, d_head].
+    mean over score items of the mean over all positions; for score items in order and positions `answer`, `all`:
+    `gradient_dot_output_{positions}` [item, layer, head] and `gradient_sum_{positions}` [item, layer, head, d_head].
     """
     validate = np.array([item["split"] == "validate" for item in items])
     score_rows = np.flatnonzero(~validate)
@@ -50,9 +52,9 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str |
         "head_output": ("float32", (len(items), *shape)),
         "mean_all": ("float32", shape),
     }
-    if gradients:
-        layout["gradient_dot_output"] = ("float32", (len(score_rows), *shape[:2]))
-        layout["gradient_sum"] = ("float32", (len(score_rows), *shape))
+    for positions in POSITIONS:
+        layout[f"gradient_dot_output_{positions}"] = ("float32", (len(score_rows), *shape[:2]))
+        layout[f"gradient_sum_{positions}"] = ("float32", (len(score_rows), *shape))
     metadata = {"questions": json.dumps([item["question_id"] for item in items]), "device": device_name(model.device)}
     place = {int(row): index for index, row in enumerate(score_rows)}
     total = np.zeros(shape, np.float64)
@@ -62,12 +64,12 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str |
 
         def run(rows: list[int], score: bool) -> None:
             batch = collate(items, rows)
-            traced = trace_batch(model, batch.to(model.device), gradients if score else None)
+            traced = trace_batch(model, batch.to(model.device), gradients=score)
             for name in ("log_prob", "correct", "head_output"):
                 out[name][rows] = traced[name].cpu().numpy()
             if score:
                 np.add(total, traced["all_positions"].double().sum(0).cpu().numpy(), out=total)
-                for name in ("gradient_dot_output", "gradient_sum") if gradients else ():
+                for name in (name for name in layout if name.startswith("gradient")):
                     out[name][[place[row] for row in rows]] = traced[name].cpu().numpy()
             advance(len(rows))
 
@@ -77,12 +79,12 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, gradients: str |
         out["mean_all"][:] = total / max(len(score_rows), 1)
 
 
-def trace_batch(model: HeadModel, batch: Batch, gradients: str | None) -> dict[str, Tensor]:
+def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Tensor]:
     """One forward pass (and one backward pass, if gradients are asked for) over a batch.
 
     Returns:
         `log_prob`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
-        the answer positions and over all; with gradients `gradient_dot_output`, `gradient_sum`; all float32.
+        the answer positions and over all; with gradients the terms of `trace_task`; all float32.
     """
     outputs: dict[int, Tensor] = {}
 
@@ -95,7 +97,7 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: str | None) -> dict[s
         return edit
 
     edits = {layer: keep(layer) for layer in range(model.n_layers)}
-    with torch.set_grad_enabled(gradients is not None), model.edit_head_outputs(edits):
+    with torch.set_grad_enabled(gradients), model.edit_head_outputs(edits):
         logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
         log_prob = answer_log_probability(logits, batch.targets, batch.answer_mask)
     layers = [outputs[layer] for layer in range(model.n_layers)]
@@ -108,10 +110,11 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: str | None) -> dict[s
     if gradients:
         slopes = torch.autograd.grad(log_prob.sum(), layers)
         pairs = list(zip(layers, slopes, strict=True))
-        result["gradient_sum"] = _over_layers(lambda g: position_sum(batch, g, gradients), slopes)
-        result["gradient_dot_output"] = _over_layers(
-            lambda pair: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), gradients), pairs
-        )
+        for at in POSITIONS:
+            result[f"gradient_sum_{at}"] = _over_layers(lambda g, at=at: position_sum(batch, g, at), slopes)
+            result[f"gradient_dot_output_{at}"] = _over_layers(
+                lambda pair, at=at: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), at), pairs
+            )
     return result
 
 

@@ -254,9 +254,9 @@ def trace_lines(repeats: int) -> list[dict]:
     batch = collate(make_items(ITEMS, PROMPT, ANSWER, 512), list(range(ITEMS)))
     seconds = interleaved(
         {
-            "attribution": lambda: trace_batch(model, batch, "answer"),
+            "attribution": lambda: trace_batch(model, batch, gradients=True),
             "backward": lambda: bare_backward(model, batch),
-            "trace": lambda: trace_batch(model, batch, None),
+            "trace": lambda: trace_batch(model, batch, gradients=False),
             "forward": lambda: bare_forward(model, batch),
         },
         5 * repeats,
@@ -282,7 +282,7 @@ def gpu_lines() -> list[dict]:
     for _task in range(8):
         for first in range(0, 64, 16):
             batch = collate(items, list(range(first, first + 16))).to(model.device)
-            outputs.append(trace_batch(model, batch, "answer")["head_output"].cpu().numpy())
+            outputs.append(trace_batch(model, batch, gradients=True)["head_output"].cpu().numpy())
         ablate_layers(model, items, zero, range(32), "answer", 16384)
     labels = np.repeat(np.arange(8), 64)
     probe = {"seeds": 5, "dimensions": 64, "hidden": 128, "epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
