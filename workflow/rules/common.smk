@@ -81,7 +81,6 @@ onstart:
 
 
 onerror:
-    for line in advise(
-        "".join(Path(file).read_text(encoding="utf-8") for file in log)
-    ):  # `log`: Snakemake's own files
+    said = "".join(Path(file).read_text(encoding="utf-8") for file in log)
+    for line in advise(said):
         logger.error(line)
