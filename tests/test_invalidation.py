@@ -199,17 +199,10 @@ def sources(tmp_path, monkeypatch):
     folder = tmp_path / "scripts"
     shutil.copytree(ROOT / "scripts", folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "SCRIPTS", folder)
-    yield folder
-    forget()
-
-
-def forget() -> None:
-    for cached in (provenance._tree, provenance._imports, provenance._code):
-        cached.cache_clear()
+    return folder
 
 
 def fingerprints_now() -> dict[str, str]:
-    forget()
     return {script: provenance.fingerprint(f"{script}.py") for script in rule_scripts()}
 
 

@@ -31,7 +31,7 @@ def fingerprint(script: str) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(SCRIPTS / script)):
-        digest.update(f"{path.relative_to(SCRIPTS)}\n{_code(path)}\n".encode())
+        digest.update(f"{path.relative_to(SCRIPTS)}\n{_code(_text(path))}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -107,35 +107,35 @@ def _reached(script: Path) -> set[Path]:
         path = waiting.pop()
         if path not in reached:
             reached.add(path)
-            waiting += _imports(path)
+            files = (SCRIPTS / f"{name.replace('.', '/')}.py" for name in _imports(_text(path)))
+            waiting += [file for file in files if file.is_file()]
     return reached
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 @cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    """Project modules imported anywhere in a file, inside functions too."""
+def _imports(text: str) -> frozenset[str]:
+    """Project modules, perhaps, that are imported anywhere in a source text, inside functions too."""
     names: set[str] = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (SCRIPTS / f"{name.replace('.', '/')}.py" for name in names if name.split(".")[0] == PACKAGE)
-    return tuple(file for file in files if file.is_file())
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
 
 
 @cache
-def _code(path: Path) -> str:
-    tree = _tree(path)
+def _code(text: str) -> str:
+    """What a source text does: its syntax tree without docstrings."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            text = first.value if isinstance(first, ast.Expr) else None
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            value = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 node.body = node.body[1:]
     return ast.dump(tree)
