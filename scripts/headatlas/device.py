@@ -35,7 +35,7 @@ def choose_device(wanted: str, threads: int = 1) -> str:
     return wanted
 
 
-def device_name(device: torch.device | str) -> str:
+def device_name(device: "torch.device | str") -> str:
     """`cpu`, or the model of a GPU: numbers may differ in their last digits from one model to another."""
     device = torch.device(device)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -149,7 +149,7 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     """False discovery rate q-values: [test] p-values to [test] q-values (Benjamini and Hochberg 1995)."""
     n = len(p_values)
     order = np.argsort(p_values, kind="stable")
-    scaled = p_values[order] * n / np.arange(1, n + 1)
+    scaled = p_values[order] * (n / np.arange(1, n + 1))  # last factor 1: no q is rounded below its p
     q_values = np.empty(n)
     q_values[order] = np.minimum.accumulate(scaled[::-1])[::-1]
     return np.minimum(q_values, 1.0)
