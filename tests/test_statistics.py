@@ -268,3 +268,10 @@ def test_order_of_items_is_of_no_matter():
 def test_bad_input_is_refused(effects, questions, message):
     with pytest.raises(ValueError, match=message):
         head_statistics(effects, questions, **OPTIONS)
+
+
+def test_q_values_are_never_below_their_p_values():
+    """Not even by rounding, which p * n / n would do."""
+    for seed in range(200):
+        p_values = np.random.default_rng(seed).random(48)
+        assert (benjamini_hochberg(p_values) >= p_values).all()
