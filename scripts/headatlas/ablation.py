@@ -149,7 +149,7 @@ def hooked_effects(
             )
         return z.flatten(0, 1)
 
-    repeated = Batch(*(getattr(batch, name).repeat_interleave(copies, dim=0) for name in batch.__dataclass_fields__))
+    repeated = batch.repeat(copies)
     with torch.no_grad(), model.edit_head_outputs({layer: edit}):
         logits = model.logits(repeated.input_ids, repeated.attention_mask, repeated.keep)
         log_prob = answer_log_probability(

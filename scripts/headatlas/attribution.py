@@ -63,7 +63,7 @@ def gate_slopes(model: HeadModel, batch: Batch, baseline: Tensor, gates: Tensor,
     Args:
         baseline: [item, layer, head, d_head]; gates: [gate], one copy of the batch each.
     """
-    repeated = Batch(*(getattr(batch, name).repeat_interleave(len(gates), 0) for name in batch.__dataclass_fields__))
+    repeated = batch.repeat(len(gates))
     where = edit_mask(repeated, positions)
     rows_baseline = baseline.repeat_interleave(len(gates), 0)
     rows_gate = gates.repeat(len(batch))

@@ -38,6 +38,10 @@ class Batch:
         """The same batch on `device`."""
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
+    def repeat(self, copies: int) -> "Batch":
+        """Every item `copies` times, the copies of an item side by side."""
+        return Batch(*(getattr(self, name).repeat_interleave(copies, dim=0) for name in self.__dataclass_fields__))
+
     @property
     def keep(self) -> int:
         """How many of the last positions hold all answer positions."""

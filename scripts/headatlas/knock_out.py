@@ -8,7 +8,6 @@ from torch import Tensor
 
 from headatlas.ablation import ROW_POSITIONS, edit_mask, working_way
 from headatlas.batches import (
-    Batch,
     answer_log_probability,
     batches,
     collate,
@@ -16,7 +15,7 @@ from headatlas.batches import (
     halve_on_out_of_memory,
 )
 from headatlas.model import HeadModel
-from headatlas.replay import Replay, replay_length
+from headatlas.replay import Replay, heads_of_rows, replay_length
 
 Heads = list[tuple[int, int]]  # (layer, head) pairs that are knocked out together
 
@@ -89,7 +88,7 @@ class _Hooked:
 
     def scores(self, sets: list[Heads]) -> tuple[Tensor, Tensor]:
         batch = self.batch
-        repeated = Batch(*(getattr(batch, n).repeat_interleave(len(sets), 0) for n in batch.__dataclass_fields__))
+        repeated = batch.repeat(len(sets))
         where = edit_mask(repeated, self.positions)
         layers = {layer for heads in sets for layer, _ in heads}
         with torch.no_grad(), self.model.edit_head_outputs({layer: self._edit(layer, sets, where) for layer in layers}):
@@ -99,9 +98,7 @@ class _Hooked:
         return tuple(value.unflatten(0, (len(batch), len(sets))) for value in found)
 
     def _edit(self, layer: int, sets: list[Heads], where: Tensor) -> Callable[[Tensor], Tensor]:
-        chosen = torch.zeros(len(sets), self.model.n_heads, dtype=torch.bool)
-        for row, heads in enumerate(sets):
-            chosen[row, [head for edited, head in heads if edited == layer]] = True
+        chosen = heads_of_rows(layer, sets, self.model.n_heads)
         chosen = chosen.repeat(len(self.batch), 1)
 
         def edit(z: Tensor) -> Tensor:

@@ -105,21 +105,6 @@ class HeadModel:
                 stack.callback(handle.remove)
             yield
 
-    @contextmanager
-    def record_head_outputs(self, layers: range | None = None) -> Iterator[dict[int, Tensor]]:
-        """While open, fills a dict layer -> head outputs [item, position, head, d_head] of the last forward pass."""
-        outputs: dict[int, Tensor] = {}
-
-        def keep(layer: int) -> Callable[[Tensor], Tensor]:
-            def edit(z: Tensor) -> Tensor:
-                outputs[layer] = z
-                return z
-
-            return edit
-
-        with self.edit_head_outputs({layer: keep(layer) for layer in layers or range(self.n_layers)}):
-            yield outputs
-
 
 def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     """Load a local folder or hub id and find its heads.

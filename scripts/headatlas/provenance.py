@@ -96,11 +96,6 @@ def _revision() -> str | None:
         return None
 
 
-def modules_of(script: str) -> set[str]:
-    """Names of the project modules that a script in `scripts/` imports, transitively."""
-    return {path.stem for path in _reached(SCRIPTS / script) if path.parent.name == PACKAGE}
-
-
 def _reached(script: Path) -> set[Path]:
     reached, waiting = set(), [script]
     while waiting:

@@ -155,9 +155,7 @@ class Replay:
 
     def _edit_of_rows(self, layer: int, sets: list[list[tuple[int, int]]], baseline: Tensor) -> Callable | None:
         """What replaces the heads of `layer` that are in each row's set; None where no set holds any."""
-        chosen = torch.zeros(len(sets), self.model.n_heads, dtype=torch.bool)
-        for row, heads in enumerate(sets):
-            chosen[row, [head for edited, head in heads if edited == layer]] = True
+        chosen = heads_of_rows(layer, sets, self.model.n_heads)
         if not chosen.any():
             return None
 
@@ -293,6 +291,14 @@ class Replay:
                 stack.enter_context(patched(attention.layer, forward))
             ids = torch.zeros(len(hidden), 1, dtype=torch.long, device=self.model.device)
             return self.model.logits(ids, torch.ones_like(ids))[:, 0]
+
+
+def heads_of_rows(layer: int, sets: list[list[tuple[int, int]]], n_heads: int) -> Tensor:
+    """[row, head] bool: which heads of `layer` are in each row's set of (layer, head) pairs."""
+    chosen = torch.zeros(len(sets), n_heads, dtype=torch.bool)
+    for row, heads in enumerate(sets):
+        chosen[row, [head for edited, head in heads if edited == layer]] = True
+    return chosen
 
 
 @contextmanager

@@ -128,18 +128,6 @@ def read_importance(path: Path) -> pl.DataFrame:
     return table.select(COLUMNS)
 
 
-def effect_map(table: pl.DataFrame, method: str, task: str) -> np.ndarray:
-    """[layer, head] float64: signed mean effects of one method on one task.
-
-    Raises:
-        HeadAtlasError: the table has no such method and task.
-    """
-    rows = table.filter((pl.col("method") == method) & (pl.col("task") == task)).sort("layer", "head")
-    if rows.is_empty():
-        raise HeadAtlasError(f"the importance table has no rows of {method}, {task}; run aggregate again")
-    return rows["effect"].to_numpy().reshape(-1, rows["head"].max() + 1)
-
-
 def _shares(part: pl.DataFrame) -> dict[str, pl.Series]:
     size = part["effect"].abs().to_numpy()
     rank = np.empty(len(size), dtype=np.int32)
