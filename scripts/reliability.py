@@ -1,7 +1,9 @@
-"""Split-half reliability of the ranking of heads, per method and task.
+"""Split-half reliability of the maps, per method and task: of the ranking of heads, and of importance's values.
 
 Reads effects files ({method}/{task}[.layers-A-B].safetensors); writes a table (Parquet): method, task,
-reliability, ci_low, ci_high (all in -1 to 1; empty with fewer than 8 questions).
+reliability, ci_low, ci_high (of the ranking, all in -1 to 1), value_reliability, value_ci_low, value_ci_high
+(of the values), n_questions, questions_needed, value_questions_needed (for a reliability of 0.9, by Spearman and
+Brown's formula); what needs at least 8 questions is empty with fewer.
 Settings: methods, tasks (in the order of the rows), items (all | correct), halves, confidence, seed.
 """
 
@@ -10,7 +12,7 @@ from pathlib import Path
 import polars as pl
 from headatlas.errors import HeadAtlasError
 from headatlas.job import run
-from headatlas.reliability import split_half
+from headatlas.reliability import questions_needed, split_half
 from headatlas.scores import effects_by_task, read_task
 from headatlas.tables import write_table
 
@@ -28,10 +30,14 @@ def main(settings: dict, effects: list[Path], table: Path) -> None:
             if (method, task) not in files:
                 raise HeadAtlasError(f"no effects file of {method}, {task} was given; run that method first")
             read = read_task(files[method, task], settings["items"])
-            found = split_half(read.effect.reshape(len(read.effect), -1), read.question, **options)
-            rows.append((method, task, *found))
+            effects, n_questions = read.effect.reshape(len(read.effect), -1), len(set(read.question.tolist()))
+            found = [split_half(effects, read.question, of=of, **options) for of in ("ranking", "values")]
+            needed = [questions_needed(value, n_questions) for value, _, _ in found]
+            rows.append((method, task, *found[0], *found[1], n_questions, *needed))
     columns = {"method": pl.String, "task": pl.String}
-    columns |= dict.fromkeys(("reliability", "ci_low", "ci_high"), pl.Float64)
+    names = ("reliability", "ci_low", "ci_high")
+    columns |= dict.fromkeys([*names, *(f"value_{name}" for name in names)], pl.Float64) | {"n_questions": pl.Int32}
+    columns |= dict.fromkeys(("questions_needed", "value_questions_needed"), pl.Int64)
     write_table(pl.DataFrame(rows, schema=columns, orient="row"), table)
 
 

@@ -83,7 +83,11 @@ def test_reliability_controls_and_knock_outs():
     scores = dict(zip(THREE, (0.95, 0.4, 0.8), strict=True))
     more = {
         "reliability": pl.DataFrame(
-            [method | ends | {"task": t, "reliability": r} for t, r in scores.items()]
+            [
+                method | ends | {"task": t, "reliability": r, "value_reliability": 0.5 + r / 2, "n_questions": 70}
+                | {"value_ci_low": 0.9, "value_ci_high": 1.0, "questions_needed": n, "value_questions_needed": 7}
+                for (t, r), n in zip(scores.items(), (34, 943, None), strict=True)
+            ]
         ),
         "agreement": pl.DataFrame(
             {
@@ -112,6 +116,9 @@ def test_reliability_controls_and_knock_outs():
     text = write_findings(tables(THREE, dict.fromkeys(PAIRS, 0.05), **more), 0.95)
     assert "from 0.40 [0.10, 0.90] (retrieval) to 0.95" in text
     assert "Do not read the ranking of heads of retrieval." in text
+    assert "runs from 0.70 [0.90, 1.00] (retrieval) to 0.97 [0.90, 1.00] (math calculation)." in text
+    assert "for this many questions: inference no number (7), now 70; retrieval 940 (7), now 70. It" in text
+    assert "| 2 | 0.95 [0.10, 0.90] | 0.97 [0.90, 1.00] |" in text
     assert "for 2 of 2 tasks (rank correlation 0.20 to 0.60, mean 0.40" in text
     assert "most between a and b c (0.50). Beyond sharing layers, 0 of 1 pairs" in text
     assert "50% [10%, 90%] from the prompt" in text

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 from headatlas.errors import HeadAtlasError
-from headatlas.ranking import jaccard, overlap, rank_correlation, ranks, top
-from headatlas.reliability import split_half
+from headatlas.ranking import correlation, jaccard, overlap, rank_correlation, ranks, top
+from headatlas.reliability import questions_needed, split_half
 from headatlas.scores import effects_by_task, read_task
 from test_tables import run_script, write_effects
 
@@ -109,6 +109,57 @@ def test_interval_covers_the_reliability_of_new_questions():
     assert 0.89 <= ((found[:, 1] <= truth) & (truth <= found[:, 2])).mean() <= 1
 
 
+def test_correlation_by_hand():
+    # Deviations -1, 0, 1 and -2, -1, 3: 5 / sqrt(2 * 14)
+    assert correlation(np.array([1.0, 2, 3]), np.array([0.0, 1, 5])) == pytest.approx(5 / math.sqrt(28))
+    assert math.isnan(correlation(np.ones(3), np.arange(3.0)))
+
+
+def test_reliability_of_values_is_the_share_of_variance_that_heads_have_of_their_own():
+    """Heads of variance 1, questions that scatter by 5 around them: 1 / (1 + 25 / n), 0.9 with n = 225."""
+    rng = np.random.default_rng(0)
+    heads = 20 + rng.normal(size=2000)  # all positive: importance is the effect
+    for n in (50, 225):
+        found, low, high = split_half(heads + 5 * rng.normal(size=(n, 2000)), np.arange(n), of="values", **OPTIONS)
+        assert found == pytest.approx(1 / (1 + 25 / n), abs=0.015)
+        assert low < found < high
+        assert questions_needed(found, n) == pytest.approx(225, rel=0.1)
+
+
+def test_questions_needed_by_hand():
+    assert questions_needed(0.5, 100) == 900
+    assert questions_needed(0.75, 30) == 90
+    assert questions_needed(0.9, 77) == 77
+    assert questions_needed(0.95, 57) == 27
+    assert questions_needed(1.0, 50) == 1
+    assert [questions_needed(r, 50) for r in (0.0, -0.5, math.nan)] == [None] * 3
+
+
+def test_values_count_heads_by_their_size_and_ranks_all_alike():
+    """Four hot heads over noise: their values come back, the order of the sixty others does not."""
+    rng = np.random.default_rng(0)
+    heads = np.append([4.0, -3, 2, -1], np.zeros(60))
+    effects = heads + rng.normal(size=(100, 64))
+    ranking, values = (split_half(effects, np.arange(100), of=of, **OPTIONS)[0] for of in ("ranking", "values"))
+    assert values > 0.97 > 0.6 > ranking
+
+
+def test_interval_of_values_covers_the_reliability_of_new_questions():
+    rng = np.random.default_rng(0)
+    heads = rng.standard_t(3, size=64) * 0.2
+
+    def draw():
+        return heads + rng.normal(size=(80, 64))
+
+    def once():
+        return correlation(*(np.abs(draw().mean(axis=0)) for _ in range(2)))
+
+    truth = np.mean([once() for _ in range(1000)])
+    found = np.array([split_half(draw(), np.arange(80), of="values", **OPTIONS) for _ in range(150)])
+    assert found[:, 0].mean() == pytest.approx(truth, abs=0.03)
+    assert 0.89 <= ((found[:, 1] <= truth) & (truth <= found[:, 2])).mean() <= 1
+
+
 def test_blocks_of_layers_are_put_together_in_order(tmp_path):
     effect = np.arange(2 * 5 * 3, dtype=np.float32).reshape(2, 5, 3)
     folder = tmp_path / "ablation"
@@ -137,7 +188,14 @@ def test_script(tmp_path):
     done = run_script("reliability", settings, effects=files[::-1], table=tmp_path / "r.parquet")
     assert done.returncode == 0, done.stderr
     table = pl.read_parquet(tmp_path / "r.parquet")
-    assert table.columns == ["method", "task", "reliability", "ci_low", "ci_high"]
+    names = ["reliability", "ci_low", "ci_high"]
+    counts = ["n_questions", "questions_needed", "value_questions_needed"]
+    assert table.columns == ["method", "task", *names, *(f"value_{name}" for name in names), *counts]
+    assert table["n_questions"].to_list() == [60, 60]
+    for kind in ("", "value_"):
+        assert table[f"{kind}reliability"][0] > 0.95
+        assert table[f"{kind}questions_needed"][0] < 60
+        assert table[f"{kind}questions_needed"][1] == questions_needed(table[f"{kind}reliability"][1], 60)
     assert table["task"].to_list() == ["steady", "noise"]
     assert table["reliability"][0] > 0.95 > 0.7 > table["reliability"][1]
     done = run_script("reliability", settings, effects=files[:1], table=tmp_path / "r.parquet")

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from headatlas.jackknife import holm
+from headatlas.reliability import WANTED
 from headatlas.summary import LEVEL
 
 RELIABLE = 0.7  # below this a map's ranking of heads is called shaky
@@ -71,15 +72,15 @@ def _overview(tables: Tables, method: str) -> list[str]:
     lines = [
         "| task | heads with q < 0.05 (help, hurt) | elbow | effective heads | top 5 % hold | centre "
         "(layer) | "
-        "exclusive | reliability |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "exclusive | reliability | of values |",
+        f"|{' --- |' * 9}",
     ]
     for row in tables.summary.filter(method=method).iter_rows(named=True):
         counts = f"{row['significant']} of {row['heads']} ({row['helping']}, {row['hurting']})"
         cells = [
             _name(row["task"]), counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
             _with_interval(row, "top_5_percent", ".0%"), _with_interval(row, "layer_centre", ".2f"),
-            str(row["exclusive"]), _reliability_of(tables.reliability, method, row["task"]),
+            str(row["exclusive"]), *_reliability_of(tables.reliability, method, row["task"]),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -180,8 +181,44 @@ def _shaky(reliability: pl.DataFrame | None, method: str) -> list[str]:
     return [
         f"Split-half reliability runs from {_bracket(lowest, 'reliability', '.2f')} "
         f"({_name(lowest['task'])}) to "
-        f"{_bracket(highest, 'reliability', '.2f')} ({_name(highest['task'])}). {verdict}"
+        f"{_bracket(highest, 'reliability', '.2f')} ({_name(highest['task'])}). {verdict}",
+        *_values(rows),
     ]
+
+
+def _values(rows: pl.DataFrame) -> list[str]:
+    """How reliable the importances themselves are, and how many questions would make everything so."""
+    known = rows.drop_nulls("value_reliability").sort("value_reliability")
+    if known.is_empty():
+        return []
+    lowest, highest = (_reliable_values(known.row(end, named=True)) for end in (0, -1))
+    few = rows.filter((pl.col("reliability") < WANTED) | (pl.col("value_reliability") < WANTED)).sort("task")
+    sentences = [
+        "That counts all heads alike, and most have next to no effect. Of the importances themselves, correlated over "
+        f"heads, so that the hottest count most, the reliability runs from {lowest} to {highest}."
+    ]
+    if few.is_empty():
+        return sentences
+    needed = [_needed(row) for row in few.iter_rows(named=True)]
+    return [
+        *sentences,
+        f"For a reliability of {WANTED} of the ranking (of the values) Spearman and Brown's formula asks for this many "
+        f"questions: {'; '.join(needed)}. It takes all questions to be alike; where a few carry the mean of a head, "
+        "the ranking gains less.",
+    ]
+
+
+def _reliable_values(row: dict) -> str:
+    ends = {"ci_low": row["value_ci_low"], "ci_high": row["value_ci_high"]}
+    return f"{_bracket(row | ends, 'value_reliability', '.2f')} ({_name(row['task'])})"
+
+
+def _needed(row: dict) -> str:
+    ranking, values = (
+        "no number" if row[name] is None else f"{float(f'{row[name]:.2g}'):.0f}"
+        for name in ("questions_needed", "value_questions_needed")
+    )
+    return f"{_name(row['task'])} {ranking} ({values}), now {row['n_questions']}"
 
 
 def _area(area: pl.DataFrame | None, method: str) -> list[str]:
@@ -264,9 +301,14 @@ def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
     return lines
 
 
-def _reliability_of(reliability: pl.DataFrame | None, method: str, task: str) -> str:
+def _reliability_of(reliability: pl.DataFrame | None, method: str, task: str) -> tuple[str, str]:
+    """That of the ranking and that of the values."""
     rows = None if reliability is None else reliability.filter(method=method, task=task)
-    return "" if rows is None or rows.is_empty() else _bracket(rows.row(0, named=True), "reliability", ".2f")
+    if rows is None or rows.is_empty():
+        return "", ""
+    row = rows.row(0, named=True)
+    values = row | {"ci_low": row["value_ci_low"], "ci_high": row["value_ci_high"]}
+    return _bracket(row, "reliability", ".2f"), _bracket(values, "value_reliability", ".2f")
 
 
 def _with_interval(row: dict, figure: str, digits: str) -> str:

@@ -1,4 +1,4 @@
-"""Ranks, rank correlations and top sets of heads; numpy only."""
+"""Ranks, correlations and top sets of heads; numpy only."""
 
 import numpy as np
 
@@ -28,9 +28,19 @@ def rank_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     Returns:
         [...] in -1 to 1.
     """
-    a, b = ranks(left), ranks(right)
-    a -= a.mean(axis=-1, keepdims=True)
-    b -= b.mean(axis=-1, keepdims=True)
+    return correlation(ranks(left), ranks(right))
+
+
+def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Pearson correlation along the last axis; NaN where one side is constant.
+
+    Args:
+        left, right: [..., head].
+
+    Returns:
+        [...] in -1 to 1.
+    """
+    a, b = (side - side.mean(axis=-1, keepdims=True) for side in (left, right))
     scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     with np.errstate(invalid="ignore"):
         return np.where(scale > 0, (a * b).sum(axis=-1) / scale, np.nan)
