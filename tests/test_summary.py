@@ -16,7 +16,15 @@ from headatlas.concentration import (
     layer_shares,
     top_share,
 )
-from headatlas.jackknife import difference_p_value, holm, interval, means_left_out, question_groups, reach
+from headatlas.jackknife import (
+    bounded_interval,
+    difference_p_value,
+    holm,
+    interval,
+    means_left_out,
+    question_groups,
+    reach,
+)
 from headatlas.statistics import question_totals
 from headatlas.summary import (
     FIGURES,
@@ -120,7 +128,7 @@ def test_figures_are_calibrated():
         figure = FIGURES[name]
 
         def value(effects, figure=figure):
-            return figure.to_scale(figure.value(np.abs(effects), layer))
+            return figure.scale(figure.value(np.abs(effects), layer))
 
         truth = np.mean([value(draw().mean(axis=0)) for _ in range(300)])
         covered, differ = 0, 0
@@ -136,6 +144,54 @@ def test_figures_are_calibrated():
             differ += difference_p_value(a - b, error, 20) <= 0.05
         assert covered >= 89, name  # 95 less 2.5 binomial standard errors
         assert differ <= 11, name
+
+
+def test_bounded_interval_by_hand():
+    """Left-out values whose log odds are 0 and ln 3: standard error ln 3 / 2, half width t times that."""
+    left_out = np.tile([[0.5], [0.75]], (4, 1))
+    half = reach(0.95, 8) * jackknife.std_error(np.tile([[0.0], [math.log(3)]], (4, 1)))
+    low, high = bounded_interval(np.array([0.5]), left_out, 0.95)
+    assert np.log(high / (1 - high)) == pytest.approx(half)
+    assert low == pytest.approx(1 - high)
+    low, high = bounded_interval(np.array([3.0]), 1 + 4 * left_out, 0.95, 1, 5)  # the same between 1 and 5
+    assert np.log((high - 1) / (5 - high)) == pytest.approx(half)
+    assert bounded_interval(np.zeros(1), np.zeros((8, 1)), 0.95) == (0, pytest.approx(0, abs=1e-8))
+    assert bounded_interval(np.ones(1), np.ones((8, 1)), 0.95) == (pytest.approx(1, abs=1e-8), 1)
+    assert bounded_interval(0.0, np.zeros(8), 0.95, 0, 0) == (0, 0)  # a model of one layer
+
+
+def sampled_tasks():
+    """How to draw effects [question, head] of 6 layers x 8 heads: even noise; few questions or one head carry all."""
+    heads = np.abs(np.random.default_rng(1).standard_t(2, size=48))
+    depth = np.repeat([1, 0.5, 0.1, 0.05, 0.02, 0.01], 8)
+    alone = np.append([5.0], np.zeros(47))
+    return {
+        "even": lambda rng: heads + rng.normal(size=(77, 48)),
+        "carried by few": lambda rng: heads * depth * rng.lognormal(0, 1.2, size=(77, 48)),
+        "one layer": lambda rng: alone * rng.lognormal(0, 1, size=(77, 1)) + 0.05 * rng.normal(size=(77, 48)),
+    }
+
+
+@pytest.mark.parametrize("kind", sampled_tasks())
+def test_intervals_of_shares_heads_and_centres_stay_in_their_range_and_cover(kind):
+    rng, draw, layer = np.random.default_rng(0), sampled_tasks()[kind], np.repeat(np.arange(6), 8)
+    figures = {name: FIGURES[name] for name in ("effective_heads", "layer_centre", "top_5_percent")}
+
+    def values(means):
+        return np.array([*layer_shares(means, layer), *(figure.value(means, layer) for figure in figures.values())])
+
+    ends = [(0, 1)] * 6 + [(1, 48), (0, 5), (0, 1)]
+    truth = np.mean([values(np.abs(draw(rng).mean(axis=0))) for _ in range(500)], axis=0)
+    runs, covered = 150, np.zeros(9)
+    for _ in range(runs):
+        effects = draw(rng)
+        left_out = importance_left_out(effects, np.arange(77), (0,))
+        whole, others = values(np.abs(effects.mean(axis=0))), np.array([values(row) for row in left_out])
+        for i, (least, most) in enumerate(ends):
+            low, high = bounded_interval(whole[i], others[:, i], 0.95, least, most)
+            assert least <= low <= whole[i] <= high <= most
+            covered[i] += low <= truth[i] <= high
+    assert covered.min() / runs >= 0.905  # 95 % less 2.5 binomial standard errors
 
 
 # ----- the tables

@@ -48,6 +48,31 @@ def interval(whole: np.ndarray, left_out: np.ndarray, confidence: float) -> tupl
     return whole - half, whole + half
 
 
+def bounded_interval(
+    whole: np.ndarray, left_out: np.ndarray, confidence: float, least: float = 0, most: float = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `interval`, of a figure that cannot leave `least` to `most`: symmetric on the logit scale between them.
+
+    Near an end it is long on the other side, which covers better there than cutting a symmetric one off.
+    """
+    if most <= least:
+        return whole, whole
+    scaled = (logit((values - least) / (most - least)) for values in (whole, left_out))
+    low, high = (least + (most - least) * inverse_logit(end) for end in interval(*scaled, confidence))
+    return np.minimum(low, whole), np.maximum(high, whole)
+
+
+def logit(x: np.ndarray) -> np.ndarray:
+    """Log odds of `x` in 0 to 1, finite at both ends."""
+    x = np.clip(x, 1e-9, 1 - 1e-9)
+    return np.log(x / (1 - x))
+
+
+def inverse_logit(x: np.ndarray) -> np.ndarray:
+    """From log odds back to 0 to 1."""
+    return 1 / (1 + np.exp(-x))
+
+
 def difference_p_value(difference: float, std_error: float, groups: int) -> float:
     """Two-sided p-value of a difference of two independent figures, by Student's t.
 

@@ -24,28 +24,24 @@ HOTTEST = 10
 
 
 class Figure(NamedTuple):
-    """A figure of importance [head] and layer [head], and the scale on which its interval is symmetric."""
+    """A figure of importance [head] and layer [head]; its range; the scale on which tasks' differences are taken.
+
+    `ends`: from layer [head] to the least and the largest value it can have.
+    """
 
     value: Callable[[np.ndarray, np.ndarray], float]
-    to_scale: Callable = lambda x: x
-    from_scale: Callable = lambda x: x
-
-
-def _logit(x: np.ndarray) -> np.ndarray:
-    x = np.clip(x, 1e-9, 1 - 1e-9)
-    return np.log(x / (1 - x))
-
-
-def _inverse_logit(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    ends: Callable[[np.ndarray], tuple[float, float]] = lambda layer: (0, 1)
+    scale: Callable = jackknife.logit
 
 
 FIGURES = {
-    "effective_heads": Figure(lambda importance, layer: effective_heads(importance), np.log, np.exp),
-    "gini": Figure(lambda importance, layer: gini(importance), _logit, _inverse_logit),
-    "top_1_percent": Figure(lambda importance, layer: top_share(importance, 0.01), _logit, _inverse_logit),
-    "top_5_percent": Figure(lambda importance, layer: top_share(importance, 0.05), _logit, _inverse_logit),
-    "layer_centre": Figure(layer_centre),
+    "effective_heads": Figure(
+        lambda importance, layer: effective_heads(importance), lambda layer: (1, len(layer)), np.log
+    ),
+    "gini": Figure(lambda importance, layer: gini(importance)),
+    "top_1_percent": Figure(lambda importance, layer: top_share(importance, 0.01)),
+    "top_5_percent": Figure(lambda importance, layer: top_share(importance, 0.05)),
+    "layer_centre": Figure(layer_centre, lambda layer: (0, int(layer.max())), lambda x: x),
 }
 
 
@@ -107,7 +103,9 @@ def compare_tasks(
         values = {t: part.filter(pl.col("task") == t)["importance"].to_numpy() for t in tasks}
         tasks = [task for task in tasks if values[task].any()]
         for name, figure in FIGURES.items():
-            known = {t: _on_scale(figure, values[t], layer, left_out[method, t]) for t in tasks}
+            known = {
+                t: tuple(map(figure.scale, _jackknifed(figure, values[t], layer, left_out[method, t]))) for t in tasks
+            }
             rows += _pairs(method, name, known, confidence)
     schema = dict.fromkeys(("method", "figure", "task_a", "task_b"), pl.String)
     schema |= dict.fromkeys(("difference", "ci_low", "ci_high", "p_value", "p_adjusted"), pl.Float64)
@@ -125,7 +123,7 @@ def layer_profile(
         low = high = np.full(len(shares), np.nan)
         if left_out[method, task] is not None:
             others = np.array([layer_shares(importance, layer) for importance in left_out[method, task]])
-            low, high = jackknife.interval(shares, others, confidence)
+            low, high = jackknife.bounded_interval(shares, others, confidence)
         significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).to_numpy()).astype(int)
         columns = {"layer": np.arange(len(shares)), "share": shares, "ci_low": low, "ci_high": high}
         frame = pl.DataFrame(columns | {"significant": significant})
@@ -184,17 +182,16 @@ def _figures(
     for name, figure in FIGURES.items():
         low = high = float("nan")
         if left_out is not None and importance.any():
-            whole, others = _on_scale(figure, importance, layer, left_out)
-            low, high = map(figure.from_scale, jackknife.interval(whole, others, confidence))
+            whole, others = _jackknifed(figure, importance, layer, left_out)
+            low, high = jackknife.bounded_interval(whole, others, confidence, *figure.ends(layer))
         row |= {name: figure.value(importance, layer), f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
 
 
-def _on_scale(
+def _jackknifed(
     figure: Figure, importance: np.ndarray, layer: np.ndarray, left_out: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    others = np.array([figure.value(values, layer) for values in left_out])
-    return figure.to_scale(figure.value(importance, layer)), figure.to_scale(others)
+    return figure.value(importance, layer), np.array([figure.value(values, layer) for values in left_out])
 
 
 def _pairs(method: str, name: str, known: dict[str, tuple[float, np.ndarray]], confidence: float) -> list[tuple]:
