@@ -1,7 +1,7 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
-Reads the tables of summarise, and those of reliability, compare_maps, surface_control and knock_out_summary
-where they were made; writes Markdown. Settings: confidence (that of the tables).
+Reads the tables of summarise, and those of reliability, compare_maps, surface_control, format_control and
+knock_out_summary where they were made; writes Markdown. Settings: confidence (that of the tables).
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ def main(
     agreement: Path | None = None,
     overlap: Path | None = None,
     surface: Path | None = None,
+    formats: Path | None = None,
     area: Path | None = None,
     dissociation: Path | None = None,
     dominance: Path | None = None,

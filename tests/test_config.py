@@ -103,6 +103,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "top": 0.1,
             "folds": 5,
             "matched": False,
+            "shuffles": 1000,
         },
         "compute": {"batch_tokens": 8192, "threads": 1, "gpus": "auto", "layers_per_job": None},
     }

@@ -41,6 +41,7 @@ class Tables(NamedTuple):
     agreement: pl.DataFrame | None = None
     overlap: pl.DataFrame | None = None
     surface: pl.DataFrame | None = None
+    formats: pl.DataFrame | None = None
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
@@ -60,7 +61,7 @@ def write_findings(tables: Tables, confidence: float) -> str:
         lines += [f"## By `{method}`", "", *_overview(tables, method), ""]
         lines += [f"- {sentence}" for sentence in _sentences(tables, method)] + [""]
         lines += ["Hottest heads (layer.head, effect):", "", *_hottest(tables.hottest, method), ""]
-    between = [*_agreement(tables.agreement), *_surface(tables.surface)]
+    between = [*_agreement(tables.agreement), *_surface(tables.surface), *_formats(tables.formats)]
     if between:
         lines += ["## Controls", "", *(f"- {sentence}" for sentence in between), ""]
     lines += ["## Limits", "", LIMITS]
@@ -289,6 +290,46 @@ def _surface(surface: pl.DataFrame | None) -> list[str]:
         f"{rows['both']['majority']:.0%}). What "
         "a probe reaches beyond that is the model's doing; what it does not may be format alone."
     ]
+
+
+def _formats(formats: pl.DataFrame | None) -> list[str]:
+    """Whether maps change when a task's items are matched in their answers' format to another task's."""
+    if formats is None:
+        return []
+    pairs = formats.filter(method=formats["method"][0])
+    apart = pairs.filter(formats=0).height // 2
+    sentences = [
+        f"Answer format (number of words, digits or none): {apart} of {pairs.height // 2} pairs of tasks have none in "
+        "common, so that nothing tells their maps' difference from their answers' difference; the probe, which learns "
+        "from formats, would have to be trained again without them."
+    ]
+    for (method,), part in formats.group_by("method", maintain_order=True):
+        maps = _matched_maps(part)
+        if not maps:
+            sentences.append(f"No map by `{method}` changes when a task is matched in format to another.")
+            continue
+        adjusted = holm(np.array([row["p_value"] for row in maps]))
+        called = [_matched(row) for row, p in zip(maps, adjusted, strict=True) if p < LEVEL]
+        least = min(maps, key=lambda row: row["rank_correlation"])
+        sentences.append(
+            f"Matched in format to another task, {len(maps)} maps by `{method}` change. The least like its map on all "
+            f"items is that of {_matched(least)}: rank correlation {_bracket(least, 'rank_correlation', '.2f')} "
+            f"({least['expected']:.2f} expected of as many items of any format), and {least['top_kept']:.0%} of the "
+            f"top {least['k']} heads stay ({least['top_expected']:.0%} expected). Less alike than expected, formats "
+            f"shuffled over questions and Holm-adjusted: {'; '.join(called) if called else 'none'}."
+        )
+    return sentences
+
+
+def _matched_maps(part: pl.DataFrame) -> list[dict]:
+    """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
+    same = ["task", "n_items", "rank_correlation", "expected"]
+    known = part.drop_nulls("rank_correlation").group_by(same, maintain_order=True)
+    return list(known.agg(pl.col("matched_to"), pl.exclude("matched_to").first()).iter_rows(named=True))
+
+
+def _matched(row: dict) -> str:
+    return f"{_name(row['task'])} matched to {_listed(row['matched_to'])}"
 
 
 def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:

@@ -62,6 +62,13 @@ def bounded_interval(
     return np.minimum(low, whole), np.maximum(high, whole)
 
 
+def correlation_interval(whole: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
+    """As `interval`, of a correlation, symmetric on Fisher's z scale: within -1 to 1."""
+    z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (whole, left_out))
+    low, high = interval(z, z_left_out, confidence)
+    return float(np.tanh(low)), float(np.tanh(high))
+
+
 def logit(x: np.ndarray) -> np.ndarray:
     """Log odds of `x` in 0 to 1, finite at both ends."""
     x = np.clip(x, 1e-9, 1 - 1e-9)

@@ -189,6 +189,7 @@ class Atlas:
         tables = ["reliability", "agreement", "task-overlap", "hottest-heads", "layer-profile", "comparisons"]
         tables += ["knock-out", "knock-out-area", "dissociation", "dominance"] if self.validates else []
         tables += ["surface-control"] if len(self.tasks) > 1 else []
+        tables += ["format-control"] if self.controls_format else []
         named = [f"results/{model}/summary.parquet", f"results/{model}/findings.md"]
         charts = [f"results/{model}/figures/{chart}" for chart in self.evidence_charts()]
         return named + [f"{folder}/{table}.parquet" for table in tables] + self._drawn(charts)
@@ -235,10 +236,22 @@ class Atlas:
         tables |= {"agreement": f"{folder}/agreement.parquet", "overlap": f"{folder}/task-overlap.parquet"}
         if len(self.tasks) > 1:
             tables["surface"] = f"{folder}/surface-control.parquet"
+        if self.controls_format:
+            tables["formats"] = f"{folder}/format-control.parquet"
         if self.validates:
             tables |= {"area": f"{folder}/knock-out-area.parquet"}
             tables |= {name: f"{folder}/{name}.parquet" for name in ("dissociation", "dominance")}
         return tables
+
+    @property
+    def untrained(self) -> list[str]:
+        """The methods whose effects on an item owe nothing to the other items' answers, as a trained probe's do."""
+        return [method for method in self.methods if method != "probe"]
+
+    @property
+    def controls_format(self) -> bool:
+        """Whether there are maps to be made again on items matched in format."""
+        return len(self.tasks) > 1 and bool(self.untrained)
 
     @property
     def validates(self) -> bool:
@@ -313,6 +326,11 @@ class Atlas:
         common = {"methods": self.methods, "tasks": self.tasks, "seed": self.config["seed"]}
         known = common | self.config["statistics"] | self.config["evidence"]
         return canonical({name: known[name] for name in names})
+
+    def format_settings(self) -> str:
+        """`format_control`."""
+        names = ("tasks", "seed", "items", "top", "shuffles", "confidence")
+        return canonical(json.loads(self.evidence_settings(*names)) | {"methods": self.untrained})
 
     def choice_settings(self, method: str) -> str:
         """`choose_heads`."""

@@ -52,7 +52,7 @@ def split_half(
         _reliability(totals[groups != group], counts[groups != group], first[:, groups != group], of)
         for group in range(groups.max() + 1)
     ])  # fmt: skip
-    return whole, *_jackknife_interval(whole, left_out, confidence)
+    return whole, *jackknife.correlation_interval(whole, left_out, confidence)
 
 
 def questions_needed(reliability: float, questions: int) -> int | None:
@@ -77,9 +77,3 @@ def _reliability(totals: np.ndarray, counts: np.ndarray, first: np.ndarray, of: 
     means = [(half @ totals) / (half @ counts)[:, None] for half in (first.astype(float), 1.0 - first)]
     r = float(ALIKE[of](*means).mean())
     return 2 * r / (1 + r) if r > 0 else r  # no lengthening makes sense of halves that disagree
-
-
-def _jackknife_interval(whole: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
-    z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (whole, left_out))
-    low, high = jackknife.interval(z, z_left_out, confidence)
-    return float(np.tanh(low)), float(np.tanh(high))

@@ -25,12 +25,13 @@ SCHEMA = pa.schema(
 class Effects(NamedTuple):
     """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
 
-    `layers` numbers the second axis.
+    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds.
     """
 
     effect: np.ndarray
     question: np.ndarray
     layers: range
+    row: np.ndarray
 
 
 def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
@@ -64,7 +65,7 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
-    return Effects(effect[kept], question[kept], layers)
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept))
 
 
 def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
@@ -81,7 +82,8 @@ def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
         if not np.array_equal(block.question, below.question):
             raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
-    return Effects(effect, blocks[0].question, range(blocks[0].layers[0], blocks[-1].layers[-1] + 1))
+    layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
+    return Effects(effect, blocks[0].question, layers, blocks[0].row)
 
 
 def effects_by_task(paths: Iterable[Path]) -> dict[tuple[str, str], list[Path]]:

@@ -139,6 +139,11 @@ def predict_held_out(texts: Sequence[str], task: np.ndarray, question: np.ndarra
     return predicted
 
 
+def answer_format(answer: str) -> tuple[int, bool]:
+    """The format of an answer: its number of words and marks, and whether it has a digit."""
+    return len(words(answer)), any(c.isdigit() for c in answer)
+
+
 def matched_format(answers: Sequence[str], task: np.ndarray, seed: int) -> np.ndarray:
     """Choose items so that every task has the same answers by format: number of words, digits or none.
 
@@ -153,7 +158,7 @@ def matched_format(answers: Sequence[str], task: np.ndarray, seed: int) -> np.nd
     Raises:
         HeadAtlasError: no format occurs in all tasks.
     """
-    formats = [(len(words(answer)), any(c.isdigit() for c in answer)) for answer in answers]
+    formats = [answer_format(answer) for answer in answers]
     cells: dict[tuple, list[list[int]]] = {}
     for item in np.random.default_rng(np.random.SeedSequence(seed)).permutation(len(answers)):
         cells.setdefault(formats[item], [[] for _ in range(task.max() + 1)])[task[item]].append(int(item))

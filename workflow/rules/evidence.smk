@@ -6,6 +6,7 @@ localrules:
     summarise,
     compare_maps,
     surface_control,
+    format_control,
     choose_heads,
     knock_out_summary,
     write_findings,
@@ -87,6 +88,27 @@ rule surface_control:
     shell:
         "headatlas surface_control --log {log:q} --settings {params.settings:q}"
         " --items {input.prepared:q} --table {output.table:q}"
+
+
+rule format_control:
+    """Each task's map on items whose answers have the format of another task's."""
+    input:
+        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
+        effects=lambda wildcards: [
+            effects for method in atlas.untrained for effects in atlas.all_effects(wildcards.model, method)
+        ],
+    output:
+        table="results/{model}/evidence/format-control.parquet",
+    log:
+        "results/{model}/logs/format_control.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=atlas.format_settings(),
+        code=fingerprint("format_control.py"),
+    shell:
+        "headatlas format_control --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --effects {input.effects:q} --table {output.table:q}"
 
 
 rule choose_heads:

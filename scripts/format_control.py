@@ -1,0 +1,41 @@
+"""How a task's map changes when its items are matched, in their answers' number of words and digits, to another task.
+
+Reads items (JSON) and effects files ({method}/{task}[.layers-A-B].safetensors); writes a table (Parquet): method, and
+the columns of `headatlas.format_control`. Not for the probe, which learns from the answers' formats: it would have to
+be trained again. Settings: methods, tasks (in the order of the items), items (all | correct), top, shuffles,
+confidence, seed.
+"""
+
+from pathlib import Path
+
+import polars as pl
+from headatlas.format_control import Answered, format_control
+from headatlas.job import run
+from headatlas.scores import effects_by_task, read_task
+from headatlas.surface import answer_format
+from headatlas.tables import write_table
+from headatlas.tasks import read_items, split_items
+
+
+def main(settings: dict, items: list[Path], effects: list[Path], table: Path) -> None:
+    files, options = (
+        effects_by_task(effects),
+        {name: settings[name] for name in ("top", "shuffles", "confidence", "seed")},
+    )
+    scored = {
+        task: [answer_format(item["answer"]) for item in split_items(read_items(path), "score")]
+        for task, path in zip(settings["tasks"], items, strict=True)
+    }
+    rows = []
+    for method in settings["methods"]:
+        tasks = {}
+        for task, formats in scored.items():
+            read = read_task(files[method, task], settings["items"])
+            flat = read.effect.reshape(len(read.effect), -1)
+            tasks[task] = Answered(flat, read.question, [formats[row] for row in read.row])
+        rows += [{"method": method} | row for row in format_control(tasks, **options)]
+    write_table(pl.DataFrame(rows, infer_schema_length=None), table)
+
+
+if __name__ == "__main__":
+    run(main)
