@@ -1,175 +1,166 @@
 """How fast the scoring methods are, against what a researcher would use instead and against the floor.
 
-    python tests/benchmarks/bench.py [--json FILE] [--repeats N] [--gpu]
+    python tests/benchmarks/bench.py [--json FILE] [--repeats N] [--only TEXT] [--traces FILE ...] [--gpu]
 
-Every line is a ratio of two times measured in this run, on one model and the same items with the same threads:
-the median over interleaved repeats. Results of the two sides are compared as well. `bar` is what the project
-wants to reach; `ratio` is better or worse than it by the line's own sense (x faster: above, x the floor: below).
-Needs torch and transformers only; TransformerLens (extra `bench`) adds its own lines.
+A line compares two sides on one model and the same items, with one thread: the median of their times over
+interleaved repeats, what their numbers differ by, and the memory each takes beyond the loaded model, in a fresh
+process of its own. `bar` is what the project wants to reach: at least (>=) so many times faster than another tool,
+at most (<=) so many times the bare arithmetic. The probe's lines compare two recipes, not two implementations of one.
+Needs torch and transformers; TransformerLens (extra `bench`) adds its own lines. Neither Snakemake nor polars.
 """
 
 import argparse
+import ctypes
+import gc
 import json
-import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from headatlas.ablation import ablate_layers, working_way
-from headatlas.batches import Batch, answer_log_probability, collate
-from headatlas.model import HeadModel, find_heads
-from headatlas.probe import fit_probe
-from headatlas.trace import trace_batch
+from headatlas.batches import collate
+from headatlas.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
+from headatlas.model import HeadModel
+from headatlas.probe import fit_probe, question_folds
+from headatlas.trace import trace_batch, trace_task
+from others import (
+    answer_floor,
+    bare_backward,
+    bare_forward,
+    everywhere_floor,
+    hooked_forwards,
+    lens_forwards,
+    lens_of,
+    llama,
+    make_items,
+    original_probe,
+    planted_outputs,
+)
 
-PROMPT, ANSWER, ITEMS = 96, 1, 8
+PROMPT, ANSWER, ITEMS, VOCABULARY = 96, 1, 8, 512
+BATCH_TOKENS = 8192  # the config's defaults
+PROBE = {
+    "seeds": 5, "dimensions": 64, "hidden": 64, "epochs": 50, "batch_size": 128, "learning_rate": 1e-3,
+    "weight_decay": 0.01, "patience": 5, "standardise": True,
+}  # fmt: skip
 
-
-def llama(layers: int, heads: int, hidden: int = 256, **more) -> HeadModel:
-    """A random Llama; `more` overrides the config."""
-    torch.manual_seed(0)
-    shape = {
-        "vocab_size": 512,
-        "hidden_size": hidden,
-        "intermediate_size": 4 * hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.05,
-    }
-    return find_heads(LlamaForCausalLM(LlamaConfig(**shape | more)).eval())
-
-
-def make_items(count: int, prompt: int, answer: int, vocabulary: int) -> list[dict]:
-    """Items of random tokens, all of one length so that no side pays for padding."""
-    rng = np.random.default_rng(0)
-    return [
-        {
-            "question_id": str(index),
-            "split": "score",
-            "prompt_ids": rng.integers(1, vocabulary, prompt).tolist(),
-            "answer_ids": rng.integers(1, vocabulary, answer).tolist(),
-        }
-        for index in range(count)
-    ]
+# A side does its work when called; with `short`, as much as shows its memory and warms it up.
+Side = Callable[[bool], object]
 
 
-# --- the other side of each comparison ------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Line:
+    """One row of the table: `ours` of a case against another side; `faster`: other / ours, else ours / other."""
+
+    case: str
+    other: str
+    says: str
+    faster: bool
+    bar: float | None
+    ours: str = "ours"
 
 
-def hooked_forwards(model: HeadModel, batch: Batch, positions: str) -> np.ndarray:
-    """(a) What a researcher writes: one hooked forward pass of plain transformers per head; zero ablation."""
-    network = model.model
-
-    def log_prob() -> torch.Tensor:
-        logits = batch.gather(network(input_ids=batch.input_ids, use_cache=False).logits)
-        return answer_log_probability(logits, batch.targets, batch.answer_mask)
-
-    start = int(batch.positions.min()) if positions == "answer" else 0
-    effects = np.zeros((len(batch), model.n_layers, model.n_heads), np.float32)
-    with torch.no_grad():
-        clean = log_prob()
-        for layer, attention in enumerate(model.attentions):
-            for head in range(model.n_heads):
-                columns = slice(head * model.d_head, (head + 1) * model.d_head)
-
-                def hook(_module, args, columns=columns):
-                    z = args[0].clone()
-                    z[:, start:, columns] = 0
-                    return (z,)
-
-                handle = attention.projection.register_forward_pre_hook(hook)
-                effects[:, layer, head] = (clean - log_prob()).numpy()
-                handle.remove()
-    return effects
+LINES = [
+    Line("ablation answer 8x8", "plain", "x faster than hooked passes", True, 28.0),
+    Line("ablation answer 8x8", "lens", "x faster than TransformerLens", True, 28.0),
+    Line("ablation answer 8x8", "floor", "x the floor", False, 1.6),
+    Line("ablation answer 16x16", "plain", "x faster than hooked passes", True, 60.0),
+    Line("ablation answer 16x16", "lens", "x faster than TransformerLens", True, 60.0),
+    Line("ablation answer 16x16", "floor", "x the floor", False, 1.6),
+    Line("ablation all 8x8", "plain", "x faster than hooked passes", True, 1.6),
+    Line("ablation all 8x8", "floor", "x the floor", False, 1.3),
+    Line("trace 8x8", "backward", "attribution, x bare forward + backward", False, 1.15, "attribution"),
+    Line("trace 8x8", "forward", "no gradients, x bare forward", False, 1.10, "trace"),
+    Line("probe", "original", "5 seeds, x faster than 1 of the original", True, None),
+]
 
 
-def lens_forwards(bridge, model: HeadModel, batch: Batch) -> np.ndarray:
-    """(b) The same job in TransformerLens: one pass per head with a hook on `hook_z`; answer positions."""
-    start = int(batch.positions.min())
-    effects = np.zeros((len(batch), model.n_layers, model.n_heads), np.float32)
-
-    def log_prob(hooks: list) -> torch.Tensor:
-        logits = batch.gather(bridge.run_with_hooks(batch.input_ids, return_type="logits", fwd_hooks=hooks))
-        return answer_log_probability(logits, batch.targets, batch.answer_mask)
-
-    with torch.no_grad():
-        clean = log_prob([])
-        for layer in range(model.n_layers):
-            for head in range(model.n_heads):
-
-                def zero(z, hook, head=head):
-                    z[:, start:, head] = 0
-                    return z
-
-                effects[:, layer, head] = (clean - log_prob([(f"blocks.{layer}.attn.hook_z", zero)])).numpy()
-    return effects
+# --- the sides ------------------------------------------------------------------------------------------------
 
 
-def answer_floor(model: HeadModel, batch: Batch) -> None:
-    """(c) Prompt forward once, then all rows' answer tokens through the layers above, as plain layer calls.
-
-    A row is one head and item; the rows of a layer's heads join at that layer. They attend to nothing but
-    themselves, which is less than they must do.
-    """
-    base, items = model.model.model, len(batch)
-    with torch.no_grad():
-        base(input_ids=batch.input_ids, use_cache=False)
-        for above in range(1, model.n_layers + 1):
-            rows = torch.randn(items * model.n_heads * above, ANSWER, base.config.hidden_size)
-            rotary = base.rotary_emb(rows, position_ids=torch.arange(ANSWER)[None])
-            rows = base.layers[above - 1](rows, position_embeddings=rotary, attention_mask=None)
-        model.model.lm_head(base.norm(rows))
-
-
-def everywhere_floor(model: HeadModel, batch: Batch) -> None:
-    """(c) Forward once, then every head's rows through the layers above it, whole sequences, as plain layer calls."""
-    base, items, length = model.model.model, *batch.input_ids.shape
-    with torch.no_grad():
-        base(input_ids=batch.input_ids, use_cache=False)
-        rotary = base.rotary_emb(torch.zeros(1), position_ids=torch.arange(length)[None])
-        for layer in range(model.n_layers):
-            rows = torch.randn(items * model.n_heads, length, base.config.hidden_size)
-            rows = base.layers[layer].mlp(rows)
-            for above in base.layers[layer + 1 :]:
-                rows = above(rows, position_embeddings=rotary, attention_mask=None)
-            model.model.lm_head(base.norm(rows[:, -ANSWER:]))
+def ablation_side(name: str, layers: int, heads: int, positions: str) -> Side:
+    """`ours`, `plain` (a), `lens` (b) or `floor` (c) on a random Llama: [item, layer, head] but for the floor."""
+    model = llama(layers, heads)
+    items = make_items(ITEMS, PROMPT, ANSWER, VOCABULARY)
+    batch = collate(items, list(range(ITEMS)))
+    # Hooked passes are all the same work: one layer's show what they take.
+    if name == "plain":
+        return lambda short: hooked_forwards(model, batch, positions, range(1 if short else layers))
+    if name == "lens":
+        bridge = lens_of(model)
+        return lambda short: lens_forwards(bridge, model, batch, range(1 if short else layers))
+    if name == "floor":
+        floor = answer_floor if positions == "answer" else everywhere_floor
+        return lambda short: floor(model, batch)
+    zero = np.zeros((1, layers, heads, model.d_head), np.float32)
+    way = working_way(model, positions)
+    return lambda short: ablate_layers(model, items, zero, range(layers), positions, BATCH_TOKENS, way=way)
 
 
-def bare_forward(model: HeadModel, batch: Batch) -> torch.Tensor:
-    """Forward alone, logits where the answer is."""
-    with torch.no_grad():
-        return model.model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=batch.keep).logits
+def trace_side(name: str) -> Side:
+    """`attribution` and `trace` are ours, with and without gradients; `backward` and `forward` the bare passes."""
+    model = llama(8, 8)
+    batch = collate(make_items(ITEMS, PROMPT, ANSWER, VOCABULARY), list(range(ITEMS)))
+    return {
+        "attribution": lambda short: trace_batch(model, batch, gradients=True),
+        "backward": lambda short: bare_backward(model, batch),
+        "trace": lambda short: trace_batch(model, batch, gradients=False),
+        "forward": lambda short: bare_forward(model, batch),
+    }[name]
 
 
-def bare_backward(model: HeadModel, batch: Batch) -> None:
-    """Forward and backward of the answer's log-probability down to the embeddings, no parameter gradients."""
-    inputs = model.model.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
-    logits = model.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=batch.keep).logits
-    answer_log_probability(batch.gather_kept(logits), batch.targets, batch.answer_mask).sum().backward()
+def probe_side(name: str, traces: list[Path]) -> Side:
+    """`ours` or the `original` recipe: share of a fifth of the questions, held out by both, told right."""
+    outputs, labels, questions = score_outputs(traces) if traces else planted_outputs()
+    held = question_folds(questions, PROBE["seeds"], 0) == 0
+
+    def ours(short: bool) -> float:
+        return float((fit_probe(outputs, labels, questions, PROBE, 0).predicted == labels)[held].mean())
+
+    def original(short: bool) -> float:
+        epochs = 1 if short else 100
+        found = original_probe(outputs, labels, held, PROBE["dimensions"], PROBE["hidden"], epochs)[1]
+        return float((found == labels[held]).mean())
+
+    return {"ours": ours, "original": original}[name]
 
 
-# --- measuring -------------------------------------------------------------------------------------------------
+def make_side(case: str, name: str, traces: list[Path]) -> Side:
+    """The side `name` of a case of `LINES`."""
+    kind, *more = case.split()
+    if kind == "ablation":
+        layers, heads = map(int, more[1].split("x"))
+        return ablation_side(name, layers, heads, more[0])
+    return trace_side(name) if kind == "trace" else probe_side(name, traces)
 
 
-def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side; one warm-up round, then rounds in which every side runs once."""
+# --- measuring ------------------------------------------------------------------------------------------------
+
+
+def interleaved(sides: dict[str, Side], repeats: int) -> tuple[dict[str, float], dict[str, object]]:
+    """Median seconds of each side, and what it returned; a short warm-up, then rounds in which every side runs once."""
+    for side in sides.values():
+        side(True)
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(repeats + 1):
+    found: dict[str, object] = {}
+    for _repeat in range(repeats):
         for name, side in sides.items():
             start = time.perf_counter()
-            side()
-            if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            found[name] = side(False)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}, found
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, name: str) -> float:
@@ -184,122 +175,134 @@ def difference(ours: np.ndarray, theirs: np.ndarray, name: str) -> float:
     return largest
 
 
-def ablation_lines(layers: int, heads: int, positions: str, bars: tuple, repeats: int) -> list[dict]:
-    """Lines of one model and kind of ablation: against (a), (b) where installed, and (c)."""
-    model = llama(layers, heads)
-    items = make_items(ITEMS, PROMPT, ANSWER, 512)
-    batch = collate(items, list(range(ITEMS)))
-    zero = np.zeros((1, layers, heads, model.d_head), np.float32)
-    way = working_way(model, positions)
-    found: dict[str, np.ndarray] = {}
-
-    def ours():
-        found["ours"] = ablate_layers(model, items, zero, range(layers), positions, 8192, way=way)
-
-    def plain():
-        found["plain"] = hooked_forwards(model, batch, positions)
-
-    floor = answer_floor if positions == "answer" else everywhere_floor
-    sides: dict[str, Callable] = {"ours": ours, "floor": lambda: floor(model, batch), "plain": plain}
-    bridge = lens_of(model) if positions == "answer" else None
-    if bridge is not None:
-        sides["lens"] = lambda: found.__setitem__("lens", lens_forwards(bridge, model, batch))
-    seconds = interleaved(sides, repeats)
-    name = f"ablation {positions} {layers}x{heads}"
-    lines = [
-        line(f"{name}: x faster than hooked passes", seconds["plain"] / seconds["ours"], bars[0], found, "plain"),
-        line(f"{name}: x the floor", seconds["ours"] / seconds["floor"], bars[1], found, None),
-    ]
-    if bridge is not None:
-        lines.append(
-            line(f"{name}: x faster than TransformerLens", seconds["lens"] / seconds["ours"], bars[0], found, "lens")
-        )
-    return lines
+def print_peak(case: str, name: str, traces: list[Path]) -> None:
+    """Print the MB (2^20 bytes) that a side takes at most, beyond what this process has once it is set up."""
+    side = make_side(case, name, traces)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the set-up left free would hide what the side takes
+    # Not ru_maxrss: a process starts with its parent's. 5 sets the high-water mark to what is there now (proc(5)).
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _memory("VmRSS")
+    side(True)
+    print(round((_memory("VmHWM") - before) / 1024, 1))
 
 
-def line(name: str, ratio: float, bar: float | None, found: dict, other: str | None) -> dict:
-    """One row of the table."""
-    largest = difference(found["ours"], found[other], name) if other else None
-    return {"name": name, "ratio": round(ratio, 3), "bar": bar, "max_abs_diff": largest, "peak_mb": peak_mb()}
+def _memory(field: str) -> int:
+    """A line of this process's status in KB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
 
 
-def lens_of(model: HeadModel):
-    """The model in TransformerLens' bridge, or None where that is not installed."""
-    try:
-        from transformer_lens.model_bridge import TransformerBridge
-    except ImportError:
+def peak_mb(case: str, name: str, traces: list[Path]) -> float | None:
+    """The peak memory of one side, in a fresh process; None where the system does not tell (only Linux does)."""
+    if not Path("/proc/self/clear_refs").exists():
         return None
-    from tempfile import mkdtemp
-
-    folder = mkdtemp()
-    model.model.save_pretrained(folder)
-    network = LlamaForCausalLM.from_pretrained(folder).eval()
-    tokenizer = bench_tokenizer()
-    return TransformerBridge.boot_transformers(folder, hf_model=network, tokenizer=tokenizer)
+    command = [sys.executable, __file__, "--peak", case, name, "--traces", *map(str, traces)]
+    done = subprocess.run(command, text=True, capture_output=True, check=True)
+    return float(done.stdout.splitlines()[-1])
 
 
-def bench_tokenizer():
-    """A tokenizer of 512 words, which TransformerLens wants to be given."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(WordLevel({str(i): i for i in range(512)}, unk_token="0"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="1", eos_token="2", pad_token="3", unk_token="0")
-
-
-def trace_lines(repeats: int) -> list[dict]:
-    """Attribution against a bare forward and backward, trace against a bare forward."""
-    model = llama(8, 8)
-    batch = collate(make_items(ITEMS, PROMPT, ANSWER, 512), list(range(ITEMS)))
-    seconds = interleaved(
-        {
-            "attribution": lambda: trace_batch(model, batch, gradients=True),
-            "backward": lambda: bare_backward(model, batch),
-            "trace": lambda: trace_batch(model, batch, gradients=False),
-            "forward": lambda: bare_forward(model, batch),
-        },
-        5 * repeats,
-    )
-    return [
-        line("attribution: x bare forward + backward", seconds["attribution"] / seconds["backward"], 1.15, {}, None),
-        line("trace: x bare forward", seconds["trace"] / seconds["forward"], 1.10, {}, None),
-    ]
-
-
-def gpu_lines() -> list[dict]:
-    """All three methods on a random model of Llama-3.1-8B's shape in bf16: 8 tasks x 64 items x 200 tokens."""
-    torch.set_default_device("cuda")
-    torch.set_default_dtype(torch.bfloat16)
-    model = llama(
-        32, 32, 4096, vocab_size=128256, intermediate_size=14336, num_key_value_heads=8, initializer_range=0.02
-    )
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device("cpu")
-    items = make_items(64, 192, 8, 128256)
-    zero = np.zeros((1, 32, 32, 128), np.float32)
-    outputs, start = [], time.perf_counter()
-    for _task in range(8):
-        for first in range(0, 64, 16):
-            batch = collate(items, list(range(first, first + 16))).to(model.device)
-            outputs.append(trace_batch(model, batch, gradients=True)["head_output"].cpu().numpy())
-        ablate_layers(model, items, zero, range(32), "answer", 16384)
-    labels = np.repeat(np.arange(8), 64)
-    probe = {"seeds": 5, "dimensions": 64, "hidden": 128, "epochs": 30, "batch_size": 64, "learning_rate": 1e-3}
-    probe |= {"weight_decay": 0.01, "patience": 5, "standardise": True}
-    fit_probe(np.concatenate(outputs), labels, [str(i) for i in range(512)], probe, 0, "cuda")
-    torch.cuda.synchronize()
-    minutes = (time.perf_counter() - start) / 60
-    memory = torch.cuda.max_memory_allocated() / 2**30
-    return [
-        {"name": "8B shape, three methods: minutes", "ratio": round(minutes, 2), "bar": 3.0, "max_abs_diff": None},
-        {"name": "8B shape: peak GPU GiB", "ratio": round(memory, 1), "bar": 60.0, "max_abs_diff": None},
-    ]
+def case_rows(case: str, lines: list[Line], repeats: int, traces: list[Path]) -> list[dict]:
+    """The rows of one case's lines."""
+    names = list(dict.fromkeys(name for line in lines for name in (line.ours, line.other)))
+    sides = {name: make_side(case, name, traces) for name in names}
+    seconds, found = interleaved(sides, repeats)
+    peaks = {name: peak_mb(case, name, traces) for name in names}
+    rows = []
+    for line in lines:
+        name = f"{case}: {line.says}"
+        ratio = seconds[line.ours] / seconds[line.other]
+        both = isinstance(found[line.ours], np.ndarray) and isinstance(found[line.other], np.ndarray)
+        rows.append(
+            {
+                "name": name,
+                "ratio": round(1 / ratio if line.faster else ratio, 3),
+                "bar": line.bar,
+                "max_abs_diff": difference(found[line.ours], found[line.other], name) if both else None,
+                "sense": ">=" if line.faster else "<=",
+                "seconds": round(seconds[line.ours], 4),
+                "other_seconds": round(seconds[line.other], 4),
+                "peak_mb": peaks[line.ours],
+                "other_peak_mb": peaks[line.other],
+            }
+        )
+    if case == "probe":
+        rows += [plain_row(f"probe: accuracy held out, {name}", share) for name, share in found.items()]
+    return rows
 
 
-def peak_mb() -> int:
-    """Largest memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def plain_row(name: str, value: float, bar: float | None = None) -> dict:
+    """A row of one number that compares no sides."""
+    return {"name": name, "ratio": round(value, 3), "bar": bar, "max_abs_diff": None, "sense": "<="}
+
+
+def repeats_of(case: str, repeats: int) -> int:
+    """Fast cases are repeated more, slow ones less."""
+    if case.startswith("trace"):
+        return 5 * repeats
+    return 1 if case == "probe" else repeats if case == "ablation answer 8x8" else max(2, repeats // 2)
+
+
+# --- the pipeline on a large shape ----------------------------------------------------------------------------
+
+
+def pipeline_rows(model: HeadModel, tasks: int, items: int, prompt: int, answer: int, bars: tuple) -> list[dict]:
+    """Minutes of all three methods as the rules run them: the probe on the CPU, all else where the model is."""
+    vocabulary = model.model.get_input_embeddings().weight.shape[0]
+    shape = (model.n_layers, model.n_heads, model.d_head)
+    settings = {"baseline": "mean", "positions": "answer"}
+    minutes = dict.fromkeys(("trace", "attribution", "ablation", "probe"), 0.0)
+
+    @contextmanager
+    def timed(part: str):
+        start = time.perf_counter()
+        yield
+        minutes[part] += (time.perf_counter() - start) / 60
+
+    with TemporaryDirectory() as folder:
+        pooled = Path(folder) / "baseline.safetensors"
+        sets = {str(task): make_items(items, prompt, answer, vocabulary, task) for task in range(tasks)}
+        traces = {task: Path(folder) / f"{task}.safetensors" for task in sets}
+        for task, chosen in sets.items():
+            with timed("trace"):
+                trace_task(model, chosen, traces[task], BATCH_TOKENS)
+        pool_baseline(traces, pooled, 128, 0)
+        for task, chosen in sets.items():
+            baseline = read_baseline(settings, chosen, shape, traces[task], pooled)
+            with timed("attribution"):
+                attribution_from_terms(traces[task], baseline, "answer")
+            with timed("ablation"):
+                ablate_layers(model, chosen, baseline, range(model.n_layers), "answer", BATCH_TOKENS)
+        with timed("probe"):
+            fit_probe(*score_outputs(list(traces.values())), PROBE, 0)
+    name = f"{'x'.join(map(str, shape))}, {tasks} tasks x {items} items x {prompt + answer} tokens"
+    rows = [plain_row(f"{name}: minutes", sum(minutes.values()), bars[0])]
+    rows += [plain_row(f"  of which {part}", spent) for part, spent in minutes.items()]
+    if model.device.type == "cuda":
+        rows.append(plain_row("  peak GPU GiB", torch.cuda.max_memory_allocated() / 2**30, bars[1]))
+    return rows
+
+
+def gpu_rows() -> list[dict]:
+    """A random model of Llama-3.1-8B's shape in bf16 on a CUDA device."""
+    shape = {"vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8, "initializer_range": 0.02}
+    model = llama(32, 32, 4096, torch.bfloat16, "cuda", **shape)
+    return pipeline_rows(model, 8, 64, 192, 8, (3.0, 60.0))
+
+
+# --- the table ------------------------------------------------------------------------------------------------
+
+
+def print_table(rows: list[dict]) -> None:
+    """One line a row."""
+    print(f"{'':66} {'value':>8} {'bar':>8} {'max diff':>9} {'seconds':>17} {'peak MB':>15}")
+    for row in rows:
+        bar = "" if row["bar"] is None else f"{row['sense']} {row['bar']:g}"
+        largest = "" if row["max_abs_diff"] is None else f"{row['max_abs_diff']:.1e}"
+        seconds = f"{row['seconds']:.3f} / {row['other_seconds']:.3f}" if "seconds" in row else ""
+        known = row.get("peak_mb") is not None
+        peak = f"{row['peak_mb']:.0f} / {row['other_peak_mb']:.0f}" if known else ""
+        print(f"{row['name']:66} {row['ratio']:8.2f} {bar:>8} {largest:>9} {seconds:>17} {peak:>15}")
 
 
 def main() -> None:
@@ -307,22 +310,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="only the cases whose name contains this text")
+    parser.add_argument("--traces", type=Path, nargs="*", default=[], help="the probe's, one file a task; else planted")
     parser.add_argument("--gpu", action="store_true", help="the 8B shape on a CUDA device instead")
+    parser.add_argument("--peak", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.gpu:
-        lines = gpu_lines()
-    else:
-        lines = ablation_lines(8, 8, "answer", (28.0, 1.6), options.repeats)
-        lines += ablation_lines(16, 16, "answer", (60.0, 1.6), max(2, options.repeats // 2))
-        lines += ablation_lines(8, 8, "all", (1.6, 1.3), max(2, options.repeats // 2))
-        lines += trace_lines(options.repeats)
-    print(f"{'':52} {'ratio':>8} {'bar':>6} {'max abs diff':>13} {'peak MB':>8}")
-    for row in lines:
-        largest = "" if row["max_abs_diff"] is None else f"{row['max_abs_diff']:.1e}"
-        print(f"{row['name']:52} {row['ratio']:8.2f} {row['bar']:6} {largest:>13} {row.get('peak_mb', ''):>8}")
+    if options.peak:
+        return print_peak(*options.peak, options.traces)
+    lines = [line for line in LINES if options.only in line.case and (line.other != "lens" or find_lens())]
+    rows = gpu_rows() if options.gpu else []
+    for case in dict.fromkeys(line.case for line in lines if not options.gpu):
+        chosen = [line for line in lines if line.case == case]
+        rows += case_rows(case, chosen, repeats_of(case, options.repeats), options.traces)
+    print_table(rows)
     if options.json:
-        options.json.write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def find_lens() -> bool:
+    """Whether TransformerLens is installed."""
+    return find_spec("transformer_lens") is not None
 
 
 if __name__ == "__main__":
