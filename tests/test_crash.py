@@ -31,11 +31,11 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def workers(folder: Path) -> list[int]:
-    """Process ids of the jobs at work in a folder."""
+    """Process ids of the jobs at work in a folder, of who waits for them, and of the server they are forked from."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if (entry / "cwd").readlink() == folder and b"/scripts/" in (entry / "cmdline").read_bytes():
+            if (entry / "cwd").readlink() == folder and b"/scripts" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:  # ended meanwhile, or another user's
             continue
@@ -57,23 +57,22 @@ def kill(kind: str, run: subprocess.Popen, folder: Path, moment: float, rng: ran
         while not (alive := workers(folder)) and run.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.3))
-        for victim in alive[:1]:
-            try:
-                os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                return False
+        try:
+            os.kill(rng.choice(alive or [run.pid]), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
     run.wait(120)
     return True
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Everything a run leaves but logs and times: tables as values, all else as bytes."""
+    """Everything a run leaves but logs: tables as values, all else as bytes."""
     return {
         str(path.relative_to(folder)): pl.read_parquet(path).to_dict(as_series=False)
         if path.suffix == ".parquet"
         else path.read_bytes()
         for path in sorted((folder / "results").rglob("*"))
-        if path.is_file() and not {"logs", "benchmarks"} & set(path.parts)
+        if path.is_file() and "logs" not in path.parts
     }
 
 

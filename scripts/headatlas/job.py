@@ -10,6 +10,7 @@ import inspect
 import json
 import logging
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -26,25 +27,38 @@ from headatlas.errors import HeadAtlasError
 log = logging.getLogger("headatlas")
 
 PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
-_parent: int | None = None
+_orphaned: Callable[[], bool] = lambda: False  # noqa: E731
 
 
-def run(main: Callable[..., None], arguments: list[str] | None = None) -> None:
+def run(
+    main: Callable[..., None], arguments: list[str] | None = None, orphaned: Callable[[], bool] | None = None
+) -> None:
     """Call `main` with options read from the command line; one option per parameter.
 
     A parameter annotated `dict` is read as JSON, `list[Path]` takes one or more paths, `Path | None` may be
     left out, anything else is called with its annotation (`Path`, `int`, `str`). `--log FILE` is added to every tool.
 
+    Args:
+        orphaned: tells whether who started this job is gone; without it the process id in HEADATLAS_PARENT tells,
+            if it is set. An orphan ends: no later run could tell what it writes from its own.
+
     Raises:
         SystemExit: with status 1 and one line on stderr when `main` fails; the log keeps the traceback.
     """
+    global _orphaned
     parser = _parser(main)
     options = vars(parser.parse_args(arguments))
     log_file = options.pop("log")
-    _follow_parent()
+    if orphaned is not None:
+        _orphaned = orphaned
+    elif given := os.environ.pop(PARENT, None):
+        _orphaned = lambda: os.getppid() != int(given)  # noqa: E731
+        threading.Thread(target=_watch, daemon=True).start()
+    start = time.monotonic()
     try:
         _start_log(log_file)
         main(**options)
+        log.debug(_usage(time.monotonic() - start))
     except HeadAtlasError as error:
         _fail(str(error))
     except OSError as error:
@@ -127,26 +141,25 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
 def _start_log(file: Path | None) -> None:
     logging.raiseExceptions = False  # a full disk is said once, by the job, and not at each line of its log
     log.handlers = []
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     log.propagate = False
-    _add(logging.StreamHandler(sys.stderr))
+    _add(logging.StreamHandler(sys.stderr), logging.INFO)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _add(logging.FileHandler(file, mode="w", encoding="utf-8"))
+        _add(logging.FileHandler(file, mode="w", encoding="utf-8"), logging.DEBUG)
 
 
-def _add(handler: logging.Handler) -> None:
+def _add(handler: logging.Handler, level: int) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
     log.addHandler(handler)
 
 
-def _follow_parent() -> None:
-    """End with the Snakemake that started this job: no later run could tell what an orphan writes from its own."""
-    global _parent
-    given = os.environ.pop(PARENT, None)
-    _parent = int(given) if given else None
-    if _parent is not None:
-        threading.Thread(target=_watch, daemon=True).start()
+def _usage(seconds: float) -> str:
+    """What the job took, for the log; Snakemake's own benchmark would not see a fork of `headatlas.warm`."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    processor = used.ru_utime + used.ru_stime
+    return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {used.ru_maxrss // 1024} MB of memory at most"
 
 
 def _watch() -> None:
@@ -156,7 +169,7 @@ def _watch() -> None:
 
 
 def _end_if_orphaned() -> None:
-    if _parent is not None and os.getppid() != _parent:
+    if _orphaned():
         os._exit(1)
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
 
@@ -56,7 +57,7 @@ class Attention:
 class HeadModel:
     """A causal language model whose heads are known, one `Attention` per layer, in order of execution."""
 
-    model: nn.Module
+    model: PreTrainedModel
     attentions: list[Attention]
 
     @property
@@ -117,8 +118,6 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     Raises:
         HeadAtlasError: the model cannot be loaded from safetensors, is not causal, or its heads are not found.
     """
-    from transformers import AutoModelForCausalLM
-
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
     options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}

@@ -1,5 +1,6 @@
 # What all rules share: the checked config, and how scripts are called.
 
+import atexit
 import re
 import shlex
 import sys
@@ -17,13 +18,20 @@ from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_writable, recover
 from headatlas.slurm import advise, check_requests
+from headatlas.warm import Server
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
 # in the command, which Snakemake compares: the same workflow in another folder recomputes nothing. The script takes
 # the shell's place, as Snakemake's own child, and is told whose child it is: it ends when that Snakemake is killed.
-python = "python" if "conda" in map(str, workflow.deployment_settings.deployment_method) else sys.executable
-scripts = shlex.quote(str(Path(workflow.basedir) / "scripts"))
-call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.quote(python)} {scripts}/"$1.py" "${{@:2}}"; }}; '
+# A run's jobs on this machine are forked from a server that has their imports behind it.
+own_python = "conda" not in map(str, workflow.deployment_settings.deployment_method)
+scripts = Path(workflow.basedir) / "scripts"
+server = Server() if own_python and workflow.is_main_process else None
+python = [sys.executable if own_python else "python"]
+if server:
+    atexit.register(server.stop)
+    python += ["-IS", str(scripts / "headatlas" / "call.py"), server.address]
+call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.join(python)} {shlex.quote(str(scripts))}/"$1.py" "${{@:2}}"; }}; '
 shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 
 update_config(config, read_values(workflow.config_settings.config))
@@ -78,6 +86,8 @@ onstart:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
     except HeadAtlasError as error:
         raise WorkflowError(str(error))
+    if server:
+        server.start(scripts)
 
 
 onerror:

@@ -141,8 +141,6 @@ rule knock_out:
         knock_outs=expand("results/{{model}}/evidence/knock-out/{{method}}/{task}.safetensors", task=atlas.tasks),
     log:
         "results/{model}/logs/knock_out/{method}.log",
-    benchmark:
-        "results/{model}/benchmarks/knock_out/{method}.tsv"
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]

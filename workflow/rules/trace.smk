@@ -14,8 +14,6 @@ rule trace_task:
         trace="results/{model}/trace/{task}.safetensors",
     log:
         "results/{model}/logs/trace_task/{task}.log",
-    benchmark:
-        "results/{model}/benchmarks/trace_task/{task}.tsv"
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
@@ -60,8 +58,6 @@ rule ablate_layers:
         effects="results/{model}/effects/ablation/{task}.layers-{first}-{last}.safetensors",
     log:
         "results/{model}/logs/ablate_layers/{task}.layers-{first}-{last}.log",
-    benchmark:
-        "results/{model}/benchmarks/ablate_layers/{task}.layers-{first}-{last}.tsv"
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
@@ -94,8 +90,6 @@ if atlas.integrates:
             effects="results/{model}/effects/attribution/{task}.safetensors",
         log:
             "results/{model}/logs/integrate_task/{task}.log",
-        benchmark:
-            "results/{model}/benchmarks/integrate_task/{task}.tsv"
         conda:
             "../envs/headatlas.yaml"
         threads: atlas.config["compute"]["threads"]
@@ -148,8 +142,6 @@ rule fit_probe:
         report="results/{model}/evidence/probe.json",
     log:
         "results/{model}/logs/fit_probe.log",
-    benchmark:
-        "results/{model}/benchmarks/fit_probe.tsv"
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
