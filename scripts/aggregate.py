@@ -1,8 +1,8 @@
 """All score files of one model as one tidy table.
 
-Reads score files, or the folder that holds them ({method}/{task}/layer-{layer}.parquet); writes the
-importance table (Parquet and CSV), one row per method, task, layer and head; effects in nats per token.
-Settings: methods and tasks, each a list in the order of the rows.
+Reads the folder of the score files ({method}/{task}/layer-{layer}.parquet); writes the importance table (Parquet
+and CSV), one row per method, task, layer and head; effects in nats per token.
+Settings: methods and tasks, each a list in the order of the rows; layers (how many the model has).
 """
 
 from pathlib import Path
@@ -11,9 +11,10 @@ from headatlas.job import run
 from headatlas.tables import gather, score_files, write_importance
 
 
-def main(settings: dict, scores: list[Path], table: Path, csv: Path) -> None:
+def main(settings: dict, scores: Path, table: Path, csv: Path) -> None:
     methods, tasks = settings["methods"], settings["tasks"]
-    write_importance(gather(score_files(scores, methods, tasks), methods, tasks), table, csv)
+    files = score_files(scores, methods, tasks, settings["layers"])
+    write_importance(gather(files, methods, tasks), table, csv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The sets of heads to knock out, for every task's map of one method: top, bottom and random ones.
 
-Reads the method's effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
+Reads the folder of the effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
 its sets (see `headatlas.knock_out_sets`) and the size at which tasks are compared. It reads effects and not the
 importance table, so that neither another method nor an interval's confidence has anything knocked out again.
-Settings: method, tasks (in the order of the traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
+Settings: method, effects (the names of its files in {method}/, {task} open, by method), tasks (in the order of the
+traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 """
 
 from pathlib import Path
@@ -12,19 +13,19 @@ from headatlas.concentration import elbow
 from headatlas.effects import output_norms
 from headatlas.job import run, write_json
 from headatlas.knock_out_sets import choose_sets, compared_size, k_grid
-from headatlas.scores import effects_by_task, read_task
+from headatlas.scores import read_task
 from headatlas.statistics import mean_effects
 
 
-def main(settings: dict, effects: list[Path], traces: list[Path], sets: Path) -> None:
-    files, chosen = effects_by_task(effects), {}
+def main(settings: dict, effects: Path, traces: list[Path], sets: Path) -> None:
+    method, chosen = settings["method"], {}
     for index, (task, trace) in enumerate(zip(settings["tasks"], traces, strict=True)):
-        read = read_task(files[settings["method"], task], settings["items"])
+        read = read_task(effects / method, settings["effects"][method], task, settings["items"])
         effect = mean_effects(read.effect, read.question)
         size = settings["dissociation_k"] or compared_size(effect.size)
         ks = {*k_grid(effect.size, elbow(abs(effect).ravel())), size}
         chosen[task] = choose_sets(effect, output_norms(trace), ks, settings["draws"], (settings["seed"], index))
-    write_json(sets, {"method": settings["method"], "dissociation_k": size, "sets": chosen})
+    write_json(sets, {"method": method, "dissociation_k": size, "sets": chosen})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How a task's map changes when its items are matched, in their answers' number of words and digits, to another task.
 
-Reads items (JSON) and effects files ({method}/{task}[.layers-A-B].safetensors); writes a table (Parquet): method, and
-the columns of `headatlas.format_control`. Not for the probe, which learns from the answers' formats: it would have to
-be trained again. Settings: methods, tasks (in the order of the items), items (all | correct), top, shuffles,
-confidence, seed.
+Reads items (JSON) and the folder of the effects; writes a table (Parquet): method, and the columns of
+`headatlas.format_control`. Not for the probe, which learns from the answers' formats: it would have to be trained
+again. Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of the
+items), items (all | correct), top, shuffles, confidence, seed.
 """
 
 from pathlib import Path
@@ -11,26 +11,23 @@ from pathlib import Path
 import polars as pl
 from headatlas.format_control import Answered, format_control
 from headatlas.job import run
-from headatlas.scores import effects_by_task, read_task
+from headatlas.scores import read_task
 from headatlas.surface import answer_format
 from headatlas.tables import write_table
 from headatlas.tasks import read_items, split_items
 
 
-def main(settings: dict, items: list[Path], effects: list[Path], table: Path) -> None:
-    files, options = (
-        effects_by_task(effects),
-        {name: settings[name] for name in ("top", "shuffles", "confidence", "seed")},
-    )
+def main(settings: dict, items: list[Path], effects: Path, table: Path) -> None:
+    options = {name: settings[name] for name in ("top", "shuffles", "confidence", "seed")}
     scored = {
         task: [answer_format(item["answer"]) for item in split_items(read_items(path), "score")]
         for task, path in zip(settings["tasks"], items, strict=True)
     }
     rows = []
-    for method in settings["methods"]:
+    for method, names in settings["effects"].items():
         tasks = {}
         for task, formats in scored.items():
-            read = read_task(files[method, task], settings["items"])
+            read = read_task(effects / method, names, task, settings["items"])
             flat = read.effect.reshape(len(read.effect), -1)
             tasks[task] = Answered(flat, read.question, [formats[row] for row in read.row])
         rows += [{"method": method} | row for row in format_control(tasks, **options)]

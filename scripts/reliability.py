@@ -1,37 +1,34 @@
 """Split-half reliability of the maps, per method and task: of the ranking of heads, and of importance's values.
 
-Reads effects files ({method}/{task}[.layers-A-B].safetensors); writes a table (Parquet): method, task,
-reliability, ci_low, ci_high (of the ranking, all in -1 to 1), value_reliability, value_ci_low, value_ci_high
-(of the values), n_questions, questions_needed, value_questions_needed (for a reliability of 0.9, by Spearman and
-Brown's formula); what needs at least 8 questions is empty with fewer.
-Settings: methods, tasks (in the order of the rows), items (all | correct), halves, confidence, seed.
+Reads the folder of the effects; writes a table (Parquet): method, task, reliability, ci_low, ci_high (of the ranking,
+all in -1 to 1), value_reliability, value_ci_low, value_ci_high (of the values), n_questions, questions_needed,
+value_questions_needed (for a reliability of 0.9, by Spearman and Brown's formula); what needs at least 8 questions is
+empty with fewer.
+Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of the rows),
+items (all | correct), halves, confidence, seed.
 """
 
 from pathlib import Path
 
 import polars as pl
-from headatlas.errors import HeadAtlasError
 from headatlas.job import run
 from headatlas.reliability import questions_needed, split_half
-from headatlas.scores import effects_by_task, read_task
+from headatlas.scores import read_task
 from headatlas.tables import write_table
 
 
-def main(settings: dict, effects: list[Path], table: Path) -> None:
-    files = effects_by_task(effects)
+def main(settings: dict, effects: Path, table: Path) -> None:
     options = {
         "halves": settings["halves"],
         "confidence": settings["confidence"],
         "seed": (settings["seed"],),
     }
     rows = []
-    for method in settings["methods"]:
+    for method, names in settings["effects"].items():
         for task in settings["tasks"]:
-            if (method, task) not in files:
-                raise HeadAtlasError(f"no effects file of {method}, {task} was given; run that method first")
-            read = read_task(files[method, task], settings["items"])
-            effects, n_questions = read.effect.reshape(len(read.effect), -1), len(set(read.question.tolist()))
-            found = [split_half(effects, read.question, of=of, **options) for of in ("ranking", "values")]
+            read = read_task(effects / method, names, task, settings["items"])
+            flat, n_questions = read.effect.reshape(len(read.effect), -1), len(set(read.question.tolist()))
+            found = [split_half(flat, read.question, of=of, **options) for of in ("ranking", "values")]
             needed = [questions_needed(value, n_questions) for value, _, _ in found]
             rows.append((method, task, *found[0], *found[1], n_questions, *needed))
     columns = {"method": pl.String, "task": pl.String}

@@ -1,14 +1,15 @@
 """Sparsity, depth and overlap of the maps of one model, per method and task, with intervals over questions.
 
-Reads the importance table and the effects files ({method}/{task}[.layers-A-B].safetensors); writes tables
-(Parquet): the summary, the pairwise comparisons of tasks, the layer profiles, the ten hottest heads.
-Settings: items (all | correct), confidence, seed.
+Reads the importance table and the folder of the effects; writes tables (Parquet): the summary, the pairwise
+comparisons of tasks, the layer profiles, the ten hottest heads.
+Settings: effects (per method the names of its files in {method}/, {task} open), tasks, items (all | correct),
+confidence, seed.
 """
 
 from pathlib import Path
 
 from headatlas.job import run
-from headatlas.scores import effects_by_task, read_task
+from headatlas.scores import read_task
 from headatlas.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
 from headatlas.tables import read_importance, write_table
 
@@ -16,7 +17,7 @@ from headatlas.tables import read_importance, write_table
 def main(
     settings: dict,
     importance: Path,
-    effects: list[Path],
+    effects: Path,
     summary: Path,
     comparisons: Path,
     profiles: Path,
@@ -24,10 +25,11 @@ def main(
 ) -> None:
     table = read_importance(importance)
     left_out = {}
-    for key, files in effects_by_task(effects).items():
-        read = read_task(files, settings["items"])
-        flat = read.effect.reshape(len(read.effect), -1)  # heads in order of layer and head, as in the table
-        left_out[key] = importance_left_out(flat, read.question, (settings["seed"],))
+    for method, names in settings["effects"].items():
+        for task in settings["tasks"]:
+            read = read_task(effects / method, names, task, settings["items"])
+            flat = read.effect.reshape(len(read.effect), -1)  # heads in order of layer and head, as in the table
+            left_out[method, task] = importance_left_out(flat, read.question, (settings["seed"],))
     write_table(summarise(table, left_out, settings["confidence"]), summary)
     write_table(compare_tasks(table, left_out, settings["confidence"]), comparisons)
     write_table(layer_profile(table, left_out, settings["confidence"]), profiles)

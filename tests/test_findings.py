@@ -158,26 +158,21 @@ def test_unknown_is_said_not_printed_as_null():
 @pytest.mark.parametrize("with_evidence", [True, False])
 def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
     rng = np.random.default_rng(0)
-    rows, files = [], []
-    for task, centre in (("low", 1), ("twin", 1), ("deep", 4)):
+    rows, centres = [], {"low": 1, "twin": 1, "deep": 4}
+    for task, centre in centres.items():
         effect = planted(centre, rng)
-        files.append(write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect))
+        write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect)
         mean = effect.mean(axis=0)
         rows += [(task, layer, head, float(mean[layer, head]), 0.01) for layer in range(6) for head in range(8)]
     importance(rows).write_parquet(tmp_path / "i.parquet")
-    common = {"confidence": 0.95, "seed": 0}
+    common = {"confidence": 0.95, "seed": 0, "items": "all"}
+    common |= {"tasks": list(centres), "effects": {"ablation": ["{task}.safetensors"]}}
     made = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}
     one = {"importance": tmp_path / "i.parquet"}
-    runs = [run_script("summarise", common | {"items": "all"}, **one, effects=files, **made)]
+    runs = [run_script("summarise", common, **one, effects=tmp_path, **made)]
     if with_evidence:
         more = {name: tmp_path / f"{name}.parquet" for name in ("reliability", "overlap", "agreement")}
-        settings = common | {
-            "methods": ["ablation"],
-            "tasks": ["low", "twin", "deep"],
-            "items": "all",
-            "halves": 20,
-        }
-        runs.append(run_script("reliability", settings, effects=files, table=more["reliability"]))
+        runs.append(run_script("reliability", common | {"halves": 20}, effects=tmp_path, table=more["reliability"]))
         settings = {"top": 0.1, "permutations": 200, "seed": 0}
         maps = {"agreement": more["agreement"], "overlap": more["overlap"]}
         runs.append(run_script("compare_maps", settings, **one, **maps))

@@ -113,7 +113,7 @@ def test_too_few_matched_questions_leave_no_interval():
 def test_script(tmp_path):
     """Items of the validate split and, with `items: correct`, items the model gets wrong are left out."""
     rng = np.random.default_rng(0)
-    files, items = [], []
+    items = []
     for task, answer in (("mixed", ["7", "red"]), ("words", ["red", "blue"])):
         rows = [
             {"question_id": str(i), "split": "validate" if i % 5 == 4 else "score", "answer": answer[i % 2]}
@@ -123,10 +123,10 @@ def test_script(tmp_path):
         items[-1].write_text(json.dumps({"task": task, "counts": {}, "items": rows}))
         correct = [row["answer"] != "red" or i % 3 > 0 for i, row in enumerate(rows) if row["split"] == "score"]
         effect = rng.normal(size=(80, 2, 3)) + np.arange(3)
-        files.append(write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect, correct=correct))
-    settings = {"methods": ["ablation"], "tasks": ["mixed", "words"], "items": "all", **OPTIONS}
+        write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect, correct=correct)
+    settings = {"effects": {"ablation": ["{task}.safetensors"]}, "tasks": ["mixed", "words"], **OPTIONS}
     for kept, n_all, n_items in (("all", 80, 40), ("correct", 67, 27)):
-        outputs = {"items": items, "effects": files[::-1], "table": tmp_path / "f.parquet"}
+        outputs = {"items": items, "effects": tmp_path, "table": tmp_path / "f.parquet"}
         done = run_script("format_control", settings | {"items": kept}, **outputs)
         assert done.returncode == 0, done.stderr
         table = pl.read_parquet(tmp_path / "f.parquet")

@@ -150,7 +150,7 @@ def settings_of(config: dict) -> list[str]:
     found = [atlas.prepare_settings(model, task) for task in atlas.tasks] + [atlas.render_settings()]
     found += [atlas.trace_settings(model), atlas.probe_settings(), atlas.attribution_settings(model, atlas.tasks[0])]
     found += [atlas.ablation_settings(model, atlas.tasks[0], 0, 1), atlas.knock_out_settings(model)]
-    found += [atlas.figure_settings(model, "heatmap-grid", method), atlas.choice_settings(method)]
+    found += [atlas.figure_settings(model, "heatmap-grid", method), atlas.choice_settings(model, method)]
     return [*found, atlas.score_settings(model, method, atlas.tasks[0], 0), atlas.evidence_settings("folds", "matched")]
 
 

@@ -124,22 +124,51 @@ def test_a_new_colour_is_quick(finished, tmp_path):
     assert seconds(edit) < 10 * SLOW
 
 
-def test_a_large_plan_is_quick(tmp_path):
-    """8 tasks x 32 layers x 3 methods of a model that is little more than its config.json."""
-    model = tmp_path / "model"
-    model.mkdir()
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 32}
-    (model / "config.json").write_text(json.dumps(config | {"num_attention_heads": 32, "max_position_embeddings": 512}))
+def shell_of_a_model(folder: Path, layers: int, heads: int) -> None:
+    """A model that is little more than its config.json: enough to plan with."""
+    folder.mkdir()
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+    config |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+    (folder / "config.json").write_text(json.dumps(config))
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    (model / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def test_a_large_plan_is_quick(tmp_path):
+    """8 tasks x 32 layers x 3 methods."""
+    shell_of_a_model(tmp_path / "model", layers=32, heads=32)
     tasks = sorted(path.stem for path in (Path(__file__).parents[1] / "config/tasks").glob("*.jsonl"))
     assert len(tasks) == 8
     large = {
-        "models": {"large": {"path": str(model)}},
+        "models": {"large": {"path": str(tmp_path / "model")}},
         "tasks": {task: {"source": f"config/tasks/{task}.jsonl"} for task in tasks},
     }
     folder = copy_repository(tmp_path / "run", large)
     said = []
     assert seconds(lambda: said.append(snakemake(folder, "--dry-run").stdout)) < 6 * SLOW
     assert planned(said[0])["score_layer"] == 768
+
+
+# --- commands --------------------------------------------------------------------------------------------------
+
+LONGEST_COMMAND = 128 * 1024  # bytes of one argument that Linux takes (MAX_ARG_STRLEN), and a command is one of bash's
+
+
+def test_no_command_comes_near_what_linux_takes(tmp_path):
+    """8 tasks x 80 layers x 3 methods, a job for each layer, all names as long as they may be."""
+    shell_of_a_model(tmp_path / "model", layers=80, heads=64)
+    model, *tasks = [f"n{hashlib.sha256(bytes([number])).hexdigest()[1:]}" for number in range(9)]
+    config = {
+        "models": {model: {"path": str(tmp_path / "model")}},
+        "tasks": {task: {"source": "config/tasks/retrieval.jsonl"} for task in tasks},
+        "compute": {"layers_per_job": 1},
+    }
+    folder = copy_repository(tmp_path / "run", config)
+    said = snakemake(folder, "--dry-run", "--printshellcmds").stdout
+    commands = [line for line in said.splitlines() if line.startswith("Shell command: headatlas ")]
+    jobs = planned(said)
+    assert jobs["score_layer"] == 8 * 80 * 3
+    assert len(commands) == sum(jobs.values())
+    longest = max(commands, key=len)
+    assert len(longest.encode()) < LONGEST_COMMAND / 4, longest[:200]

@@ -10,7 +10,7 @@ import pytest
 from headatlas.errors import HeadAtlasError
 from headatlas.ranking import correlation, jaccard, overlap, rank_correlation, ranks, top
 from headatlas.reliability import questions_needed, split_half
-from headatlas.scores import effects_by_task, read_task
+from headatlas.scores import read_task
 from test_tables import run_script, write_effects
 
 OPTIONS = {"halves": 50, "confidence": 0.95, "seed": (0,)}
@@ -163,29 +163,33 @@ def test_interval_of_values_covers_the_reliability_of_new_questions():
 def test_blocks_of_layers_are_put_together_in_order(tmp_path):
     effect = np.arange(2 * 5 * 3, dtype=np.float32).reshape(2, 5, 3)
     folder = tmp_path / "ablation"
-    low = write_effects(folder / "logic.layers-0-1.safetensors", effect[:, :2])
-    high = write_effects(folder / "logic.layers-2-4.safetensors", effect[:, 2:], first_layer=2)
-    read = read_task([high, low])
-    assert np.array_equal(read.effect, effect)
-    assert read.layers == range(5)
-    assert effects_by_task([high, low]) == {("ablation", "logic"): [low, high]}
-    late = write_effects(folder / "late.safetensors", effect[:, :1], first_layer=3)
+    write_effects(folder / "logic.layers-0-1.safetensors", effect[:, :2])
+    write_effects(folder / "logic.layers-2-4.safetensors", effect[:, 2:], first_layer=2)
+    write_effects(folder / "logic.layers-0-4.safetensors", -effect)  # left behind by larger blocks
+    names = ["{task}.layers-0-1.safetensors", "{task}.layers-2-4.safetensors"]
+    for order in (names, names[::-1]):
+        read = read_task(folder, order, "logic")
+        assert np.array_equal(read.effect, effect)
+        assert read.layers == range(5)
+    write_effects(folder / "late.safetensors", effect[:, :1], first_layer=3)
     with pytest.raises(HeadAtlasError, match="layer 1 is followed by layer 3"):
-        read_task([low, late])
-    other = write_effects(folder / "other.safetensors", effect[:, 2:], first_layer=2, question=[0, 0])
+        read_task(folder, [names[0], "late.safetensors"], "logic")
+    write_effects(folder / "other.safetensors", effect[:, 2:], first_layer=2, question=[0, 0])
     with pytest.raises(HeadAtlasError, match="different items"):
-        read_task([low, other])
+        read_task(folder, [names[0], "other.safetensors"], "logic")
+    with pytest.raises(HeadAtlasError, match=r"maths\.layers-0-1\.safetensors: no such effects file; run that method"):
+        read_task(folder, names, "maths")
 
 
 def test_script(tmp_path):
     rng = np.random.default_rng(0)
     heads = rng.normal(size=(3, 4))
-    files = []
     for task, noise in (("steady", 0.1), ("noise", 1e6)):
         effect = heads + noise * rng.normal(size=(60, 3, 4))
-        files.append(write_effects(tmp_path / "probe" / f"{task}.safetensors", effect))
-    settings = {"methods": ["probe"], "tasks": ["steady", "noise"], "items": "all", **OPTIONS, "seed": 0}
-    done = run_script("reliability", settings, effects=files[::-1], table=tmp_path / "r.parquet")
+        noisy = write_effects(tmp_path / "probe" / f"{task}.safetensors", effect)
+    settings = {"effects": {"probe": ["{task}.safetensors"]}, "tasks": ["steady", "noise"], "items": "all"}
+    settings |= OPTIONS | {"seed": 0}
+    done = run_script("reliability", settings, effects=tmp_path, table=tmp_path / "r.parquet")
     assert done.returncode == 0, done.stderr
     table = pl.read_parquet(tmp_path / "r.parquet")
     names = ["reliability", "ci_low", "ci_high"]
@@ -198,5 +202,6 @@ def test_script(tmp_path):
         assert table[f"{kind}questions_needed"][1] == questions_needed(table[f"{kind}reliability"][1], 60)
     assert table["task"].to_list() == ["steady", "noise"]
     assert table["reliability"][0] > 0.95 > 0.7 > table["reliability"][1]
-    done = run_script("reliability", settings, effects=files[:1], table=tmp_path / "r.parquet")
-    assert "no effects file of probe, noise was given" in done.stderr
+    noisy.unlink()
+    done = run_script("reliability", settings, effects=tmp_path, table=tmp_path / "r.parquet")
+    assert f"{noisy}: no such effects file; run that method on that task first" in done.stderr

@@ -243,15 +243,16 @@ def planted(centre: int, rng, n=100, layers=6, heads=8) -> np.ndarray:
 def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
     rng = np.random.default_rng(0)
     tasks = {"low": planted(1, rng), "twin": planted(1, rng), "deep": planted(4, rng)}
-    files = [write_effects(tmp_path / "probe" / f"{name}.safetensors", effect) for name, effect in tasks.items()]
     rows = []
     for name, effect in tasks.items():
+        write_effects(tmp_path / "probe" / f"{name}.safetensors", effect)
         mean = effect.mean(axis=0)
         rows += [(name, layer, head, float(mean[layer, head]), 0.5) for layer in range(6) for head in range(8)]
     importance(rows, "probe").write_parquet(tmp_path / "i.parquet")
     outputs = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}
-    settings = {"items": "all", "confidence": 0.95, "seed": 0}
-    done = run_script("summarise", settings, importance=tmp_path / "i.parquet", effects=files, **outputs)
+    settings = {"effects": {"probe": ["{task}.safetensors"]}, "tasks": list(tasks)}
+    settings |= {"items": "all", "confidence": 0.95, "seed": 0}
+    done = run_script("summarise", settings, importance=tmp_path / "i.parquet", effects=tmp_path, **outputs)
     assert done.returncode == 0, done.stderr
 
     tests = pl.read_parquet(outputs["comparisons"]).filter(pl.col("figure") == "layer_centre")

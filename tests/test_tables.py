@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from headatlas.errors import HeadAtlasError
 from headatlas.scores import SCHEMA, read_effects
-from headatlas.tables import COLUMNS, gather, importance_table, read_importance, score_files, write_importance
+from headatlas.tables import COLUMNS, importance_table, read_importance, score_files, write_importance
 from safetensors.numpy import save_file
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -255,35 +255,37 @@ def test_from_effects_to_the_table_by_the_scripts(tmp_path):
             scores = tmp_path / "scores" / "ablation" / task / f"layer-{layer}.parquet"
             done = run_script("score_layer", {**SCORE, "task": task, "layer": layer}, effects=path, scores=scores)
             assert done.returncode == 0, done.stderr
-    settings = {"methods": ["ablation"], "tasks": ["b_task", "a_task"]}
-    files = sorted((tmp_path / "scores").rglob("*.parquet"))
-    for name, inputs in (("folder", [tmp_path / "scores"]), ("files", files[::-1])):
-        table, csv = tmp_path / f"{name}.parquet", tmp_path / f"{name}.csv"
-        done = run_script("aggregate", settings, scores=inputs, table=table, csv=csv)
-        assert done.returncode == 0, done.stderr
-    table = read_importance(tmp_path / "folder.parquet")
-    assert (tmp_path / "folder.parquet").read_bytes() == (tmp_path / "files.parquet").read_bytes()
+    settings = {"methods": ["ablation"], "tasks": ["b_task", "a_task"], "layers": 3}
+    made = {"table": tmp_path / "i.parquet", "csv": tmp_path / "i.csv"}
+    done = run_script("aggregate", settings, scores=tmp_path / "scores", **made)
+    assert done.returncode == 0, done.stderr
+    table = read_importance(made["table"])
     assert table.height == 24
     assert table["task"].to_list() == ["b_task"] * 12 + ["a_task"] * 12
     mean = effect.astype(np.float32).astype(float).mean(axis=0)
     assert table["effect"].to_list()[:12] == pytest.approx(mean.ravel().tolist())
     assert table["importance"].sum() == pytest.approx(2)
-    assert pl.read_csv(tmp_path / "folder.csv")["effect"].to_list() == table["effect"].to_list()
-    for file in files[:1]:
-        file.unlink()
-    done = run_script("aggregate", settings, scores=[tmp_path / "scores"], table=tmp_path / "t", csv=tmp_path / "c")
-    assert "4 of 12 heads are missing, first layer 0, head 0" in done.stderr
+    assert pl.read_csv(made["csv"])["effect"].to_list() == table["effect"].to_list()
+    done = run_script("aggregate", settings | {"layers": 2}, scores=tmp_path / "scores", **made)
+    assert done.returncode == 0, done.stderr
+    fewer = read_importance(made["table"])  # a model of fewer layers took this one's place: layer 2 is a leftover
+    assert fewer["layer"].unique().to_list() == [0, 1]
+    assert fewer["importance"].sum() == pytest.approx(2)
+    missing = tmp_path / "scores" / "ablation" / "a_task" / "layer-1.parquet"
+    missing.unlink()
+    done = run_script("aggregate", settings, scores=tmp_path / "scores", **made)
+    assert done.stderr == f"error: {missing}: no such score file; run score_layer first\n"
 
 
-def test_a_folder_gives_only_the_tasks_asked_for(tmp_path):
+def test_a_folder_gives_only_what_is_asked_for(tmp_path):
     for task in ("kept", "stale"):
         (tmp_path / "ablation" / task).mkdir(parents=True)
-        (tmp_path / "ablation" / task / "layer-0.parquet").touch()
-    assert score_files([tmp_path], ["ablation"], ["kept"]) == [tmp_path / "ablation" / "kept" / "layer-0.parquet"]
-    with pytest.raises(HeadAtlasError, match="no such file or folder of scores"):
-        score_files([tmp_path / "nowhere"], ["ablation"], ["kept"])
-    with pytest.raises(HeadAtlasError, match="no score files were given"):
-        gather([], ["ablation"], ["kept"])
+        for layer in (0, 1, 2, 10):
+            (tmp_path / "ablation" / task / f"layer-{layer}.parquet").touch()
+    kept = tmp_path / "ablation" / "kept"
+    assert score_files(tmp_path, ["ablation"], ["kept"], 2) == [kept / "layer-0.parquet", kept / "layer-1.parquet"]
+    with pytest.raises(HeadAtlasError, match=r"nowhere/ablation/kept/layer-0\.parquet: no such score file"):
+        score_files(tmp_path / "nowhere", ["ablation"], ["kept"], 1)
 
 
 def test_read_importance_refuses_other_files(tmp_path):

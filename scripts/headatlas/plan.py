@@ -136,22 +136,38 @@ class Atlas:
 
     def blocks(self, model: str) -> list[tuple[int, int]]:
         """(first, last) layer of each ablation job."""
-        layers = self.geometry[model].n_layers
-        step = self.config["compute"]["layers_per_job"] or layers
+        layers, step = self.geometry[model].n_layers, self._block_size(model)
         return [(first, min(first + step, layers) - 1) for first in range(0, layers, step)]
+
+    def _block_size(self, model: str) -> int:
+        return self.config["compute"]["layers_per_job"] or self.geometry[model].n_layers
+
+    def effect_names(self, model: str, methods: list[str] | None = None) -> dict[str, list[str]]:
+        """Names of the files, in order of layers, that hold one task's effects by each of the methods (None: all).
+
+        {task} is left open. They stand in results/{model}/effects/{method}/.
+        """
+        blocks = [f"{{task}}.layers-{first}-{last}.safetensors" for first, last in self.blocks(model)]
+        whole = ["{task}.safetensors"]
+        return {
+            method: blocks if method == "ablation" else whole
+            for method in (self.methods if methods is None else methods)
+        }
 
     def effects(self, model: str, method: str, task: str, layer: int) -> str:
         """The effects file that holds a layer."""
-        folder = f"results/{model}/effects/{method}"
-        if method != "ablation":
-            return f"{folder}/{task}.safetensors"
-        first, last = next(block for block in self.blocks(model) if block[0] <= layer <= block[1])
-        return f"{folder}/{task}.layers-{first}-{last}.safetensors"
+        names = self.effect_names(model, [method])[method]
+        name = names[min(layer // self._block_size(model), len(names) - 1)]  # methods but ablation have one file
+        return f"results/{model}/effects/{method}/{name.format(task=task)}"
 
-    def all_effects(self, model: str, only: str | None = None) -> list[str]:
-        """All effects files of a model, or only those of one method."""
-        wanted = (where for where in self._layers(model) if only in (None, where[0]))
-        return sorted({self.effects(model, *where) for where in wanted})
+    def all_effects(self, model: str, methods: list[str] | None = None) -> list[str]:
+        """The effects files of a model by each of the methods (None: all)."""
+        return [
+            f"results/{model}/effects/{method}/{name.format(task=task)}"
+            for method, names in self.effect_names(model, methods).items()
+            for task in self.tasks
+            for name in names
+        ]
 
     def _layers(self, model: str) -> list[tuple[str, str, int]]:
         layers = range(self.geometry[model].n_layers)
@@ -317,28 +333,26 @@ class Atlas:
         which = {"model": model, "method": method, "task": task, "layer": layer, "seed": self.config["seed"]}
         return canonical(which | self.config["statistics"])
 
-    def aggregate_settings(self) -> str:
+    def aggregate_settings(self, model: str) -> str:
         """`aggregate`."""
-        return canonical({"methods": self.methods, "tasks": self.tasks})
+        layers = self.geometry[model].n_layers
+        return canonical({"methods": self.methods, "tasks": self.tasks, "layers": layers})
 
-    def evidence_settings(self, *names: str) -> str:
-        """The named keys of `evidence` and `statistics`, and of methods, tasks, seed, for a rule of the evidence."""
+    def evidence_settings(self, *names: str, **others: object) -> str:
+        """The named keys of `evidence` and `statistics`, and of methods, tasks, seed, for a rule of the evidence.
+
+        Args:
+            others: settings that are no keys of the config, such as `effects`, the names of the files to read.
+        """
         common = {"methods": self.methods, "tasks": self.tasks, "seed": self.config["seed"]}
         known = common | self.config["statistics"] | self.config["evidence"]
-        return canonical({name: known[name] for name in names})
+        return canonical({name: known[name] for name in names} | others)
 
-    def format_settings(self) -> str:
-        """`format_control`."""
-        names = ("tasks", "seed", "items", "top", "shuffles", "confidence")
-        return canonical(json.loads(self.evidence_settings(*names)) | {"methods": self.untrained})
-
-    def choice_settings(self, method: str) -> str:
+    def choice_settings(self, model: str, method: str) -> str:
         """`choose_heads`."""
         evidence = {key: self.config["evidence"][key] for key in ("draws", "dissociation_k")}
-        items = self.config["statistics"]["items"]
-        return canonical(
-            {"method": method, "tasks": self.tasks, "seed": self.config["seed"], "items": items} | evidence
-        )
+        common = {"tasks": self.tasks, "seed": self.config["seed"], "items": self.config["statistics"]["items"]}
+        return canonical(common | evidence | {"method": method, "effects": self.effect_names(model, [method])})
 
     def knock_out_settings(self, model: str) -> str:
         """`knock_out`."""

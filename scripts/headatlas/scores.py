@@ -1,6 +1,6 @@
 """Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -68,12 +68,20 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept))
 
 
-def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
+def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:
     """Read all blocks of layers of one method and task as one, in the order of the layers.
 
+    Args:
+        folder: of the method's effects; names: of its files, {task} open.
+
     Raises:
-        HeadAtlasError: as `read_effects`; blocks that leave out or repeat a layer, or differ in their items.
+        HeadAtlasError: as `read_effects`; a block that is not there; blocks that leave out or repeat a layer, or
+            differ in their items.
     """
+    paths = [folder / name.format(task=task) for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise HeadAtlasError(f"{path}: no such effects file; run that method on that task first")
     blocks = sorted((read_effects(path, items=items) for path in paths), key=lambda block: block.layers[0])
     for below, block in pairwise(blocks):
         if block.layers[0] != below.layers[-1] + 1:
@@ -84,14 +92,6 @@ def read_task(paths: Sequence[Path], items: str = "all") -> Effects:
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
     return Effects(effect, blocks[0].question, layers, blocks[0].row)
-
-
-def effects_by_task(paths: Iterable[Path]) -> dict[tuple[str, str], list[Path]]:
-    """Group files named `.../{method}/{task}[.layers-A-B].safetensors` by (method, task)."""
-    grouped: dict[tuple[str, str], list[Path]] = {}
-    for path in sorted(map(Path, paths)):
-        grouped.setdefault((path.parent.name, path.name.split(".")[0]), []).append(path)
-    return grouped
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:

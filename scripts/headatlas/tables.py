@@ -1,6 +1,5 @@
 """The importance table: gathers the score files of all methods, tasks and layers; polars, never torch."""
 
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,24 +16,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def score_files(paths: Iterable[Path], methods: list[str], tasks: list[str]) -> list[Path]:
-    """Replace each folder by the `{method}/{task}/layer-*.parquet` it holds for these methods and tasks.
-
-    A folder keeps the command short: the names of 80 layers x 24 files are more than Linux takes in one.
+def score_files(folder: Path, methods: list[str], tasks: list[str], layers: int) -> list[Path]:
+    """The files `{method}/{task}/layer-{layer}.parquet` of a folder; what else stands there is of no concern.
 
     Raises:
-        HeadAtlasError: a path that is not there.
+        HeadAtlasError: a file that is not there.
     """
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            for method in methods:
-                for task in tasks:
-                    files += sorted((path / method / task).glob("layer-*.parquet"))
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise HeadAtlasError(f"{path}: no such file or folder of scores; run score_layer first")
+    files = [
+        folder / method / task / f"layer-{layer}.parquet"
+        for method in methods
+        for task in tasks
+        for layer in range(layers)
+    ]
+    for file in files:
+        if not file.is_file():
+            raise HeadAtlasError(f"{file}: no such score file; run score_layer first")
     return files
 
 
@@ -46,8 +42,6 @@ def gather(files: list[Path], methods: list[str], tasks: list[str]) -> pl.DataFr
     Raises:
         HeadAtlasError: a head that is missing or there twice, several models, an unknown method or task.
     """
-    if not files:
-        raise HeadAtlasError("no score files were given; run score_layer first")
     scores = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(map(str, files))])
     return importance_table(scores, methods, tasks)
 

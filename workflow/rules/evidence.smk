@@ -23,11 +23,14 @@ rule reliability:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("methods", "tasks", "seed", "items", "halves", "confidence"),
+        settings=lambda wildcards: atlas.evidence_settings(
+            "tasks", "seed", "items", "halves", "confidence", effects=atlas.effect_names(wildcards.model)
+        ),
         code=fingerprint("reliability.py"),
+        folder="results/{model}/effects",  # of a large model, all the files are too many for one command line
     shell:
         "headatlas reliability --log {log:q} --settings {params.settings:q}"
-        " --effects {input.effects:q} --table {output.table:q}"
+        " --effects {params.folder:q} --table {output.table:q}"
 
 
 rule summarise:
@@ -45,11 +48,14 @@ rule summarise:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("seed", "items", "confidence"),
+        settings=lambda wildcards: atlas.evidence_settings(
+            "tasks", "seed", "items", "confidence", effects=atlas.effect_names(wildcards.model)
+        ),
         code=fingerprint("summarise.py"),
+        folder="results/{model}/effects",
     shell:
         "headatlas summarise --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --effects {input.effects:q} --summary {output.summary:q}"
+        " --importance {input.importance:q} --effects {params.folder:q} --summary {output.summary:q}"
         " --comparisons {output.comparisons:q} --profiles {output.profiles:q} --hottest {output.hottest:q}"
 
 
@@ -94,9 +100,7 @@ rule format_control:
     """Each task's map on items whose answers have the format of another task's."""
     input:
         prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
-        effects=lambda wildcards: [
-            effects for method in atlas.untrained for effects in atlas.all_effects(wildcards.model, method)
-        ],
+        effects=lambda wildcards: atlas.all_effects(wildcards.model, atlas.untrained),
     output:
         table="results/{model}/evidence/format-control.parquet",
     log:
@@ -104,17 +108,21 @@ rule format_control:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.format_settings(),
+        settings=lambda wildcards: atlas.evidence_settings(
+            *("tasks", "seed", "items", "top", "shuffles", "confidence"),
+            effects=atlas.effect_names(wildcards.model, atlas.untrained),
+        ),
         code=fingerprint("format_control.py"),
+        folder="results/{model}/effects",
     shell:
         "headatlas format_control --log {log:q} --settings {params.settings:q}"
-        " --items {input.prepared:q} --effects {input.effects:q} --table {output.table:q}"
+        " --items {input.prepared:q} --effects {params.folder:q} --table {output.table:q}"
 
 
 rule choose_heads:
     """The sets of heads to knock out: top, bottom and random ones of every task's map."""
     input:
-        effects=lambda wildcards: atlas.all_effects(wildcards.model, wildcards.method),
+        effects=lambda wildcards: atlas.all_effects(wildcards.model, [wildcards.method]),
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
     output:
         sets="results/{model}/evidence/knock-out/{method}/sets.json",
@@ -123,11 +131,12 @@ rule choose_heads:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.choice_settings(wildcards.method),
+        settings=lambda wildcards: atlas.choice_settings(wildcards.model, wildcards.method),
         code=fingerprint("choose_heads.py"),
+        folder="results/{model}/effects",
     shell:
         "headatlas choose_heads --log {log:q} --settings {params.settings:q}"
-        " --effects {input.effects:q} --traces {input.traces:q} --sets {output.sets:q}"
+        " --effects {params.folder:q} --traces {input.traces:q} --sets {output.sets:q}"
 
 
 rule knock_out:

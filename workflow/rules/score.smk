@@ -38,9 +38,9 @@ rule aggregate:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.aggregate_settings(),
+        settings=lambda wildcards: atlas.aggregate_settings(wildcards.model),
         code=fingerprint("aggregate.py"),
-        folder="results/{model}/scores",  # a large model's score files are too many for one command line
+        folder="results/{model}/scores",  # of a large model, all the files are too many for one command line
     shell:
         "headatlas aggregate --log {log:q} --settings {params.settings:q}"
         " --scores {params.folder:q} --table {output.table:q} --csv {output.csv:q}"
