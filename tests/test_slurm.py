@@ -17,9 +17,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from headatlas import slurm as slurm_module
 from headatlas.command_line import read_values
 from headatlas.errors import HeadAtlasError
-from headatlas.slurm import advise, check_requests, minutes, request_options
+from headatlas.slurm import advise, cancel_leftovers, check_requests, minutes, request_options
 from safetensors import safe_open
 from workflow_runs import REDUCED, ROOT, SNAKEMAKE, copy_repository, environment
 
@@ -193,6 +194,49 @@ def test_advice_for_what_slurm_ended():
     assert advise("Error in rule trace_task:") == []
 
 
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """A folder of a run, and a squeue and a scancel that work on the lines of a file."""
+    folder, queue, tools = tmp_path / "mein Lauf", tmp_path / "queue", tmp_path / "tools"
+    (folder / ".snakemake" / "incomplete").mkdir(parents=True)
+    tools.mkdir()
+    (tools / "squeue").write_text(
+        f"#!/bin/sh\n[ -e {queue} ] || {{ echo 'no\ncontroller' >&2; exit 1; }}\ncat {queue}\n"
+    )
+    (tools / "scancel").write_text(f'#!/bin/sh\nfor job in "$@"; do sed -i "/^$job|/d" {queue}; done\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return folder, queue
+
+
+def test_only_jobs_that_a_run_of_this_folder_submitted_are_cancelled(pretended):
+    folder, queue = pretended
+    others = [f"1|rule_trace_task_wildcards_a|{folder}-2", f"2|(null)|{folder}", "3|rule_x|/elsewhere"]
+    mine = [f"17|rule_trace_task_wildcards_a_b|{folder}", f"4|rule_fit_probe|{folder.parent}/./{folder.name}"]
+    queue.write_text("\n".join([*mine, *others]) + "\n")
+    assert cancel_leftovers(folder / ".snakemake", submits=False) == []  # this folder never was on SLURM
+    (folder / ".snakemake" / "slurm_logs").mkdir()
+    assert cancel_leftovers(folder / ".snakemake", submits=False) == ["17", "4"]
+    assert queue.read_text().splitlines() == others
+    assert cancel_leftovers(folder / ".snakemake", submits=True) == []
+
+
+def test_jobs_that_do_not_end_and_a_silent_slurm_stop_the_run(pretended, monkeypatch):
+    folder, queue = pretended
+    monkeypatch.setattr(slurm_module, "PATIENCE", 0)
+    queue.write_text(f"7[2-3]|rule_x|{folder}\n")  # which the pretended scancel leaves alone
+    with pytest.raises(
+        HeadAtlasError, match=r"SLURM jobs 7\[2-3\] of a run that was killed do not end.*; scancel them"
+    ):
+        cancel_leftovers(folder / ".snakemake", submits=True)
+    queue.unlink()
+    assert cancel_leftovers(folder / ".snakemake", submits=True) == []
+    (folder / ".snakemake" / "incomplete" / "b3V0cHV0").touch()
+    with pytest.raises(HeadAtlasError, match=r"squeue cannot say whether a killed run has jobs left \(no controller\)"):
+        cancel_leftovers(folder / ".snakemake", submits=True)
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [("1:00:00", 60), ("30:00", 30), ("2-12:00:00", 3600), ("1-00:00:00", 1440), ("infinite", float("inf"))],
@@ -242,35 +286,60 @@ def test_wrong_partition_is_one_line_and_no_job(slurm, cluster_copy):
 
 @pytest.fixture(scope="module")
 def runs(slurm, tmp_path_factory):
-    """The reduced demo on SLURM, its first job cancelled while it runs, and the same demo without SLURM.
+    """The reduced demo on SLURM, and without it; a first run on SLURM was killed, the second lost its first job.
 
-    Returns both folders and what SLURM says of its run's jobs.
+    Returns both folders and what SLURM says of the jobs of the second and of the first run.
     """
     here = first_layers(tmp_path_factory.mktemp("runs") / "here")
     there = prepare(here.with_name("there"))
-    log = there / "run.txt"
-    with open(log, "w") as output:
+    killed, cluster = start(there, "killed.txt"), None
+    try:
+        first = wait_for(killed, there / "killed.txt", ["PENDING", "RUNNING"])[0]["JobName"]
+        killed.kill()
+        killed.wait()
+        cluster = start(there, "run.txt")
+        running = wait_for(cluster, there / "run.txt", ["RUNNING"])[0]
+        subprocess.run(["scancel", running["JobId"]], check=True)
+        local = subprocess.run(
+            [*SNAKEMAKE, "--cores", "1", *TARGETS], cwd=here, env=environment(), capture_output=True, text=True
+        )
+        assert local.returncode == 0, local.stderr[-3000:]
+        assert cluster.wait(timeout=900) == 0, (there / "run.txt").read_text()[-3000:]
+    finally:
+        for run in (killed, cluster):
+            if run is not None and run.poll() is None:
+                run.terminate()
+    return here, there, jobs_of(running["JobName"]), jobs_of(first)
+
+
+def start(folder: Path, log: str) -> subprocess.Popen:
+    with open(folder / log, "w") as output:
         call = {"env": environment(), "stdout": output, "stderr": subprocess.STDOUT}
-        cluster = subprocess.Popen([*ON_SLURM, *QUICK, *TARGETS], cwd=there, **call)
-    name = cancel_first_job(cluster, log)
-    local = subprocess.run(
-        [*SNAKEMAKE, "--cores", "1", *TARGETS], cwd=here, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert local.returncode == 0, local.stderr[-3000:]
-    assert cluster.wait(timeout=900) == 0, log.read_text()[-3000:]
-    return here, there, jobs_of(name)
+        return subprocess.Popen([*ON_SLURM, *QUICK, *TARGETS], cwd=folder, **call)
 
 
-def cancel_first_job(cluster: subprocess.Popen, log: Path) -> str:
-    """Wait for the run's first job to run, `scancel` it, and return the name that SLURM knows the run by."""
+def wait_for(cluster: subprocess.Popen, log: Path, states: list[str]) -> list[dict[str, str]]:
+    """Wait until a run has jobs in all these states; return its jobs, those in the last state first."""
     while cluster.poll() is None:
         found = re.search(r"SLURM run ID: (\S+)", log.read_text())
-        for job in jobs_of(found[1]) if found else []:
-            if job["JobState"] == "RUNNING":
-                subprocess.run(["scancel", job["JobId"]], check=True)
-                return found[1]
+        jobs = jobs_of(found[1]) if found else []
+        if set(states) <= {job["JobState"] for job in jobs}:
+            return sorted(jobs, key=lambda job: job["JobState"] != states[-1])
         time.sleep(0.2)
     raise AssertionError(log.read_text()[-3000:])
+
+
+def test_jobs_of_a_killed_run_are_gone_before_the_next_submits(runs):
+    """Else two jobs would write the same file at once. The killed run had one job at work and one waiting."""
+    _, there, jobs, of_killed = runs
+    assert {job["JobState"] for job in of_killed} == {"CANCELLED"}
+    assert len(of_killed) == 2
+    assert max(job["EndTime"] for job in of_killed) <= min(job["SubmitTime"] for job in jobs)
+    numbers = {job["JobId"] for job in of_killed}
+    said = re.search(
+        r"Jobs that a killed run had left on SLURM were cancelled: (.*)\.", (there / "run.txt").read_text()
+    )
+    assert set(said[1].split(", ")) == numbers
 
 
 def test_jobs_that_touch_weights_ask_for_a_gpu_memory_and_time(runs):
@@ -306,7 +375,7 @@ def test_one_gpu_ran_one_job_at_a_time(runs):
 
 
 def test_results_equal_the_local_run(runs):
-    here, there, _ = runs
+    here, there, *_ = runs
     tables = sorted(path.relative_to(here) for path in (here / "results").rglob("*.parquet"))
     assert len(tables) == 1 + 3 * 2 * 2  # importance; scores of 3 methods, 2 tasks, 2 layers
     for table in tables:

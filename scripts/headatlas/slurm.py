@@ -1,18 +1,24 @@
-"""Asks SLURM, before anything is submitted, whether it takes the jobs of a run.
+"""Asks SLURM, before anything is submitted, whether it takes the jobs of a run, and whether a dead run's are left.
 
-A wrong partition or account otherwise fails every job at every retry, each with a page of command line.
+A wrong partition or account otherwise fails every job at every retry, each with a page of command line; and jobs
+that outlive the Snakemake that was killed would write the same files as those of the next run.
 Standard library only; imported at parse time.
 """
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 
 PROFILE = "workflow/profiles/slurm/config.yaml"
 AGAIN = "run the same command again"
+PATIENCE = 180  # seconds in which a cancelled job must be gone; SLURM gives it KillWait (30) and its epilog
 ADVICE = {
     "TIMEOUT": f"over the time limit; raise runtime in {PROFILE} and {AGAIN}",
     "OUT_OF_MEMORY": f"out of memory; raise mem_mb in {PROFILE} and {AGAIN}",
@@ -35,6 +41,37 @@ def check_requests(resources: Iterable[Mapping]) -> None:
         why = _refusal(options) or _too_long(each)
         if why:
             raise HeadAtlasError(f"SLURM cannot run a job with {shlex.join(options)}: {why}; see {PROFILE}")
+
+
+def cancel_leftovers(state: Path, submits: bool) -> list[str]:
+    """Cancel the jobs that a killed run of this folder left on SLURM, and wait until they are gone.
+
+    To be called by the one run that is alive in this folder, before it submits a job.
+
+    Args:
+        state: Snakemake's folder `.snakemake`, in the folder of the run; submits: whether this run goes to SLURM too.
+
+    Returns:
+        the numbers of the jobs.
+
+    Raises:
+        HeadAtlasError: SLURM does not say whether there are any, or they do not end.
+    """
+    if not (submits or (state / "slurm_logs").is_dir()) or shutil.which("squeue") is None:
+        return []  # no run of this folder was ever on SLURM; or there is none here
+    found = left = _jobs_of(state)
+    if found:
+        subprocess.run(["scancel", *found], capture_output=True, timeout=60)
+    deadline = time.monotonic() + PATIENCE
+    while left and time.monotonic() < deadline:
+        time.sleep(1)
+        left = _jobs_of(state)
+    if left:
+        raise HeadAtlasError(
+            f"SLURM jobs {', '.join(left)} of a run that was killed do not end, and would write what this run writes; "
+            f"scancel them and {AGAIN} when squeue does not show them any more"
+        )
+    return found
 
 
 def request_options(resources: Mapping) -> tuple[str, ...]:
@@ -72,6 +109,20 @@ def minutes(limit: str) -> float:
         return float("inf")
     seconds = sum(int(part) * 60**place for place, part in enumerate(reversed(parts)))
     return 1440 * int(days or 0) + seconds / 60
+
+
+def _jobs_of(state: Path) -> list[str]:
+    """Numbers of this user's jobs, at work or waiting, that an executor of Snakemake submitted in this folder."""
+    call = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%k|%Z"]  # number, comment, working folder
+    asked = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    if asked.returncode:
+        if not any((state / "incomplete").iterdir()):
+            return []
+        said = " ".join(asked.stderr.split())
+        raise HeadAtlasError(f"squeue cannot say whether a killed run has jobs left ({said}); {AGAIN} later")
+    jobs = [line.split("|", 2) for line in asked.stdout.splitlines()]
+    here = os.path.realpath(state.parent)
+    return [job[0] for job in jobs if job[1].startswith("rule_") and os.path.realpath(job[2]) == here]
 
 
 def _refusal(options: tuple[str, ...]) -> str | None:

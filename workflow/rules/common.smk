@@ -17,7 +17,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_writable, recover
-from headatlas.slurm import advise, check_requests
+from headatlas.slurm import advise, cancel_leftovers, check_requests
 from headatlas.warm import Server
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
@@ -82,7 +82,10 @@ wildcard_constraints:
 onstart:
     try:
         check_writable()
-        if workflow.executor_plugin.name == "slurm":
+        submits = workflow.executor_plugin.name == "slurm"
+        if left := cancel_leftovers(Path(workflow.persistence.path), submits):
+            logger.warning(f"Jobs that a killed run had left on SLURM were cancelled: {', '.join(left)}.")
+        if submits:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
     except HeadAtlasError as error:
         raise WorkflowError(str(error))
