@@ -8,9 +8,12 @@ import subprocess
 
 import pytest
 import torch
+from families import random_items
 from headatlas import device
+from headatlas.batches import run_batches
 from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas, count_gpus, estimate_weights
+from pretended_gpu import PretendedMemory
 from workflow_runs import REDUCED, ROOT, SNAKEMAKE, copy_repository, environment
 
 # A torch that sees as many GPUs as the environment shows, and starts at once.
@@ -225,3 +228,59 @@ def test_devices_with_a_gpu(monkeypatch):
     assert device.choose_device("cuda:1") == "cuda:1"
     assert device.choose_device("spread") == "spread"
     assert device.choose_device("cpu") == "cpu"
+
+
+def sizes_of_batches(lengths, batch_tokens, devices, take, **more) -> list[tuple[int, int]]:
+    """(items, tokens a pass may have) of each batch that `run_batches` makes; `take(rows, tokens)` is its work."""
+    items = random_items([(length, 1) for length in lengths])
+    sizes = []
+
+    def work(rows, tokens):
+        sizes.append((len(rows), tokens))
+        take(rows, tokens)
+
+    run_batches(work, items, batch_tokens, devices, **more)
+    assert sum(count for count, _ in sizes) == len(items)
+    return sizes
+
+
+def test_on_the_cpu_batches_are_as_large_as_asked_for():
+    assert sizes_of_batches([4] * 40, 64, {torch.device("cpu")}, lambda *_: None) == [(16, 64), (16, 64), (8, 64)]
+
+
+def test_on_a_gpu_batches_fill_its_memory(monkeypatch):
+    """64 tokens are asked for. The first 8 take 160 bytes, 20 a token; 800 - 200 bytes hold 30, by halves 16."""
+    gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
+    sizes = sizes_of_batches([4] * 12, 64, {gpu}, lambda rows, tokens: memory.take(gpu, 20 * tokens))
+    assert sizes == [(2, 8), (4, 16), (4, 16), (2, 16)]
+    assert memory.resets == [gpu]
+    assert memory.peak[gpu] == 320
+
+
+def test_on_a_gpu_with_room_batches_are_as_large_as_asked_for(monkeypatch):
+    gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
+    sizes = sizes_of_batches([4] * 34, 64, {gpu}, lambda rows, tokens: memory.take(gpu, 9 * tokens))
+    assert sizes == [(2, 8), (16, 64), (16, 64)]
+
+
+def test_the_fullest_gpu_sets_the_size(monkeypatch):
+    one, two, memory = torch.device("cuda:0"), torch.device("cuda:1"), PretendedMemory(monkeypatch)
+
+    def take(rows, tokens):
+        memory.take(one, 5 * tokens)
+        memory.take(two, 40 * tokens)
+
+    assert sizes_of_batches([4] * 6, 64, {one, two, torch.device("cpu")}, take) == [(2, 8), (2, 8), (2, 8)]
+
+
+def test_an_item_longer_than_the_first_batch_is_measured_by_its_length(monkeypatch):
+    """An item of 32 tokens takes 640 bytes: 20 a token and not 80."""
+    gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
+    sizes = sizes_of_batches([32] * 2, 64, {gpu}, lambda rows, tokens: memory.take(gpu, 20 * 32 * len(rows)))
+    assert sizes == [(1, 8), (1, 16)]
+
+
+def test_where_one_item_fills_several_passes_batches_are_smaller(monkeypatch):
+    gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
+    sizes = sizes_of_batches([4] * 6, 256, {gpu}, lambda *_: memory.take(gpu, 1), copies=8)
+    assert sizes == [(1, 32), (5, 256)]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headatlas.batches import Batch, answer_log_probability, batches, collate, halve_on_out_of_memory
+from headatlas.batches import Batch, answer_log_probability, collate, halve_on_out_of_memory, run_batches
 from headatlas.job import log
 from headatlas.model import HeadModel
 from headatlas.replay import Replay, UnsupportedError, check_attention_kind, replay_length
@@ -39,7 +39,7 @@ def ablate_layers(
     Args:
         items: tokenised items; baseline: [1 or item, layer, head, d_head] of all the model's layers.
         positions: `answer` replaces the head's output at the answer positions only, `all` everywhere.
-        batch_tokens: positions of one pass, over all rows.
+        batch_tokens: the most positions of one pass, over all rows.
         advance: called with the number of items done.
         way: `replay` or `hooked`; None takes the fast one where it holds.
 
@@ -51,13 +51,12 @@ def ablate_layers(
     effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
     table = torch.from_numpy(np.ascontiguousarray(baseline))
 
-    def work(rows: list[int]) -> None:
+    def work(rows: list[int], tokens: int) -> None:
         chosen = table if len(table) == 1 else table[rows]
-        effects[rows] = run(model, items, rows, chosen, layers, positions, batch_tokens).cpu().numpy()
+        effects[rows] = run(model, items, rows, chosen, layers, positions, tokens).cpu().numpy()
         advance(len(rows))
 
-    for batch in batches(items, batch_tokens):
-        halve_on_out_of_memory(work, batch.rows.tolist())
+    run_batches(work, items, batch_tokens, model.devices)
     return effects
 
 

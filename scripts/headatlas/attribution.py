@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headatlas.ablation import edit_mask
-from headatlas.batches import Batch, answer_log_probability, batches, collate, halve_on_out_of_memory
+from headatlas.batches import Batch, answer_log_probability, collate, run_batches
 from headatlas.model import HeadModel
 from headatlas.trace import position_sum
 
@@ -41,19 +41,18 @@ def integrate(
     effects = np.zeros((len(items), model.n_layers, model.n_heads), np.float32)
     table = torch.from_numpy(np.ascontiguousarray(baseline))
 
-    def work(rows: list[int]) -> None:
+    def work(rows: list[int], tokens: int) -> None:
         chosen = table.expand(len(rows), -1, -1, -1) if len(table) == 1 else table[rows]
         batch = collate(items, rows).to(model.device)
         total = torch.zeros(effects[rows].shape)
-        copies = max(1, batch_tokens // batch.input_ids.numel())
+        copies = max(1, tokens // batch.input_ids.numel())
         for start in range(0, steps, copies):
             gates = (torch.arange(start, min(start + copies, steps)) + 0.5) / steps
             total += gate_slopes(model, batch, chosen, gates, positions).sum(1).cpu()
         effects[rows] = (total / steps).numpy()
         advance(len(rows))
 
-    for batch in batches(items, batch_tokens):
-        halve_on_out_of_memory(work, batch.rows.tolist())
+    run_batches(work, items, batch_tokens, model.devices)
     return effects
 
 

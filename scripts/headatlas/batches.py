@@ -4,14 +4,19 @@ Right padding keeps a token's index equal to its position, so that no family nee
 model never sees the padding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from headatlas.job import log
+
+MEMORY_SHARE = 0.8  # of a GPU's memory may be taken; the rest is for what the allocator cannot fit together
+FIRST_SHARE = 8  # the batch on which memory is measured has this part of the tokens
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,17 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
     return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask)
 
 
-def batches(items: list[dict], batch_tokens: int, rows: list[int] | None = None) -> Iterator[Batch]:
-    """Batches of items of similar length, each of at most `batch_tokens` padded tokens (always one item)."""
+def batches(items: list[dict], batch_tokens: int | Callable[[], int], rows: list[int] | None = None) -> Iterator[Batch]:
+    """Batches of items of similar length, each of at most `batch_tokens` padded tokens (always one item).
+
+    A function as `batch_tokens` is asked anew while each batch is put together.
+    """
+    most = batch_tokens if callable(batch_tokens) else lambda: batch_tokens
     rows = list(range(len(items))) if rows is None else rows
     lengths = {row: len(items[row]["prompt_ids"]) + len(items[row]["answer_ids"]) - 1 for row in rows}
     group: list[int] = []
     for row in sorted(rows, key=lambda row: (lengths[row], row)):
-        if group and lengths[row] * (len(group) + 1) > batch_tokens:
+        if group and lengths[row] * (len(group) + 1) > most():
             yield collate(items, group)
             group = []
         group.append(row)
@@ -115,6 +124,56 @@ def answer_log_probability(logits: Tensor, targets: Tensor, answer_mask: Tensor)
 def exact_match(logits: Tensor, targets: Tensor, answer_mask: Tensor) -> Tensor:
     """[...] bool: whether every answer token is the most probable one, given the true tokens before it."""
     return ((logits.argmax(-1) == targets) | ~answer_mask).all(-1)
+
+
+def run_batches(
+    work: Callable[[list[int], int], None],
+    items: list[dict],
+    batch_tokens: int,
+    devices: Iterable[torch.device],
+    rows: list[int] | None = None,
+    copies: int = 1,
+) -> None:
+    """Call `work(rows, tokens)` on batches of items until all are done, with as many tokens a pass as memory holds.
+
+    Args:
+        batch_tokens: the most `tokens` of one pass; devices: where the model is (see `Budget`).
+        rows: the items to work on, all if None; copies: how many copies of a batch's items fill a pass.
+    """
+    budget = Budget(batch_tokens, devices)
+    for batch in batches(items, lambda: max(1, budget.tokens // copies), rows):
+        with budget.measured(batch.input_ids.numel()):
+            halve_on_out_of_memory(partial(work, tokens=budget.tokens), batch.rows.tolist())
+
+
+class Budget:
+    """The tokens of one pass: as many as are asked for, but on GPUs no more than their memory holds.
+
+    A first pass of few tokens is measured; what it takes beyond the weights grows with the tokens at most. From the
+    size of the memory and not from what is free of it just now, and by halves: so a rerun makes the same batches.
+    """
+
+    def __init__(self, most: int, devices: Iterable[torch.device]):
+        self._most = most
+        self._unknown = sorted({device for device in devices if device.type == "cuda"}, key=str)
+        self.tokens = max(1, most // FIRST_SHARE) if self._unknown else most
+
+    @contextmanager
+    def measured(self, padded: int) -> Iterator[None]:
+        """Around the work on a batch of so many padded tokens: the first time, sets `tokens` by what it took."""
+        devices, self._unknown = self._unknown, []
+        held = [torch.cuda.memory_allocated(device) for device in devices]
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
+        yield
+        if devices:
+            first, self.tokens = max(self.tokens, padded), self._most
+            for device, before in zip(devices, held, strict=True):
+                room = MEMORY_SHARE * torch.cuda.mem_get_info(device)[1] - before
+                each = (torch.cuda.max_memory_allocated(device) - before) / first
+                while self.tokens > 1 and each * self.tokens > room:
+                    self.tokens //= 2
+            log.info("tokens of one pass: %d", self.tokens)
 
 
 def halve_on_out_of_memory(work: Callable[[list], None], units: list) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 from headatlas.ablation import ROW_POSITIONS, edit_mask, working_way
 from headatlas.batches import (
     answer_log_probability,
-    batches,
     collate,
     exact_match,
     halve_on_out_of_memory,
+    run_batches,
 )
 from headatlas.model import HeadModel
 from headatlas.replay import Replay, heads_of_rows, replay_length
@@ -46,8 +46,8 @@ def knock_out(
     order = sorted(range(len(sets)), key=lambda index: min((layer for layer, _ in sets[index]), default=10**9))
     table = torch.from_numpy(np.ascontiguousarray(baseline))
 
-    def work(rows: list[int]) -> None:
-        run = {"replay": _Replayed, "hooked": _Hooked}[way](model, items, rows, table, positions, batch_tokens)
+    def work(rows: list[int], tokens: int) -> None:
+        run = {"replay": _Replayed, "hooked": _Hooked}[way](model, items, rows, table, positions, tokens)
 
         def score(part: list[int]) -> None:
             found = run.scores([sets[index] for index in part])
@@ -57,8 +57,7 @@ def knock_out(
             halve_on_out_of_memory(score, order[start : start + run.most])
         advance(len(rows))
 
-    for batch in batches(items, max(1, batch_tokens // 8)):
-        halve_on_out_of_memory(work, batch.rows.tolist())
+    run_batches(work, items, batch_tokens, model.devices, copies=8)
     return log_prob, correct
 
 

@@ -80,6 +80,11 @@ class HeadModel:
         """Where token ids go in."""
         return self.model.get_input_embeddings().weight.device
 
+    @property
+    def devices(self) -> set[torch.device]:
+        """Where its weights are."""
+        return {parameter.device for parameter in self.model.parameters()}
+
     def logits(self, input_ids: Tensor, attention_mask: Tensor, keep: int | None = None, **options) -> Tensor:
         """Logits [item, position, token] of right-padded sequences; the last `keep` positions only, if given."""
         if keep is not None and "logits_to_keep" in self._accepts:

@@ -6,6 +6,7 @@ written, and for answer and all positions alike, so that nothing here depends on
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,9 @@ from torch import Tensor
 from headatlas.batches import (
     Batch,
     answer_log_probability,
-    batches,
     collate,
     exact_match,
-    halve_on_out_of_memory,
+    run_batches,
 )
 from headatlas.device import device_name
 from headatlas.effects import question_index
@@ -34,7 +34,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
 
     Args:
         items: tokenised items of both splits (see `tasks.read_items`).
-        batch_tokens: padded tokens of one forward pass.
+        batch_tokens: the most padded tokens of one forward pass.
 
     Tensors written: `log_prob` [item] nats per answer token; `correct`, `validate` [item] 0/1; `question` [item];
     `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
@@ -62,7 +62,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         out["validate"][:] = validate
         out["question"][:] = question_index(items)
 
-        def run(rows: list[int], score: bool) -> None:
+        def run(rows: list[int], tokens: int, score: bool) -> None:
             batch = collate(items, rows)
             traced = trace_batch(model, batch.to(model.device), gradients=score)
             for name in ("log_prob", "correct", "head_output"):
@@ -74,8 +74,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
             advance(len(rows))
 
         for score, rows in ((True, score_rows), (False, np.flatnonzero(validate))):
-            for batch in batches(items, batch_tokens, rows.tolist()):
-                halve_on_out_of_memory(lambda rows, score=score: run(rows, score), batch.rows.tolist())
+            run_batches(partial(run, score=score), items, batch_tokens, model.devices, rows.tolist())
         out["mean_all"][:] = total / max(len(score_rows), 1)
 
 
