@@ -1,24 +1,33 @@
 """Train the probe on the head outputs of all tasks' score items and score every head on held-out questions.
 
 Reads the traces of all tasks; writes one effects file per task (safetensors, in logits) and a report (JSON):
-held-out accuracy and confusion matrix. Settings: tasks (keys, in the order of the traces), seed, probe.
+held-out accuracy and confusion matrix. With `permutations` in the probe's settings the whole is done again that many
+times with permuted labels; each effects file holds its task's null, the report the null's accuracies.
+Settings: tasks (keys, in the order of the traces), seed, probe.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from headatlas.effects import clean_run, score_outputs, write_effects
 from headatlas.job import run, write_json
-from headatlas.probe import fit_probe, probe_report
+from headatlas.label_null import gather_null, permuted_labels
+from headatlas.probe import fit_probes, probe_report
 
 
 def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     outputs, labels, questions = score_outputs(traces)
-    result = fit_probe(outputs, labels, questions, settings["probe"], settings["seed"])
-    for label, (trace, path) in enumerate(zip(traces, effects, strict=True)):
-        write_effects(path, result.effect[labels == label], *clean_run(trace))
-    write_json(report, probe_report(result, labels, settings["tasks"]))
+    runs = [clean_run(trace) for trace in traces]
+    permuted = permuted_labels(labels, questions, settings["probe"]["permutations"], settings["seed"])
+    fits = fit_probes(outputs, [labels, *permuted], questions, settings["probe"], settings["seed"])
+    result = next(fits)
+    correct = np.concatenate([correct for _, correct in runs])
+    null, accuracy = gather_null(zip(permuted, fits, strict=True), questions, correct, len(traces))
+    for label, path in enumerate(effects):
+        write_effects(path, result.effect[labels == label], *runs[label], null=null[label])
+    write_json(report, probe_report(result, labels, settings["tasks"], accuracy))
 
 
 if __name__ == "__main__":

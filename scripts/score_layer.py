@@ -2,14 +2,15 @@
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions.
-Settings: model, method, task, layer, seed, items (all | correct), resamples, permutations, confidence.
+Settings: model, method, task, layer, seed, items (all | correct), resamples, confidence, permutations (number of
+sign flips; null takes the null that the effects file holds).
 """
 
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import run
-from headatlas.scores import read_effects, write_scores
+from headatlas.scores import read_effects, read_null, write_scores
 from headatlas.statistics import head_statistics
 
 
@@ -19,13 +20,15 @@ def main(settings: dict, effects: Path, scores: Path) -> None:
         read = read_effects(effects, layer, settings["items"])
     except HeadAtlasError as error:
         raise HeadAtlasError(f"model {settings['model']}, task {settings['task']}: {error}") from error
+    flips = settings["permutations"]
     statistics = head_statistics(
         read.effect[:, 0],
         read.question,
         resamples=settings["resamples"],
-        permutations=settings["permutations"],
+        permutations=flips,
         confidence=settings["confidence"],
         seed=(settings["seed"], layer),
+        null=read_null(effects, settings["items"]) if flips is None else None,
     )
     write_scores(scores, statistics, settings, layer)
 

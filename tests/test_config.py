@@ -90,6 +90,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
                 "weight_decay": 0.01,
                 "patience": 5,
                 "standardise": True,
+                "permutations": 4,
             },
         },
         "statistics": {"items": "all", "resamples": 2000, "permutations": 50000, "confidence": 0.95},

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import load_file
 from workflow_runs import REDUCED, ROOT, copy_repository, copy_run, environment, finish, snakemake
 
 TASKS = sorted(REDUCED["tasks"])
@@ -66,6 +68,24 @@ def test_importance_is_the_share_of_absolute_effect_and_ranks_follow_it(finished
         assert (rows["ci_low"] <= rows["effect"]).all()
         assert (rows["effect"] <= rows["ci_high"]).all()
         assert (rows["q_value"] >= rows["p_value"]).all()
+
+
+def test_the_probes_p_values_are_those_of_its_refits(finished):
+    """Counted anew among the studentised effects of all heads in the four refits."""
+    table = pl.read_parquet(finished / "results/demo/importance.parquet").filter(method="probe").sort("layer", "head")
+    for task in TASKS:
+        stored = load_file(finished / f"results/demo/effects/probe/{task}.safetensors")
+        drawn = np.abs(stored["null_effect_all"] / stored["null_error_all"]).ravel()
+        assert len(drawn) == 4 * math.prod(geometry(finished))
+        effect, names = stored["effect"].reshape(len(stored["question"]), -1).astype(float), stored["question"]
+        mean, n = effect.mean(0), len(set(names))
+        sums = np.stack([(effect - mean)[names == name].sum(0) for name in sorted(set(names))])
+        t = mean / (np.sqrt(n / (n - 1) * (sums**2).sum(0)) / len(effect))
+        expected = [(1 + (drawn >= abs(each)).sum()) / (1 + len(drawn)) for each in t]
+        assert table.filter(task=task)["p_value"].to_list() == pytest.approx(expected, abs=0)
+    report = json.loads((finished / "results/demo/evidence/probe.json").read_text())
+    assert (report["permutations"], len(report["null_accuracy"])) == (4, 4)
+    assert max(report["null_accuracy"]) < report["accuracy"]
 
 
 def test_score_files_are_the_rows_of_the_table(finished):

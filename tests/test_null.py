@@ -1,4 +1,4 @@
-"""Where there is nothing to find, no more heads than stated are called: the chain of each method on a null that holds."""
+"""Where there is nothing to find, no more heads than stated are called: each method's chain on a null that holds."""
 
 import math
 
@@ -9,8 +9,10 @@ import transformers as hf
 from families import FAMILIES
 from headatlas.ablation import ablate_layers
 from headatlas.effects import attribution_from_terms
+from headatlas.label_null import gather_null, permuted_labels
 from headatlas.model import find_heads
-from headatlas.statistics import benjamini_hochberg, head_statistics
+from headatlas.probe import fit_probes
+from headatlas.statistics import benjamini_hochberg, head_statistics, studentised
 from headatlas.trace import trace_task
 from safetensors.numpy import load_file
 
@@ -131,3 +133,73 @@ def test_the_chain_is_not_blind(chances):
     clean, ablated, _ = chances
     effect = np.log(clean[..., None] / ablated)[np.arange(len(clean)), clean.argmax(1)]
     assert (p_values(effect[None]) <= 0.05).mean() > 0.3
+
+
+# ----- the probe, refitted on permuted labels
+
+PROBE = {
+    "seeds": 3, "dimensions": 4, "hidden": 8, "epochs": 20, "batch_size": 64, "learning_rate": 0.005,
+    "weight_decay": 0.01, "patience": 3, "standardise": True,
+}  # fmt: skip
+EXPERIMENTS, LABELS = 40, 3
+
+
+def noise(rng: np.random.Generator, items: tuple[int, ...] = (70, 50, 30)) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Head outputs [item, 2 layers, 3 heads, 4] that tell nothing of the label, two alike for each question.
+
+    The heads differ as they can: in scale by a factor of a million, one has one direction only, one never varies.
+    """
+    labels = np.repeat(np.arange(LABELS), items)
+    question = np.arange(len(labels)) // 2
+    outputs = rng.normal(size=(len(labels), 2, 3, 4)) + rng.normal(size=(len(labels), 2, 3, 4))[question]
+    outputs *= np.array([[1, 1000, 0.001], [1, 1, 0]])[..., None]
+    outputs[:, 1, 1] = outputs[:, 1, 1, :1]
+    return outputs.astype(np.float32), labels, [f"q{q}" for q in question]
+
+
+def probe_p_values(outputs, labels, questions, refits: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """[label, head] p-values of the probe's effects by its refits and, instead, by sign flips."""
+    permuted = permuted_labels(labels, questions, refits, seed)
+    fits = fit_probes(outputs, [labels, *permuted], questions, PROBE, seed)
+    effect = next(fits).effect.reshape(len(labels), -1)
+    kept, _ = gather_null(zip(permuted, fits, strict=True), questions, np.ones(len(labels)), labels.max() + 1)
+    index = np.unique(questions, return_inverse=True)[1]
+    options = {"resamples": 2, "permutations": 2000, "confidence": 0.95, "seed": (seed,)}
+    both = []
+    for null in (True, False):
+        rows = []
+        for label, tensors in enumerate(kept):
+            draws = studentised(tensors["null_effect_all"], tensors["null_error_all"]).reshape(refits, -1)
+            chosen = labels == label
+            found = head_statistics(effect[chosen], index[chosen], **options, null=draws if null else None)
+            rows.append(found.p_value)
+        both.append(np.stack(rows))
+    return tuple(both)
+
+
+def test_the_probe_calls_at_most_the_nominal_share_of_heads_on_labels_without_information():
+    """By its refits; sign flips would call three times too many, as offsets of the linear map look like effects."""
+    found = [probe_p_values(*noise(np.random.default_rng(run)), refits=4, seed=run) for run in range(EXPERIMENTS)]
+    by_refits, by_flips = (np.stack(values) for values in zip(*found, strict=True))
+    most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / (EXPERIMENTS * LABELS))  # heads of one fit hang together: they are one
+    assert (by_refits <= 0.05).mean() <= most
+    assert (by_flips <= 0.05).mean() > most
+    assert (by_refits <= 0.2).mean() == pytest.approx(0.2, abs=0.08)  # nor does it call too few
+    called = [(benjamini_hochberg(row) < 0.05).any() for experiment in by_refits for row in experiment]
+    assert np.mean(called) <= most
+
+
+def test_a_planted_head_alone_is_called():
+    """With 24 refits. Heads of the other layer know nothing; that the probe has learnt from another head than they are
+    is no part of the null, so they are called now and then, but seldom.
+    """
+    q_values = []
+    for run in range(3):
+        outputs, labels, questions = noise(np.random.default_rng(run), (140, 120, 100))
+        outputs[:, 0, 0] += 8 * np.eye(LABELS, 4)[labels]
+        p, _ = probe_p_values(outputs, labels, questions, 24, run)
+        assert (p[:, 0] == 1 / (24 * 6 + 1)).all()
+        q_values += [benjamini_hochberg(row) for row in p]
+    called = np.array(q_values) < 0.05
+    assert called[:, 0].all()
+    assert called[:, 3:].mean() < 0.15

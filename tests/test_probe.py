@@ -1,9 +1,10 @@
-"""The probe finds a planted informative head, holds questions out, and treats its seeds as one batched model."""
+"""The probe finds a planted informative head, holds questions out, treats its seeds as one model, and has a null."""
 
 import numpy as np
 import pytest
 import torch
-from headatlas.probe import Probe, fit_probe, probe_report, question_folds
+from headatlas.label_null import gather_null, null_effects, permuted_labels
+from headatlas.probe import Probe, ProbeResult, fit_probe, fit_probes, probe_report, question_folds
 
 SETTINGS = {
     "seeds": 3,
@@ -47,7 +48,8 @@ def test_planted_head_stands_out(fitted):
 
 def test_report_counts(fitted):
     result, labels = fitted
-    report = probe_report(result, labels, ["a", "b", "c"])
+    report = probe_report(result, labels, ["a", "b", "c"], [0.5, 0.25])
+    assert (report["permutations"], report["null_accuracy"]) == (2, [0.5, 0.25])
     assert report["accuracy"] == pytest.approx((result.predicted == labels).mean())
     assert report["majority"] == pytest.approx(np.bincount(labels).max() / len(labels))
     for index, task in enumerate("abc"):
@@ -107,3 +109,62 @@ def test_a_seed_of_the_batched_model_is_the_probe_alone():
         assert torch.allclose(
             alone.classify(alone.features(heads[seed : seed + 1], means[seed : seed + 1]))[0], expected, atol=1e-5
         )
+
+
+# ----- the null
+
+
+def test_permuted_labels_keep_groups_whole_and_their_numbers():
+    """Question q3 has items of two labels, which part; all else of a question stays together."""
+    questions = ["q0", "q0", "q1", "q2", "q3", "q3", "q3", "q4"]
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    groups = [[0, 1], [2], [3], [4], [5, 6], [7]]
+    drawn = permuted_labels(labels, questions, 500, seed=0)
+    for row in drawn:
+        assert all(len(set(row[group])) == 1 for group in groups)
+        assert sorted(row[group[0]] for group in groups) == [0, 0, 1, 1, 2, 2]
+    for group in groups:  # each label as often in each place: 2 of 6 groups have it
+        share = np.bincount(drawn[:, group[0]], minlength=3) / 500
+        assert share == pytest.approx([1 / 3] * 3, abs=3.5 * np.sqrt(2 / 9 / 500))
+    assert np.array_equal(permuted_labels(labels, questions, 3, seed=0), drawn[:3])
+    assert not np.array_equal(permuted_labels(labels, questions, 500, seed=1), drawn)
+    assert permuted_labels(labels, questions, 0, seed=0).shape == (0, 8)
+
+
+def test_null_effects_by_hand():
+    """Items of labels 0, 0, 0, 1, 1; questions a, a, b, c, c; head 1 never has an effect."""
+    effect = np.zeros((5, 1, 2), np.float32)
+    effect[:, 0, 0] = [1, 3, 5, 2, 4]
+    found = null_effects(effect, np.array([0, 0, 0, 1, 1]), list("aabcc"), np.array([1, 0, 1, 0, 0]), 3)
+    # Sums 4 of two items and 5 of one: mean 3, residuals -2 and 2, error sqrt(2 * 8) / 3. Label 1 has one question.
+    nan = np.nan
+    assert np.array_equal(found["null_effect_all"][:, 0], [[3, 0], [3, 0], [nan, nan]], equal_nan=True)
+    error = np.array([[4 / 3, 0], [nan, nan], [nan, nan]], np.float32)
+    assert np.array_equal(found["null_error_all"][:, 0], error, equal_nan=True)
+    # Of the correct items 1 and 5 remain, one a question: mean 3, error sqrt(2 * (4 + 4)) / 2.
+    assert np.array_equal(found["null_effect_correct"][:, 0], [[3, 0], [nan, nan], [nan, nan]], equal_nan=True)
+    assert np.array_equal(found["null_error_correct"][0, 0], [2, 0])
+
+
+def test_the_null_of_each_task_holds_its_refits_in_order():
+    effect = np.arange(8, dtype=np.float32).reshape(4, 1, 2)
+    refits = [
+        (np.array(labels), ProbeResult(effect, np.array([0, 0, 1, 1]), [], []))
+        for labels in ([0, 0, 1, 1], [0, 1, 0, 1])
+    ]
+    null, accuracy = gather_null(refits, list("abcd"), np.ones(4), 2)
+    assert accuracy == [1, 0.5]
+    assert [tensors["null_effect_all"].tolist() for tensors in null] == [[[[1, 2]], [[2, 3]]], [[[5, 6]], [[4, 5]]]]
+    assert gather_null([], list("abcd"), np.ones(4), 2) == ([{}, {}], [])
+
+
+def test_refits_leave_the_fit_as_it_is_and_know_no_labels(fitted):
+    outputs, labels, questions = planted()
+    permuted = permuted_labels(labels, questions, 2, seed=0)
+    first, *refits = fit_probes(outputs, [labels, *permuted], questions, SETTINGS, seed=0)
+    assert first.effect.tobytes() == fitted[0].effect.tobytes()
+    chance = np.bincount(labels).max() / len(labels)
+    for row, refit in zip(permuted, refits, strict=True):
+        assert (refit.predicted == row).mean() < chance + 0.12
+    same = next(fit_probes(outputs, [permuted[0]], questions, SETTINGS, seed=0))
+    assert same.effect.tobytes() != refits[0].effect.tobytes()  # each refit has starts of its own

@@ -12,8 +12,11 @@ from headatlas.statistics import (
     bootstrap_means,
     bootstrap_spread,
     head_statistics,
+    mean_and_error,
+    null_p_values,
     question_totals,
     sign_flip_p_values,
+    studentised,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +103,34 @@ def test_spread_of_two_questions_by_hand():
         pytest.approx([1 - math.sqrt(2)], abs=1e-4),
         pytest.approx([1 + math.sqrt(2)], abs=1e-4),
     )
+
+
+def test_mean_and_error_by_hand():
+    # Questions of 1 and 3 items with sums 1 and 7: mean 8 / 4 = 2, residuals 1 - 2 and 7 - 6, and so
+    # sqrt(2 * (1 + 1)) / 4 = 1/2. The other head has no effect.
+    totals, counts = np.array([[1.0, 0], [7, 0]]), np.array([1.0, 3])
+    mean, error = mean_and_error(totals, counts)
+    assert (mean.tolist(), error.tolist()) == ([2, 0], [0.5, 0])
+    assert studentised(mean, error).tolist() == [4, 0]
+    assert np.isnan(studentised(*mean_and_error(totals[:1], counts[:1]))).all()  # one question: nothing is known
+    assert studentised(np.array([1.0, -1.0]), np.zeros(2)).tolist() == [math.inf, -math.inf]
+
+
+def test_null_p_values_by_hand():
+    null = np.array([[0.5, -3.0], [1.0, np.nan]])  # three draws: 0.5, 1, 3
+    found = null_p_values(np.array([4.0, -2.0, 1.0, 0.0, np.nan, math.inf]), null)
+    assert found.tolist() == [1 / 4, 2 / 4, 3 / 4, 1, 1, 1 / 4]
+    assert null_p_values(np.array([4.0]), np.array([[np.nan]])).tolist() == [1]  # no draw: nothing is known
+
+
+def test_a_null_takes_the_place_of_sign_flips_and_of_nothing_else():
+    effects, null = np.random.default_rng(0).normal(0.5, 1, size=(30, 4)), np.linspace(-3, 3, 99)[:, None]
+    flips, drawn = (head_statistics(effects, np.arange(30), **OPTIONS, null=draws) for draws in (None, null))
+    t = effects.mean(0) / (effects.std(0, ddof=1) / math.sqrt(30))
+    assert drawn.p_value == pytest.approx([(1 + (abs(null) >= abs(each)).sum()) / 100 for each in t], abs=0)
+    assert (drawn.p_value != flips.p_value).any()
+    for name in ("effect", "std_error", "ci_low", "ci_high"):
+        assert getattr(drawn, name).tolist() == getattr(flips, name).tolist()
 
 
 def test_benjamini_hochberg_by_hand():
@@ -196,6 +227,14 @@ def test_intervals_cover_at_the_stated_rate(n_questions, skewed):
     found = head_statistics(effects, questions, **OPTIONS)
     cover = ((found.ci_low <= 2) & (found.ci_high >= 2)).mean()
     assert 0.90 <= cover <= 0.97, cover
+
+
+def test_error_without_resampling_is_that_of_the_bootstrap():
+    rng = np.random.default_rng(31)
+    questions = np.repeat(np.arange(200), rng.integers(1, 6, size=200))
+    effects = rng.normal(size=(200, 8))[questions] + rng.normal(size=(len(questions), 8))
+    found = head_statistics(effects, questions, **{**OPTIONS, "resamples": 20_000, "permutations": 1})
+    assert mean_and_error(*question_totals(effects, questions))[1] == pytest.approx(found.std_error, rel=0.03)
 
 
 def test_standard_error_is_the_spread_of_the_mean_over_experiments():

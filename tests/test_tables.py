@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from headatlas.effects import write_effects as write_all
 from headatlas.errors import HeadAtlasError
 from headatlas.scores import SCHEMA, read_effects
 from headatlas.tables import COLUMNS, importance_table, read_importance, score_files, write_importance
@@ -81,6 +82,26 @@ def test_score_layer_reads_its_layer_out_of_a_block(tmp_path):
     assert (table.dtypes[3], table.dtypes[5], table.dtypes[-1]) == (pl.Int32, pl.Float64, pl.Int32)
     assert (table["ci_low"] <= table["effect"]).all()
     assert (table["ci_high"] >= table["effect"]).all()
+
+
+def test_score_layer_takes_the_null_that_the_effects_hold(tmp_path):
+    """Layer 1 of two; the draws are those of both layers' heads, of the items asked for."""
+    path = tmp_path / "e.safetensors"
+    effect = np.array([[[0, 0], [1, 0]], [[0, 0], [3, 0]], [[0, 0], [5, 1]]], np.float32)  # head 0 of layer 1: 1, 3, 5
+    null = {f"null_effect_{items}": np.array([[[1, 2], [3, 4]], [[-6, 0], [0, 0]]]) for items in ("all", "correct")}
+    null |= {"null_error_all": np.ones((2, 2, 2)), "null_error_correct": np.full((2, 2, 2), 0.1)}
+    write_all(path, effect, np.arange(3), np.array([1, 1, 0]), null=null)
+    for items, expected in (("all", [4, 6]), ("correct", [6, 9])):
+        settings = {**SCORE, "items": items, "permutations": None}
+        done = run_script("score_layer", settings, effects=path, scores=tmp_path / "s.parquet")
+        assert done.returncode == 0, done.stderr
+        # All: 3 / (2 / sqrt(3)) = 2.6 against 1 2 3 4 6 0 0 0: 3 reach it; head 1 with 1/3 over 1/3: 5 reach 1.
+        # Correct: 2 / 1 against 10 20 30 40 60: all 5, and head 1, without any effect: all 8.
+        assert pl.read_parquet(tmp_path / "s.parquet")["p_value"].to_list() == [n / 9 for n in expected]
+    path = write_effects(tmp_path / "e.safetensors", effect)
+    done = run_script("score_layer", {**SCORE, "permutations": None}, effects=path, scores=tmp_path / "s")
+    assert "e.safetensors: holds no null" in done.stderr
+    assert "delete it and run again" in done.stderr
 
 
 def test_scores_of_one_question_leave_the_spread_empty(tmp_path):

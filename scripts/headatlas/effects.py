@@ -16,7 +16,12 @@ from headatlas.job import atomic
 
 
 def write_effects(
-    path: Path, effect: np.ndarray, question: np.ndarray, correct: np.ndarray, first_layer: int = 0
+    path: Path,
+    effect: np.ndarray,
+    question: np.ndarray,
+    correct: np.ndarray,
+    first_layer: int = 0,
+    null: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Write per-item effects.
 
@@ -24,6 +29,7 @@ def write_effects(
         effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
         first_layer: the layer of `effect[:, 0]`.
+        null: further tensors to store beside, [draw, layer, head] float32 each (see `label_null.null_effects`).
 
     Raises:
         HeadAtlasError: an effect is not finite.
@@ -39,6 +45,7 @@ def write_effects(
         "question": np.ascontiguousarray(question, dtype=np.int64),
         "correct": np.ascontiguousarray(correct, dtype=np.uint8),
     }
+    tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"first_layer": str(first_layer)})
 

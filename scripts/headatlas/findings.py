@@ -25,8 +25,10 @@ size only.
 p-values are approximate.
 - Importance is an absolute value, so noise adds to it: with few questions a map looks more even than it is.
 - `attribution` is a first-order estimate of `ablation`. `probe` shows what can be decoded, not what is \
-used, and \
-its intervals and p-values take the trained probes as given.
+used; \
+its intervals take the trained probes as given, and so do its p-values where `methods.probe.permutations` is 0. \
+Otherwise these compare it with probes to which no head tells the task; beside heads that do, a head that does \
+not may be called more often than stated.
 """
 
 

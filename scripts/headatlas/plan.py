@@ -331,7 +331,10 @@ class Atlas:
     def score_settings(self, model: str, method: str, task: str, layer: int) -> str:
         """`score_layer`."""
         which = {"model": model, "method": method, "task": task, "layer": layer, "seed": self.config["seed"]}
-        return canonical(which | self.config["statistics"])
+        chosen = which | self.config["statistics"]
+        if self.config["methods"][method].get("permutations"):
+            chosen["permutations"] = None  # no sign flips: the effects file holds a null
+        return canonical(chosen)
 
     def aggregate_settings(self, model: str) -> str:
         """`aggregate`."""

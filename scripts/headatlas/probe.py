@@ -7,6 +7,7 @@ so every item is scored once by a probe that never saw its question.
 
 import copy
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +31,20 @@ class ProbeResult:
     losses: list[float]
 
 
-def probe_report(result: ProbeResult, labels: np.ndarray, tasks: list[str]) -> dict:
-    """Held-out accuracy per task and in all, the majority share, and counts `confusion[task][predicted]`."""
+def probe_report(result: ProbeResult, labels: np.ndarray, tasks: list[str], null_accuracy: list[float]) -> dict:
+    """Held-out accuracy per task and in all, the majority share, and counts `confusion[task][predicted]`.
+
+    Args:
+        null_accuracy: [refit], held-out accuracy in all of each refit with permuted labels.
+    """
     confusion = np.zeros((len(tasks), len(tasks)), int)
     np.add.at(confusion, (labels, result.predicted), 1)
     right, asked = confusion.diagonal(), confusion.sum(1)
     return {
         "accuracy": float(right.sum() / asked.sum()),
         "majority": float(asked.max() / asked.sum()),
+        "permutations": len(null_accuracy),
+        "null_accuracy": null_accuracy,
         "accuracy_per_task": dict(zip(tasks, (right / asked).tolist(), strict=True)),
         "confusion": {
             task: dict(zip(tasks, row, strict=True)) for task, row in zip(tasks, confusion.tolist(), strict=True)
@@ -96,10 +103,25 @@ class Probe(nn.Module):
 def fit_probe(
     outputs: np.ndarray, labels: np.ndarray, questions: list[str], settings: dict, seed: int, device: str = "cpu"
 ) -> ProbeResult:
-    """Train one probe per seed and score each item by the probe that held its question out.
+    """Train one probe per seed and score each item by the probe that held its question out; as `fit_probes`."""
+    return next(fit_probes(outputs, [labels], questions, settings, seed, device))
+
+
+def fit_probes(
+    outputs: np.ndarray,
+    label_sets: Iterable[np.ndarray],
+    questions: list[str],
+    settings: dict,
+    seed: int,
+    device: str = "cpu",
+) -> Iterator[ProbeResult]:
+    """The same fit for each of several sets of labels, one after the other: split, scales and settings are shared.
+
+    Each set trains one probe per seed, from starts of its own, and scores each item by the probe that held its
+    question out.
 
     Args:
-        outputs: [item, layer, head, d_head] float32, mean head outputs; labels: [item] class 0..n-1.
+        outputs: [item, layer, head, d_head] float32, mean head outputs; label_sets: [item] class 0..n-1 each.
         questions: [item]; items of one question are never on both sides of a split.
         settings: `seeds`, `dimensions`, `hidden`, `epochs`, `batch_size`, `learning_rate`, `weight_decay`,
             `patience`, `standardise` as in the config.
@@ -111,19 +133,15 @@ def fit_probe(
     held = torch.tensor(np.stack([folds == fold for fold in range(n_seeds)]))
     stop = torch.tensor(np.stack([(folds != fold) & (stops == 0) for fold in range(n_seeds)]))
     train = ~held & ~stop
-    target = torch.as_tensor(labels, dtype=torch.long, device=device)
     data = _Standardised(torch.as_tensor(outputs).to(device), train.to(device), settings["standardise"])
-    seeds = [seed * 1000 + fold for fold in range(n_seeds)]
-    probe = Probe(seeds, outputs.shape[1:], int(target.max()) + 1, settings["dimensions"], settings["hidden"])
-    probe.to(device)
-    epochs, losses = _train(probe, data, target, train, stop, settings, seeds)
-    effect = np.zeros(outputs.shape[:3], np.float32)
-    predicted = np.zeros(len(labels), np.int64)
-    for fold in range(n_seeds):
-        for rows in held[fold].nonzero()[:, 0].split(settings["batch_size"]):
-            scores, classes = _gradient_times_activation(probe, data, target, fold, rows.to(device))
-            effect[rows], predicted[rows] = scores.cpu().numpy(), classes.cpu().numpy()
-    return ProbeResult(effect, predicted, epochs, losses)
+    for number, labels in enumerate(label_sets):
+        target = torch.as_tensor(labels, dtype=torch.long, device=device)
+        seeds = [seed * 1000 + number * 100 + fold for fold in range(n_seeds)]
+        probe = Probe(seeds, outputs.shape[1:], int(target.max()) + 1, settings["dimensions"], settings["hidden"])
+        probe.to(device)
+        epochs, losses = _train(probe, data, target, train, stop, settings, seeds)
+        effect, predicted = _score(probe, data, target, held, settings["batch_size"])
+        yield ProbeResult(effect, predicted, epochs, losses)
 
 
 def question_folds(questions: list[str], n_folds: int, seed: int) -> np.ndarray:
@@ -200,13 +218,25 @@ def _losses(probe: Probe, data, target: Tensor, rows: Tensor, weight: Tensor) ->
 
 def _stop_losses(probe: Probe, data, target: Tensor, stop: Tensor, weight: Tensor, size: int) -> list[float]:
     """[seed] mean loss over each seed's stopping items."""
+    counts = stop.sum(1)
+    # Each seed's own rows come first; what fills its line up to the longest is not counted.
+    rows = stop.int().argsort(dim=1, descending=True, stable=True)[:, : counts.max()].to(target.device)
     with torch.no_grad():
-        everyone = torch.arange(len(target), device=target.device)
-        parts = [
-            _losses(probe, data, target, rows.expand(len(stop), -1), weight) for rows in everyone.split(max(size, 256))
-        ]
+        parts = [_losses(probe, data, target, part, weight) for part in rows.split(max(size, 256), dim=1)]
     losses = torch.cat(parts, dim=1).cpu()
-    return ((losses * stop).sum(1) / stop.sum(1)).tolist()
+    counted = torch.arange(losses.shape[1]) < counts[:, None]
+    return ((losses * counted).sum(1) / counts).tolist()
+
+
+def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Effects [item, layer, head] and predicted class [item], each item's by the seed that held it out."""
+    effect = np.zeros(data.heads.shape[:3], np.float32)
+    predicted = np.zeros(len(target), np.int64)
+    for fold, items in enumerate(held):
+        for rows in items.nonzero()[:, 0].split(size):
+            scores, classes = _gradient_times_activation(probe, data, target, fold, rows.to(target.device))
+            effect[rows], predicted[rows] = scores.cpu().numpy(), classes.cpu().numpy()
+    return effect, predicted
 
 
 def _gradient_times_activation(probe: Probe, data, target: Tensor, fold: int, rows: Tensor) -> tuple[Tensor, Tensor]:

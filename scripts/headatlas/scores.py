@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import atomic
-from headatlas.statistics import HeadStatistics
+from headatlas.statistics import HeadStatistics, studentised
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "method", "task")]
@@ -66,6 +66,23 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
     return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept))
+
+
+def read_null(path: Path, items: str = "all") -> np.ndarray:
+    """Studentised effects of a null that an effects file holds, of all its heads: [draw, layer * head].
+
+    Args:
+        items: as `read_effects`.
+
+    Raises:
+        HeadAtlasError: a file without a null.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            effect, error = (file.get_tensor(f"null_{name}_{items}") for name in ("effect", "error"))
+    except SafetensorError as reason:
+        raise HeadAtlasError(f"{path}: holds no null ({reason}); delete it and run again") from reason
+    return studentised(effect, error).reshape(len(effect), -1)
 
 
 def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:

@@ -33,9 +33,10 @@ def head_statistics(
     questions: np.ndarray,
     *,
     resamples: int,
-    permutations: int,
+    permutations: int | None,
     confidence: float,
     seed: tuple[int, ...],
+    null: np.ndarray | None = None,
 ) -> HeadStatistics:
     """Mean effect of each head with standard error, interval and p-value over questions.
 
@@ -45,10 +46,11 @@ def head_statistics(
         effects: [item, head], nats per answer token.
         questions: [item] integers; items of one question share one.
         resamples: bootstrap draws of questions.
-        permutations: random sign flips, where there are too many to try them all.
+        permutations: random sign flips, where there are too many to try them all; not looked at where `null` is given.
         confidence: of the interval, such as 0.95.
         seed: non-negative integers; all randomness comes from `SeedSequence(seed).spawn(2)`, the first child
             for the bootstrap, the second for the sign flips.
+        null: [draw, any head], `studentised` effects of a null, from which then the p-values (`null_p_values`).
 
     Raises:
         ValueError: no item, shapes that do not fit, or an effect that is not finite.
@@ -62,7 +64,10 @@ def head_statistics(
     else:
         means = bootstrap_means(totals, counts, resamples, for_bootstrap)
         std_error, low, high = bootstrap_spread(means, effect, len(counts), confidence)
-    p_value = sign_flip_p_values(totals, permutations, for_flips)
+    if null is None:
+        p_value = sign_flip_p_values(totals, permutations, for_flips)
+    else:
+        p_value = null_p_values(studentised(*mean_and_error(totals, counts)), null)
     return HeadStatistics(effect, std_error, low, high, p_value, len(effects), len(counts))
 
 
@@ -143,6 +148,44 @@ def sign_flip_p_values(totals: np.ndarray, permutations: int, rng: np.random.Gen
         coins = np.frombuffer(rng.bytes(size * -(-n // 8)), np.uint8).reshape(size, -1)
         hits += _reached(np.unpackbits(coins, axis=1, count=n), totals, threshold)
     return (hits + 1) / (permutations + 1)
+
+
+def mean_and_error(totals: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean effect over items and its standard error over questions, without resampling: [head] each.
+
+    The standard error is the linearised one of a ratio (Cochran 1977, Sampling Techniques, section 6.4), NaN with a
+    single question.
+
+    Args:
+        totals: [question, head], summed effects; counts: [question], items.
+    """
+    n, mean = len(counts), totals.sum(axis=0) / counts.sum()
+    if n == 1:
+        return mean, np.full_like(mean, np.nan)
+    residuals = totals - mean * counts[:, None]
+    return mean, np.sqrt(n / (n - 1) * (residuals**2).sum(axis=0)) / counts.sum()
+
+
+def studentised(mean: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Mean effects over their standard errors; 0 for a head without any effect, NaN where no error is known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((mean == 0) & (error == 0), 0.0, mean / error)
+
+
+def null_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Two-sided p-value of each head among the draws of a null, those of all heads taken together.
+
+    (reached + 1) / (draws + 1) as in `sign_flip_p_values`, with heads x draws for draws: valid where, under the null,
+    the studentised effects of all heads are distributed alike.
+
+    Args:
+        observed: [head], `studentised`; null: [draw, any head], likewise; NaN is no draw. Where nothing is known
+            (NaN) p is 1.
+    """
+    sizes = np.sort(np.abs(null[~np.isnan(null)]))
+    # A sum in another order differs in the last bits; an equal size must count as reached.
+    reached = len(sizes) - np.searchsorted(sizes, np.abs(observed) * (1 - 1e-9))
+    return np.where(np.isnan(observed), 1.0, (reached + 1) / (len(sizes) + 1))
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:

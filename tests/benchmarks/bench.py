@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from headatlas.ablation import ablate_layers, working_way
 from headatlas.batches import collate
 from headatlas.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
+from headatlas.label_null import permuted_labels
 from headatlas.model import HeadModel
-from headatlas.probe import fit_probe, question_folds
+from headatlas.probe import fit_probe, fit_probes, question_folds
 from headatlas.trace import trace_batch, trace_task
 from others import (
     answer_floor,
@@ -53,7 +55,7 @@ PROMPT, ANSWER, ITEMS, VOCABULARY = 96, 1, 8, 512
 BATCH_TOKENS = 8192  # the config's defaults
 PROBE = {
     "seeds": 5, "dimensions": 64, "hidden": 64, "epochs": 50, "batch_size": 128, "learning_rate": 1e-3,
-    "weight_decay": 0.01, "patience": 5, "standardise": True,
+    "weight_decay": 0.01, "patience": 5, "standardise": True, "permutations": 4,
 }  # fmt: skip
 
 # A side does its work when called; with `short`, as much as shows its memory and warms it up.
@@ -277,7 +279,9 @@ def pipeline_rows(model: HeadModel, tasks: int, items: int, prompt: int, answer:
             with timed("ablation"):
                 ablate_layers(model, chosen, baseline, range(model.n_layers), "answer", BATCH_TOKENS)
         with timed("probe"):
-            fit_probe(*score_outputs(list(traces.values())), PROBE, 0)
+            outputs, labels, questions = score_outputs(list(traces.values()))
+            permuted = permuted_labels(labels, questions, PROBE["permutations"], 0)
+            deque(fit_probes(outputs, [labels, *permuted], questions, PROBE, 0), maxlen=0)
     name = f"{'x'.join(map(str, shape))}, {tasks} tasks x {items} items x {prompt + answer} tokens"
     rows = [plain_row(f"{name}: minutes", sum(minutes.values()), bars[0])]
     rows += [plain_row(f"  of which {part}", spent) for part, spent in minutes.items()]
