@@ -310,6 +310,20 @@ def test_comparison_shows_depth_from_0_to_1_and_shares_relative_to_an_even_one()
     assert drawing.words("legend-label") == ["demo", "other"]
 
 
+def test_comparison_has_each_model_s_own_even_share():
+    """5 % of 48 heads are 2, of 144 heads 7: together they hold 2 / 48 and 7 / 144 where all heads are alike."""
+    drawing = drawn("comparison.ablation")
+    panel = next(panel for panel in drawing.panels if panel.width == theme.DOTS_WIDTH)
+    for colour, share in zip(theme.SERIES_COLOURS[3:5], (2 / 48, 7 / 144), strict=True):
+        (rule,) = [mark for mark in drawing.of("rule", stroke=colour) if mark.dashes == "4,3"]
+        assert [(x - panel.x) / theme.DOTS_WIDTH for x, _ in rule.points] == pytest.approx([share] * 2, abs=1e-4)
+    tables = tables_of("comparison.ablation")
+    tables[1] = tables[1].with_columns(heads=48)  # of one size: one grey line
+    assert not [
+        m for m in drawn("comparison.ablation", tables).of("rule", stroke=theme.SERIES_COLOURS[3]) if m.dashes == "4,3"
+    ]
+
+
 def test_comparison_without_dissociation_leaves_that_panel_out():
     tables = tables_of("comparison.ablation")
     assert "Diagonal dominance (nats per answer token)" in drawn("comparison.ablation").words("axis-title")

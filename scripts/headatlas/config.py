@@ -24,6 +24,7 @@ __all__ = [
     "read_geometry",
     "task_settings",
 ]
+TAKEN = ("comparison", "vega.js")  # of results/, by what all models share
 
 
 def load_config(config: dict, base: Path) -> dict:
@@ -140,6 +141,8 @@ def _sound_part(given: dict, schema: dict, problems: list[Problem]) -> dict:
 def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
     for name, model in config["models"].items():
         at = ("models", name)
+        if name in TAKEN:
+            yield at, f"is what a part of results/ is called ({', '.join(TAKEN)} are); take another name"
         model["path"] = find_model(model["path"], base)
         if model["revision"] is not None and is_local(model["path"]):
             yield (

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from headatlas import theme
+from headatlas.concentration import top_share
 from headatlas.errors import HeadAtlasError
 from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, inline, interval_tooltip, scales
 from headatlas.jackknife import holm
@@ -15,11 +17,14 @@ from headatlas.summary import LEVEL
 
 @dataclass(frozen=True)
 class Dots:
-    """What a panel of dots shows: number axis, a dashed line to compare with, rows; are these's labels written?"""
+    """What a panel of dots shows: number axis, a dashed line to compare with, rows; are these's labels written?
+
+    A line of each series' own, in its colour, where `line` names them.
+    """
 
     title: str
     domain: tuple[float, float]
-    line: float
+    line: float | dict[str, float]
     labels: list[str]
     labelled: bool = True
 
@@ -127,15 +132,16 @@ def _depth_layers(x, y, by_model: dict, title: str) -> list[alt.Chart]:
 
 
 def _sparsity(summaries: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.LayerChart:
-    names = {"top_5_percent": "value", "top_5_percent_low": "ci_low", "top_5_percent_high": "ci_high"}
+    names = {"top_5_percent": "value", "top_5_percent_low": "ci_low", "top_5_percent_high": "ci_high", "heads": "heads"}
     parts = [
         checked(table, f"summary of {model}", list(names), method=[wanted.method], task=wanted.tasks)
         .rename(names)
         .with_columns(series=pl.lit(model))
         for model, table in zip(wanted.models, summaries, strict=True)
     ]
-    rows = pl.concat(parts).with_columns(label=wanted.label_column(), sure=pl.lit(1))
-    shown = Dots("Importance held by the top 5 % of heads", (0, 1), 0.05, wanted.labels)
+    rows = pl.concat([part.drop("heads") for part in parts]).with_columns(label=wanted.label_column(), sure=pl.lit(1))
+    even = {model: top_share(np.ones(part["heads"][0]), 0.05) for model, part in zip(wanted.models, parts, strict=True)}
+    shown = Dots("Importance held by the top 5 % of heads", (0, 1), even, wanted.labels)
     return dots(rows, wanted, shown, by_model, wanted.models)
 
 
@@ -173,8 +179,7 @@ def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names
         alt.Tooltip("series:N", title="  "),
         alt.Tooltip("value:Q", title=shown.title, format=".3f"),
     ]
-    line = alt.Chart(inline(pl.DataFrame({"line": [float(shown.line)]})))
-    layers = [line.mark_rule(color=theme.RULE_COLOUR, strokeDash=theme.DASHES, aria=False).encode(x=at("line"))]
+    layers = [_line(shown.line, by_series).encode(x=at("line"))]
     if "ci_low" in rows.columns:
         layers.append(base.mark_rule(strokeWidth=1.5, aria=False).encode(x=at("ci_low"), x2="ci_high:Q"))
         tooltip += interval_tooltip("ci_low", "ci_high", ".3f")
@@ -184,6 +189,15 @@ def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names
     layers.append(points.mark_point(filled=False, fill="white", **looks).transform_filter("datum.sure === 0"))
     height = len(shown.labels) * max(theme.DOT_ROW, theme.DOT_LINE * lines)
     return alt.layer(*layers).properties(width=theme.DOTS_WIDTH, height=height)
+
+
+def _line(line: float | dict[str, float], by_series: dict) -> alt.Chart:
+    looks = {"strokeDash": theme.DASHES, "aria": False}
+    if not isinstance(line, dict) or len(set(line.values())) == 1:
+        same = next(iter(line.values())) if isinstance(line, dict) else line
+        return alt.Chart(inline(pl.DataFrame({"line": [float(same)]}))).mark_rule(color=theme.RULE_COLOUR, **looks)
+    own = pl.DataFrame({"series": list(line), "line": list(line.values())})
+    return alt.Chart(inline(own)).mark_rule(**looks).encode(color=by_series["color"])
 
 
 def _number(shown: Dots, wanted: Wanted, field: str) -> alt.X:

@@ -224,10 +224,11 @@ class Atlas:
         ]
 
     def comparison(self) -> list[str]:
-        """The figures that set several models side by side; none for one model."""
+        """The tables and figures that set several models side by side; none for one model."""
         if len(self.models) < 2 or not self.config["evidence"]["run"]:
             return []
-        return self._drawn([f"results/comparison/figures/comparison.{method}" for method in self.methods])
+        tables = [f"results/comparison/{name}.{form}" for name in ("models", "pairs") for form in ("parquet", "csv")]
+        return tables + self._drawn([f"results/comparison/figures/comparison.{method}" for method in self.methods])
 
     def chart_tables(self, chart: str) -> list[str]:
         """Tables that a figure of the evidence is drawn from, {model} open."""
@@ -236,7 +237,7 @@ class Atlas:
         return [f"results/{{model}}/{table}.parquet" for table in tables]
 
     def comparison_tables(self) -> list[str]:
-        """Tables of all models that the comparison is drawn from, kind by kind."""
+        """Tables of all models that the comparison figure is drawn from, kind by kind."""
         kinds = COMPARISON if self.validates else COMPARISON[:2]
         return [f"results/{model}/{kind}.parquet" for kind in kinds for model in self.models]
 
@@ -391,6 +392,12 @@ class Atlas:
     def comparison_settings(self, chart: str) -> str:
         """`draw_comparison`."""
         return canonical({"figure": chart, "models": list(self.models), "methods": self.methods} | self._looks)
+
+    def pair_settings(self) -> str:
+        """`compare_models`."""
+        files = {model: self.effect_names(model) for model in self.models}
+        names = ("tasks", "items", "permutations", "confidence", "seed")
+        return self.evidence_settings(*names, models=list(self.models), effects=files)
 
     def render_settings(self) -> str:
         """`render_figure`."""

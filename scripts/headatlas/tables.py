@@ -106,6 +106,12 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
         table.with_columns(pl.col(pl.Float64).fill_nan(None)).write_parquet(draft)
 
 
+def write_csv(table: pl.DataFrame, path: Path) -> None:
+    """Write any table as CSV, all digits kept; what is unknown (NaN) becomes empty."""
+    with atomic(path) as draft:
+        table.with_columns(pl.col(pl.Float64).fill_nan(None)).write_csv(draft)
+
+
 def read_importance(path: Path) -> pl.DataFrame:
     """Read `importance.parquet`.
 

@@ -10,6 +10,7 @@ localrules:
     choose_heads,
     knock_out_summary,
     write_findings,
+    compare_models,
 
 
 rule reliability:
@@ -209,3 +210,30 @@ rule write_findings:
     shell:
         "headatlas write_findings --log {log:q} --settings {params.settings:q} {params.tables}"
         " --findings {output.findings:q}"
+
+
+rule compare_models:
+    """Sparsity, depth and dissociation of all models, and how alike every two are."""
+    input:
+        summaries=[f"results/{model}/summary.parquet" for model in atlas.models],
+        dominances=[f"results/{model}/evidence/dominance.parquet" for model in atlas.models if atlas.validates],
+        prepared=[atlas.items.format(model=model, task=task) for model in atlas.models for task in atlas.tasks],
+        effects=[effects for model in atlas.models for effects in atlas.all_effects(model)],
+    output:
+        table="results/comparison/models.parquet",
+        csv="results/comparison/models.csv",
+        paired="results/comparison/pairs.parquet",
+        paired_csv="results/comparison/pairs.csv",
+    log:
+        "results/comparison/logs/compare_models.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=atlas.pair_settings(),
+        code=fingerprint("compare_models.py"),
+        folders=[f"results/{model}/effects" for model in atlas.models],
+        dominances=lambda wildcards, input: f"--dominances {input.dominances}" if input.dominances else "",
+    shell:
+        "headatlas compare_models --log {log:q} --settings {params.settings:q}"
+        " --summaries {input.summaries:q} {params.dominances} --items {input.prepared:q} --effects {params.folders:q}"
+        " --table {output.table:q} --csv {output.csv:q} --paired {output.paired:q} --paired-csv {output.paired_csv:q}"

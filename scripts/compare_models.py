@@ -1,0 +1,61 @@
+"""Several models side by side, and every two of them compared: sparsity, depth, dissociation, profiles over layers.
+
+Reads, of each model, its summary, its items (JSON, model by model in the order of the tasks), the folder of its effects
+and, where heads were knocked out, its dominances; writes two tables, each as Parquet and as CSV: one row per model,
+method and task, and one per pair of models, method and task (see `headatlas.comparison`). Depth is relative: 0 is the
+first layer, 1 the last. Settings: models (in the order of the files), tasks, effects (per model and method the names of
+its files in {method}/, {task} open), items (all | correct), permutations, confidence, seed.
+"""
+
+from pathlib import Path
+
+import polars as pl
+from headatlas.comparison import Mapped, pairs, side_by_side
+from headatlas.job import run
+from headatlas.scores import read_task
+from headatlas.tables import write_csv, write_table
+from headatlas.tasks import read_items, split_items
+
+
+def main(
+    settings: dict,
+    summaries: list[Path],
+    items: list[Path],
+    effects: list[Path],
+    table: Path,
+    csv: Path,
+    paired: Path,
+    paired_csv: Path,
+    dominances: list[Path] = [],  # noqa: B006 (never changed)
+) -> None:
+    models, n_tasks = settings["models"], len(settings["tasks"])
+    maps = {
+        model: _maps(settings, model, items[i * n_tasks : (i + 1) * n_tasks], effects[i])
+        for i, model in enumerate(models)
+    }
+    layers = {model: next(iter(found.values())).effects.shape[1] for model, found in maps.items()}
+    known = [dict(zip(models, map(pl.read_parquet, files), strict=False)) for files in (summaries, dominances)]
+    for found, parquet, text in (
+        (side_by_side(known[0], layers, known[1]), table, csv),
+        (pairs(maps, settings["confidence"], settings["permutations"], settings["seed"]), paired, paired_csv),
+    ):
+        write_table(found, parquet)
+        write_csv(found, text)
+
+
+def _maps(settings: dict, model: str, items: list[Path], effects: Path) -> dict[tuple[str, str], Mapped]:
+    """One model's maps by (method, task)."""
+    questions = {
+        task: [item["question_id"] for item in split_items(read_items(path), "score")]
+        for task, path in zip(settings["tasks"], items, strict=True)
+    }
+    maps = {}
+    for method, names in settings["effects"][model].items():
+        for task, asked in questions.items():
+            read = read_task(effects / method, names, task, settings["items"])
+            maps[method, task] = Mapped(read.effect, [asked[row] for row in read.row])
+    return maps
+
+
+if __name__ == "__main__":
+    run(main)
