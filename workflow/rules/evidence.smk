@@ -229,7 +229,7 @@ rule compare_models:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.pair_settings(),
+        settings=lambda wildcards: atlas.pair_settings(),
         code=fingerprint("compare_models.py"),
         folders=[f"results/{model}/effects" for model in atlas.models],
         dominances=lambda wildcards, input: f"--dominances {input.dominances}" if input.dominances else "",
