@@ -12,7 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import load_file
-from workflow_runs import REDUCED, ROOT, copy_repository, copy_run, environment, finish, snakemake
+from workflow_runs import (
+    INDEPENDENT,
+    REDUCED,
+    ROOT,
+    build_tiny,
+    copy_repository,
+    copy_run,
+    environment,
+    finish,
+    snakemake,
+)
 
 TASKS = sorted(REDUCED["tasks"])
 METHODS = ["ablation", "attribution", "probe"]
@@ -170,6 +180,41 @@ def test_reading_the_snakefile_imports_no_heavy_library(finished):
     )
     assert "score_layer" in done.stdout, done.stderr
     assert "LOADED []" in done.stdout
+
+
+def test_two_models_are_set_side_by_side(tmp_path):
+    """The demo and a tiny random model, with and without questions to knock heads out on."""
+    models = REDUCED["models"] | INDEPENDENT["models"]
+    config = INDEPENDENT | {"models": models, "methods": {"ablation": {}}, "evidence": {"draws": 2, "halves": 10}}
+    folder = copy_repository(tmp_path / "run", config)
+    build_tiny(folder / "tiny")
+    wanted = ["models.csv", "pairs.parquet", "figures/comparison.ablation.svg"]
+    finish(folder, *(f"results/comparison/{name}" for name in wanted))
+    table = pl.read_csv(folder / "results/comparison/models.csv")
+    assert table.select("model", "layers", "heads").unique(maintain_order=True).rows() == [
+        ("demo", 6, 48),
+        ("tiny", 2, 8),
+    ]
+    for model in models:
+        rows, summary = table.filter(model=model), pl.read_parquet(folder / f"results/{model}/summary.parquet")
+        assert rows["task"].to_list() == summary["task"].to_list()
+        assert rows["top_5_percent"].to_list() == pytest.approx(summary["top_5_percent"].to_list())
+        deepest = rows["layers"][0] - 1
+        assert rows["centre"].to_list() == pytest.approx([centre / deepest for centre in summary["layer_centre"]])
+        merit = pl.read_parquet(folder / f"results/{model}/evidence/dominance.parquet")
+        assert rows["dominance"].to_list() == pytest.approx([merit["dominance"][0]] * 2)
+    pairs = pl.read_parquet(folder / "results/comparison/pairs.parquet")
+    assert pairs["task"].to_list() == [*sorted(INDEPENDENT["tasks"]), "(all)"]
+    assert pairs["centre_difference"].to_list()[:2] == pytest.approx(
+        [a - b for a, b in zip(*(table.filter(model=model)["centre"] for model in models), strict=True)]
+    )
+    svg = (folder / "results/comparison/figures/comparison.ablation.svg").read_text(encoding="utf-8")
+    assert all(word in svg for word in (">demo<", ">tiny<", "Diagonal dominance"))
+    plan = snakemake(
+        folder, "--dry-run", "results/comparison/pairs.csv", "--config", "items={validate_fraction: 0}"
+    ).stdout
+    assert "dominance" not in plan
+    assert "compare_models" in plan
 
 
 def cogqa_folder() -> Path | None:
