@@ -24,6 +24,25 @@ def test_ours_and_hooked_passes_do_the_same_work(positions):
         bench.difference(ours, ours + 0.5, case)
 
 
+def test_times_are_medians_of_rounds_and_slow_sides_run_once(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])
+
+    def side(name, durations):
+        def run(short):
+            calls.append((name, short))
+            clock[0] += 1000 if short else durations.pop(0)
+            return name
+
+        return run
+
+    seconds, found = bench.interleaved({"fast": side("fast", [1, 5, 2]), "slow": side("slow", [61])}, 3)
+    assert seconds == {"fast": 2, "slow": 61}
+    assert found == {"fast": "fast", "slow": "slow"}
+    rounds = [("fast", False), ("slow", False), ("fast", False), ("fast", False)]
+    assert calls == [("fast", True), ("slow", True), *rounds]
+
+
 def test_memory_is_what_a_side_takes_beyond_its_set_up(monkeypatch, capsys):
     kept = []
 

@@ -191,7 +191,7 @@ def planted_outputs(layers: int = 8, heads: int = 8, width: int = 32) -> tuple[n
     labels = np.repeat(np.arange(8), 64)
     outputs = rng.normal(size=(len(labels), layers, heads, width))
     for place in rng.choice(layers * heads, 6, replace=False):
-        outputs[:, place // heads, place % heads] += 0.3 * rng.normal(size=(8, width))[labels]
+        outputs[:, place // heads, place % heads] += 0.6 * rng.normal(size=(8, width))[labels]
     outputs *= 10 ** rng.uniform(-2, 0, (layers, heads, 1))
     return outputs.astype(np.float32), labels, [str(index) for index in range(len(labels))]
 
