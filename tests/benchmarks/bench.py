@@ -307,16 +307,15 @@ def gpu_rows() -> list[dict]:
 # --- the table ------------------------------------------------------------------------------------------------
 
 
-def print_table(rows: list[dict]) -> None:
-    """One line a row."""
-    print(f"{'':66} {'value':>8} {'bar':>8} {'max diff':>9} {'seconds':>17} {'peak MB':>15}")
+def print_rows(rows: list[dict]) -> None:
+    """One line of the table a row, at once: a case takes minutes."""
     for row in rows:
         bar = "" if row["bar"] is None else f"{row['sense']} {row['bar']:g}"
         largest = "" if row["max_abs_diff"] is None else f"{row['max_abs_diff']:.1e}"
         seconds = f"{row['seconds']:.3f} / {row['other_seconds']:.3f}" if "seconds" in row else ""
         known = row.get("peak_mb") is not None
         peak = f"{row['peak_mb']:.0f} / {row['other_peak_mb']:.0f}" if known else ""
-        print(f"{row['name']:66} {row['ratio']:8.2f} {bar:>8} {largest:>9} {seconds:>17} {peak:>15}")
+        print(f"{row['name']:66} {row['ratio']:8.2f} {bar:>8} {largest:>9} {seconds:>17} {peak:>15}", flush=True)
 
 
 def main() -> None:
@@ -333,11 +332,14 @@ def main() -> None:
     if options.peak:
         return print_peak(*options.peak, options.traces)
     lines = [line for line in LINES if options.only in line.case and (line.other != "lens" or find_lens())]
+    print(f"{'':66} {'value':>8} {'bar':>8} {'max diff':>9} {'seconds':>17} {'peak MB':>15}", flush=True)
     rows = gpu_rows() if options.gpu else []
+    print_rows(rows)
     for case in dict.fromkeys(line.case for line in lines if not options.gpu):
         chosen = [line for line in lines if line.case == case]
-        rows += case_rows(case, chosen, repeats_of(case, options.repeats), options.traces)
-    print_table(rows)
+        found = case_rows(case, chosen, repeats_of(case, options.repeats), options.traces)
+        print_rows(found)
+        rows += found
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
