@@ -197,7 +197,7 @@ def _values(rows: pl.DataFrame) -> list[str]:
     lowest, highest = (_reliable_values(known.row(end, named=True)) for end in (0, -1))
     few = rows.filter((pl.col("reliability") < WANTED) | (pl.col("value_reliability") < WANTED)).sort("task")
     sentences = [
-        "That counts all heads alike, and most have next to no effect. Of the importances themselves, correlated over "
+        "That counts all heads alike, however small their effects. Of the importances themselves, correlated over "
         f"heads, so that the hottest count most, the reliability runs from {lowest} to {highest}."
     ]
     if few.is_empty():
