@@ -5,13 +5,6 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
-# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
-if not workflow.overwrite_configfiles:
-
-    configfile: "config/config.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 

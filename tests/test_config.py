@@ -13,8 +13,8 @@ import yaml
 from headatlas import config_docs
 from headatlas.config import (
     Geometry,
+    check_config_file,
     check_layers_per_job,
-    check_repeated_keys,
     load_config,
     longest_item,
     task_settings,
@@ -224,19 +224,33 @@ def test_a_key_named_twice_is_refused_with_both_lines(tmp_path):
     file.write_text("seed: 0\ntasks:\n  a: {source: x}\n  b: {source: y}\n  a: {source: z}\n")
     message = "the key 'a' stands here a second time (first in line 3), and only one would count"
     with pytest.raises(HeadAtlasError, match=re.escape(f"{file}:5: {message}")):
-        check_repeated_keys(file)
+        check_config_file(file)
     file.write_text("a: &x {b: 1}\nc: {<<: *x, d: [{e: 1}, {e: 2}]}\n")
-    check_repeated_keys(file)
+    check_config_file(file)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [1", "is not valid YAML"), (b"a: \xff", "is not UTF-8 text"), (b"\tx: 1", "is not valid YAML")],
+    [
+        (b"a: [1", "is not valid YAML"),
+        (b"a: \xff", "is not UTF-8 text"),
+        (b"\tx: 1", "is not valid YAML"),
+        (b"", "c.yaml: is empty; it must hold keys with values, models and tasks at least"),
+        (b"# nothing", "c.yaml: is empty"),
+        (b"- a", "c.yaml: holds a list; it must hold keys"),
+        (b"models", "c.yaml: holds a text; it must hold keys"),
+    ],
 )
 def test_a_config_file_that_cannot_be_read_is_refused(content, message, tmp_path):
     (tmp_path / "c.yaml").write_bytes(content)
     with pytest.raises(HeadAtlasError, match=message):
-        check_repeated_keys(tmp_path / "c.yaml")
+        check_config_file(tmp_path / "c.yaml")
+
+
+def test_a_config_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HeadAtlasError, match=rf"c.yaml: cannot be read \(looked in {tmp_path}\): No such file"):
+        check_config_file(Path("c.yaml"))
 
 
 def test_a_block_of_more_layers_than_the_model_has_is_refused():
@@ -298,7 +312,7 @@ def test_whatever_is_given_only_the_projects_own_error_comes_out(base, changes, 
 @given(content=st.binary(max_size=60) | st.text("ab:{}[]&*!-#\n \t'\"<,", max_size=60).map(str.encode))
 def test_whatever_a_config_file_holds_only_the_projects_own_error_comes_out(tmp_path, content):
     (tmp_path / "c.yaml").write_bytes(content)
-    assert "\n" not in complaint(lambda: check_repeated_keys(tmp_path / "c.yaml"))
+    assert "\n" not in complaint(lambda: check_config_file(tmp_path / "c.yaml"))
 
 
 # --- schema, shipped configs and documents agree ----------------------------------------------------
@@ -381,7 +395,7 @@ def test_shipped_configs_load(path, tmp_path, monkeypatch):
             (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / source).write_text("")
     monkeypatch.chdir(tmp_path)
-    check_repeated_keys(ROOT / "config" / path)
+    check_config_file(ROOT / "config" / path)
     loaded = load_config(config, tmp_path)
     assert len(loaded["tasks"]) == 8
     assert list(loaded["methods"]) == ["ablation", "attribution", "probe"]

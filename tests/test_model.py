@@ -7,6 +7,8 @@ from headatlas.batches import collate
 from headatlas.errors import HeadAtlasError
 from headatlas.model import contribution_error, find_heads, load_model
 from headatlas.trace import trace_batch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertLMHeadModel
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -126,3 +128,31 @@ def test_loads_safetensors_only(tmp_path):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(HeadAtlasError, match="cannot be loaded as a causal language model"):
         load_model({"path": str(tmp_path)})
+
+
+def test_refuses_weights_that_leave_part_of_the_model_to_chance(tmp_path, caplog):
+    model = random_model("llama")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    save_file(weights | {name: weights[name][:, :3].contiguous()}, tmp_path / "model.safetensors", {"format": "pt"})
+    width, hidden = weights[name].shape[1], weights[name].shape[0]
+    with pytest.raises(HeadAtlasError, match=rf"hold {name} as \({hidden}, 3\), where .* wants \({hidden}, {width}\)"):
+        load_model({"path": str(tmp_path)})
+    fewer = {key: value for key, value in weights.items() if "layers.1." not in key}
+    save_file(fewer, tmp_path / "model.safetensors", {"format": "pt"})
+    n_others = sum("layers.1." in key for key in weights) - 1
+    with pytest.raises(HeadAtlasError, match=rf"lack model.layers.1.input_layernorm.weight and {n_others} more; get"):
+        load_model({"path": str(tmp_path)})
+    save_file(weights | {"spare": torch.ones(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    load_model({"path": str(tmp_path)})
+    assert "1 tensors of the weights have no place in it (spare, ...)" in caplog.text
+
+
+def test_refuses_a_model_that_looks_ahead():
+    """A BERT under the head of a language model: transformers loads it as a causal one, and only warns."""
+    options = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    torch.manual_seed(0)
+    encoder = BertLMHeadModel(BertConfig(vocab_size=50, **options))
+    with pytest.raises(HeadAtlasError, match="another last token changes what the model says before it"):
+        find_heads(encoder, "bert")

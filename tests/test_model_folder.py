@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from headatlas.config import Geometry, check_model_folder, read_geometry
 from headatlas.errors import HeadAtlasError
+from headatlas.model_folder import check_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,10 +24,10 @@ def folder(tmp_path: Path, config: object = None, name: str = "Modell ü") -> Pa
     return path
 
 
-def weights(path: Path, n_bytes: int = 8) -> bytes:
+def weights(path: Path, n_bytes: int = 8, name: str = "w") -> bytes:
     """A safetensors file of one tensor, written by hand."""
     entry = {"dtype": "F32", "shape": [n_bytes // 4], "data_offsets": [0, n_bytes]}
-    header = json.dumps({"w": entry, "__metadata__": {"format": "pt"}}).encode()
+    header = json.dumps({name: entry, "__metadata__": {"format": "pt"}}).encode()
     content = len(header).to_bytes(8, "little") + header + bytes(n_bytes)
     path.write_bytes(content)
     return content
@@ -125,8 +126,8 @@ def test_a_whole_model_folder_passes(tmp_path):
     path = folder(tmp_path, {})
     weights(path / "model.safetensors")
     (path / "tokenizer.json").write_text("{}")
-    check_model_folder({"path": str(path)})
-    check_model_folder({"path": "owner/model-on-the-hub"})
+    check_model_folder({"path": str(path)}, 1)
+    check_model_folder({"path": "owner/model-on-the-hub"}, 1)
 
 
 def test_a_sharded_model_folder_needs_every_shard(tmp_path):
@@ -136,30 +137,69 @@ def test_a_sharded_model_folder_needs_every_shard(tmp_path):
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     weights(path / "model-1.safetensors")
     with pytest.raises(HeadAtlasError, match=r"the index names model-2\.safetensors, which is missing"):
-        check_model_folder({"path": str(path)})
+        check_model_folder({"path": str(path)}, 1)
     weights(path / "model-2.safetensors")
-    check_model_folder({"path": str(path)})
+    check_model_folder({"path": str(path)}, 1)
     (path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(HeadAtlasError, match="is not an index of safetensors files"):
-        check_model_folder({"path": str(path)})
+        check_model_folder({"path": str(path)}, 1)
 
 
 def test_weights_that_are_missing_pickled_or_cut_short_are_refused(tmp_path):
     path = folder(tmp_path, {})
     model = {"path": str(path)}
     with pytest.raises(HeadAtlasError, match=r"has no weights \(\*\.safetensors\)"):
-        check_model_folder(model)
+        check_model_folder(model, 1)
     (path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(HeadAtlasError, match=r"has pickle weights only \(pytorch_model.bin\).*save_pretrained"):
-        check_model_folder(model)
+        check_model_folder(model, 1)
+    (path / "model.safetensors").symlink_to("gone")
+    with pytest.raises(HeadAtlasError, match=r"model\.safetensors: cannot be read: No such file or directory; get it"):
+        check_model_folder(model, 1)
+    (path / "model.safetensors").unlink()
     whole = weights(path / "model.safetensors", 400)
     for length in (0, 4, 8, 20, len(whole) - 400, len(whole) - 1):
         (path / "model.safetensors").write_bytes(whole[:length])
         with pytest.raises(HeadAtlasError, match="cut short"):
-            check_model_folder(model)
+            check_model_folder(model, 1)
     (path / "model.safetensors").write_bytes(whole)
     with pytest.raises(HeadAtlasError, match=r"has no tokenizer \(looked for tokenizer.json, "):
-        check_model_folder(model)
+        check_model_folder(model, 1)
+
+
+def test_weights_of_fewer_layers_than_config_says_are_refused(tmp_path):
+    path = folder(tmp_path, {})
+    (path / "tokenizer.json").write_text("{}")
+    for name in ("h.0.w", "transformer.h.1.experts.7.w", "lm_head.w"):
+        weights(path / f"{name}.safetensors", name=name)
+    check_model_folder({"path": str(path)}, 2)
+    with pytest.raises(
+        HeadAtlasError, match=r"config.json names 3 layers, but the weights hold no layer 2 \(the first"
+    ):
+        check_model_folder({"path": str(path)}, 3)
+    (path / "h.0.w.safetensors").unlink()
+    with pytest.raises(HeadAtlasError, match="hold no layer 0"):
+        check_model_folder({"path": str(path)}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json: is not valid JSON"),
+        ("tokenizer.json", "[]", "tokenizer.json: must hold a JSON object"),
+        ("tokenizer.json", "{}", r"tokenizer.json: holds no tokenizer \(no model\); get the file again"),
+        ("tokenizer_config.json", "", "tokenizer_config.json: is not valid JSON"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_refused(name, content, message, tmp_path):
+    path = folder(tmp_path, {})
+    check_tokenizer({"path": str(path)})
+    check_tokenizer({"path": "owner/model-on-the-hub"})
+    (path / "tokenizer.json").write_text('{"model": {}}')
+    check_tokenizer({"path": str(path)})
+    (path / name).write_text(content)
+    with pytest.raises(HeadAtlasError, match=message):
+        check_tokenizer({"path": str(path)})
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,7 +209,7 @@ def test_whatever_a_weights_file_holds_only_the_projects_own_error_comes_out(tmp
     (path / "tokenizer.json").write_text("{}")
     (path / "model.safetensors").write_bytes(content)
     try:
-        check_model_folder({"path": str(path)})
+        check_model_folder({"path": str(path)}, 1)
     except HeadAtlasError as error:
         said = str(error)
     else:

@@ -175,3 +175,15 @@ def test_collate_feeds_no_token_from_which_nothing_is_predicted():
     assert batch.input_ids[0].tolist() == items[0]["prompt_ids"] + items[0]["answer_ids"][:-1]
     assert batch.positions[0].tolist() == [3, 4, 5]
     assert batch.targets[0].tolist() == items[0]["answer_ids"]
+
+
+def test_a_token_that_the_model_does_not_know_is_told(model, tmp_path):
+    items = items_of(0)
+    n_tokens = model.model.config.vocab_size
+    items[2]["answer_ids"][-1] = n_tokens
+    message = (
+        f"item {items[2]['id']}: the tokenizer gives it the token {n_tokens}, but the model knows only {n_tokens};"
+    )
+    with pytest.raises(HeadAtlasError, match=message):
+        trace_task(model, items, tmp_path / "t.safetensors", 100)
+    assert list(tmp_path.iterdir()) == []

@@ -16,9 +16,9 @@ from headatlas.wording import either, nearest, shorten
 
 __all__ = [
     "Geometry",
+    "check_config_file",
     "check_layers_per_job",
     "check_model_folder",
-    "check_repeated_keys",
     "load_config",
     "longest_item",
     "read_geometry",
@@ -86,8 +86,8 @@ def task_settings(config: dict, model: str, task: str, geometry: Geometry) -> di
     }
 
 
-def check_repeated_keys(path: Path) -> None:
-    """Refuse a YAML file that names a key twice (two tasks of one name): YAML silently takes the last one.
+def check_config_file(path: Path) -> None:
+    """Refuse a file that holds no keys, or names one twice (two tasks of one name): YAML silently takes the last one.
 
     Raises:
         HeadAtlasError: the file and the lines of both keys; or why the file cannot be read.
@@ -96,11 +96,17 @@ def check_repeated_keys(path: Path) -> None:
 
     try:
         with open(path, encoding="utf-8") as file:
-            nodes = [yaml.compose(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))]
+            root = yaml.compose(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise HeadAtlasError(f"{path}: cannot be read (looked in {Path.cwd()}): {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise HeadAtlasError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise HeadAtlasError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(root, yaml.MappingNode):
+        held = "is empty" if root is None else f"holds {'a list' if isinstance(root, yaml.SequenceNode) else 'a text'}"
+        raise HeadAtlasError(f"{path}: {held}; it must hold keys with values, models and tasks at least")
+    nodes = [root]
     seen = set()
     while nodes:
         node = nodes.pop()

@@ -25,6 +25,7 @@ from typing import get_args, get_origin
 from headatlas.errors import HeadAtlasError
 
 log = logging.getLogger("headatlas")
+log.addHandler(logging.NullHandler())  # who reads a task's files outside a job says mistakes only
 
 PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
 _orphaned: Callable[[], bool] = lambda: False  # noqa: E731

@@ -4,6 +4,7 @@ Knows modules, projections and hooks; knows nothing of tasks, baselines or metho
 """
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
+from headatlas.job import log
 
 PROBE_TOKENS = 6  # positions of the random sequence with which heads are looked for and checked
 # Largest relative error between the heads' summed contributions and the attention output, per dtype.
@@ -126,14 +128,17 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
     options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)  # `_check_weights` says it
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
             revision=settings.get("revision") or "main",
             dtype=getattr(torch, settings.get("dtype") or "float32"),
             attn_implementation=settings.get("attn_implementation"),
             trust_remote_code=settings.get("trust_remote_code", False),
             use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
             **options,
         )
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ... for bad folders
@@ -141,7 +146,22 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
             raise
         reason = " ".join(str(error).split())
         raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
+    _check_weights(loaded, str(path))
     return find_heads(model, str(path))
+
+
+def _check_weights(loaded: dict, path: str) -> None:
+    """Refuse weights that do not fill the model: transformers would leave the rest to chance."""
+    for name, found, wanted in sorted(loaded["mismatched_keys"]):
+        raise HeadAtlasError(
+            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json wants {tuple(wanted)}; "
+            "get both of the same model"
+        )
+    if missing := sorted(loaded["missing_keys"]):
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise HeadAtlasError(f"model {path}: the weights lack {missing[0]}{others}; get all files of the model again")
+    if spare := sorted(loaded["unexpected_keys"]):
+        log.warning("model %s: %d tensors of the weights have no place in it (%s, ...)", path, len(spare), spare[0])
 
 
 def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
@@ -152,7 +172,7 @@ def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
     inputs, where a family adds the residual inside, as BLOOM does).
 
     Raises:
-        HeadAtlasError: no such structure, heads that do not fit it, or weights that give NaN.
+        HeadAtlasError: no such structure, heads that do not fit it, weights that give NaN, a model that looks ahead.
     """
     model.eval().requires_grad_(False)
     candidates = _attention_modules(model)
@@ -190,7 +210,10 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _record_calls(model: nn.Module, candidates: dict[str, nn.Module], name: str) -> dict[nn.Module, tuple]:
-    """module -> (inputs, output) of the candidates and their linear maps, on a fixed random sequence."""
+    """module -> (inputs, output) of the candidates and their linear maps, on a fixed random sequence.
+
+    It is passed twice, with two different last tokens, to see that nothing looks ahead.
+    """
     calls: dict[nn.Module, tuple] = {}
 
     def hook(module, args, kwargs, output):
@@ -203,7 +226,9 @@ def _record_calls(model: nn.Module, candidates: dict[str, nn.Module], name: str)
     handles = [module.register_forward_hook(hook, with_kwargs=True) for module in watched]
     embeddings = model.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, embeddings.shape[0], (2, PROBE_TOKENS), generator=generator).to(embeddings.device)
+    ids = torch.randint(0, embeddings.shape[0], (1, PROBE_TOKENS), generator=generator).repeat(2, 1)
+    ids[1, -1] = (ids[1, -1] + 1) % embeddings.shape[0]
+    ids = ids.to(embeddings.device)
     try:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     finally:
@@ -213,6 +238,12 @@ def _record_calls(model: nn.Module, candidates: dict[str, nn.Module], name: str)
         raise HeadAtlasError(
             f"model {name}: the logits of a probe sequence are not finite; the weights hold NaN or infinity, "
             "or overflow in this dtype (try dtype: float32)"
+        )
+    before = logits[:, :-1].float()
+    if (before[0] - before[1]).abs().max() > TOLERANCE[logits.dtype] * before.abs().max():
+        raise HeadAtlasError(
+            f"model {name}: another last token changes what the model says before it, so it is not causal "
+            "(an encoder?); give a causal language model"
         )
     return calls
 

@@ -18,6 +18,7 @@ POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
 )  # fmt: skip
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+NUMBER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a layer's tensor; its experts' numbers come behind
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 
 
@@ -71,34 +72,53 @@ def read_model_config(model: dict) -> dict:
         HeadAtlasError: it cannot be had, or is not a JSON object.
     """
     path = model["path"]
-    file = _local_config(path) if is_local(path) else _hub_config(path, model.get("revision"))
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise HeadAtlasError(f"{file}: is not valid JSON ({error}); get the file again") from None
-    if not isinstance(config, dict):
-        raise HeadAtlasError(f"{file}: must hold a JSON object; get the model's config.json again")
-    return config
+    return _read_object(_local_config(path) if is_local(path) else _hub_config(path, model.get("revision")))
 
 
-def check_model_folder(model: dict) -> None:
-    """Check that a local model has whole safetensors weights and a tokenizer; do nothing for a hub model.
+def check_model_folder(model: dict, n_layers: int) -> None:
+    """Check that a local model has whole weights of all its layers and a tokenizer; do nothing for a hub model.
 
     Reads the weights' headers only, so it is quick for any size of model.
 
+    Args:
+        n_layers: as config.json says.
     Raises:
         HeadAtlasError: names the file that is missing or cut short, and what to do.
     """
     if not is_local(model["path"]):
         return
     folder = _local_config(model["path"]).parent
-    for file in weight_files(folder):
-        _check_whole(file)
+    numbered = {
+        int(found[1]) for file in weight_files(folder) for name in _tensors(file) if (found := NUMBER.search(name))
+    }
+    missing = [layer for layer in range(n_layers) if layer not in numbered]
+    if numbered and missing:
+        raise HeadAtlasError(
+            f"{folder}: config.json names {n_layers} layers, but the weights hold no layer {missing[0]} (the first is "
+            "0); get both of the same model"
+        )
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise HeadAtlasError(
             f"{folder}: has no tokenizer (looked for {', '.join(TOKENIZERS)}); copy the files that came with "
             "the model, or save them with tokenizer.save_pretrained(folder)"
         )
+
+
+def check_tokenizer(model: dict) -> None:
+    """Check that a local model's tokenizer files can be read; do nothing for a hub model.
+
+    Raises:
+        HeadAtlasError: names the file.
+    """
+    if not is_local(model["path"]):
+        return
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        file = Path(model["path"]) / name
+        if not file.is_file():
+            continue
+        content = _read_object(file)
+        if name == "tokenizer.json" and not isinstance(content.get("model"), dict):
+            raise HeadAtlasError(f"{file}: holds no tokenizer (no model); get the file again")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -122,6 +142,18 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise HeadAtlasError(f"{folder}: the index names {', '.join(missing)}, which is missing; finish the download")
     return files
+
+
+def _read_object(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise HeadAtlasError(f"{file}: is not valid JSON ({error}); get the file again") from None
+    if not isinstance(content, dict):
+        raise HeadAtlasError(f"{file}: must hold a JSON object; get the file again")
+    return content
 
 
 def _local_config(path: str) -> Path:
@@ -199,16 +231,21 @@ def _no_weights(folder: Path) -> str:
     )
 
 
-def _check_whole(file: Path) -> None:
-    """Compare size and header; the format: length of the header (8 bytes), header (JSON), data."""
-    size = file.stat().st_size
-    with open(file, "rb") as opened:
+def _tensors(file: Path) -> list[str]:
+    """Names of a file's tensors, all of it there; the format: length of the header (8 bytes), header (JSON), data."""
+    try:
+        opened = open(file, "rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}; get it again") from None
+    with opened:
+        size = os.fstat(opened.fileno()).st_size
         length = int.from_bytes(opened.read(8), "little")
         header = opened.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b""
     try:
-        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
-        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise HeadAtlasError(f"{file}: is no safetensors file, or cut short in its header; get it again") from None
     if size < promised:
         raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
+    return list(tensors)

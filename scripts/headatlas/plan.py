@@ -7,20 +7,24 @@ a whole, so an edit of any other key recomputes nothing. Imported at parse time:
 import json
 import math
 import os
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
 from headatlas import config as user
 from headatlas.digests import digests, is_large
+from headatlas.errors import HeadAtlasError
 from headatlas.model_folder import (
     Geometry,
     check_model_folder,
+    check_tokenizer,
     is_local,
     read_geometry,
     read_model_config,
     weight_files,
 )
+from headatlas.tasks import read_task
 
 METHODS = ("ablation", "attribution", "probe")
 FIGURES = ("heatmap-grid", "signed-grid")
@@ -56,7 +60,7 @@ class Atlas:
 
     def __init__(self, given: dict, base: Path, files: list[str] = ()):
         for file in files:
-            user.check_repeated_keys(Path(file))
+            user.check_config_file(Path(file))
         self.config = user.load_config(given, base)
         self.models: dict[str, dict] = self.config["models"]
         self.tasks: list[str] = sorted(self.config["tasks"])  # sorted: their order in the config is looks only
@@ -64,7 +68,7 @@ class Atlas:
         self.geometry: dict[str, Geometry] = {}
         for name, model in self.models.items():
             self.geometry[name] = read_geometry(model)
-            check_model_folder(model)
+            check_model_folder(model, self.geometry[name].n_layers)
             user.check_layers_per_job(self.config["compute"]["layers_per_job"], name, self.geometry[name])
 
     # --- what runs where -----------------------------------------------------------------------------------
@@ -102,6 +106,25 @@ class Atlas:
     def batch_tokens(self, attempt: int) -> int:
         """Positions of one pass of the model; half as many at each retry, should memory have been the reason."""
         return max(1, self.config["compute"]["batch_tokens"] >> (attempt - 1))
+
+    def check_sources(self, planned: Iterable[tuple[str, str]]) -> None:
+        """Read the tasks' files and tokenizers, as `prepare_task` will: a mistake stops a run before a job has begun.
+
+        Args:
+            planned: (model, task) of the jobs that will read them.
+
+        Raises:
+            HeadAtlasError: the mistakes of all tasks, a line each.
+        """
+        mistakes = {}
+        for model, task in sorted(planned):
+            try:
+                check_tokenizer(self.models[model])
+                read_task(json.loads(self.prepare_settings(model, task)), self.config["tasks"][task]["source"])
+            except HeadAtlasError as error:
+                mistakes[str(error)] = None
+        if mistakes:
+            raise HeadAtlasError("\n".join(mistakes))
 
     # --- files ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Standard library only, since it is imported with the Snakefile.
 
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +49,18 @@ def hold(path: Path) -> bool:
             return False
         _held[path] = file
     return True
+
+
+def check_folders(folders: Iterable[str]) -> None:
+    """Refuse a file in the place of a folder of results, at which Snakemake would stumble while it makes its plan.
+
+    Raises:
+        HeadAtlasError: names the file.
+    """
+    for folder in folders:
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            what = "a link to nowhere" if os.path.islink(folder) and not os.path.exists(folder) else "a file"
+            raise HeadAtlasError(f"{os.path.abspath(folder)}: is {what}, but results need a folder there; move it away")
 
 
 def check_writable(folder: str = "results") -> None:

@@ -22,6 +22,7 @@ from headatlas.batches import (
 )
 from headatlas.device import device_name
 from headatlas.effects import question_index
+from headatlas.errors import HeadAtlasError
 from headatlas.model import HeadModel
 from headatlas.progress import progress
 from headatlas.stream import tensor_file
@@ -40,7 +41,11 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
     `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
     mean over score items of the mean over all positions; for score items in order and positions `answer`, `all`:
     `gradient_dot_output_{positions}` [item, layer, head] and `gradient_sum_{positions}` [item, layer, head, d_head].
+
+    Raises:
+        HeadAtlasError: an item has a token that the model does not know.
     """
+    _check_tokens(items, model.model.get_input_embeddings().weight.shape[0])
     validate = np.array([item["split"] == "validate" for item in items])
     score_rows = np.flatnonzero(~validate)
     shape = (model.n_layers, model.n_heads, model.d_head)
@@ -76,6 +81,17 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         for score, rows in ((True, score_rows), (False, np.flatnonzero(validate))):
             run_batches(partial(run, score=score), items, batch_tokens, model.devices, rows.tolist())
         out["mean_all"][:] = total / max(len(score_rows), 1)
+
+
+def _check_tokens(items: list[dict], n_tokens: int) -> None:
+    """On a GPU, a token beyond the embeddings would end the process with a page of assertions."""
+    for item in items:
+        largest = max(item["prompt_ids"] + item["answer_ids"])
+        if largest >= n_tokens:
+            raise HeadAtlasError(
+                f"item {item['id']}: the tokenizer gives it the token {largest}, but the model knows only {n_tokens}; "
+                "get tokenizer and weights of the same model"
+            )
 
 
 def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Tensor]:

@@ -6,19 +6,38 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.exceptions import ApiError
 from snakemake.utils import update_config
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from headatlas.command_line import read_values
+from headatlas.config import check_config_file
 from headatlas.digests import is_large
-from headatlas.errors import HeadAtlasError
+from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
-from headatlas.recovery import check_writable, recover
+from headatlas.recovery import check_folders, check_writable, recover
 from headatlas.slurm import advise, cancel_leftovers, check_requests
 from headatlas.warm import Server
+
+
+class Mistake(ApiError):
+    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
+
+    __traceback__ = property(lambda self: None, lambda self, place: None)
+
+
+# A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
+# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
+if not workflow.overwrite_configfiles:
+    try:
+        check_config_file(Path("config/config.yaml"))  # of one that is not YAML Snakemake would show a traceback
+    except HeadAtlasError as error:
+        raise Mistake(str(error))
+
+    configfile: "config/config.yaml"
+
 
 # `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
 # in the command, which Snakemake compares: the same workflow in another folder recomputes nothing. The script takes
@@ -37,8 +56,9 @@ shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in w
 update_config(config, read_values(workflow.config_settings.config))
 try:
     atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
+    check_folders(["results", *(f"results/{model}" for model in atlas.models)])
 except HeadAtlasError as error:
-    raise WorkflowError(str(error))
+    raise Mistake(str(error))
 
 # A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
 here = workflow.resource_settings.nodes is None
@@ -82,18 +102,20 @@ wildcard_constraints:
 onstart:
     try:
         check_writable()
+        reads = [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name == "prepare_task"]
+        atlas.check_sources((wildcards.model, wildcards.task) for wildcards in reads)
         submits = workflow.executor_plugin.name == "slurm"
         if left := cancel_leftovers(Path(workflow.persistence.path), submits):
             logger.warning(f"Jobs that a killed run had left on SLURM were cancelled: {', '.join(left)}.")
         if submits:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
     except HeadAtlasError as error:
-        raise WorkflowError(str(error))
+        raise Mistake(str(error))
     if server:
         server.start(scripts)
 
 
 onerror:
     said = "".join(Path(file).read_text(encoding="utf-8") for file in log)
-    for line in advise(said):
+    for line in (*said_by_jobs(said), *advise(said)):
         logger.error(line)

@@ -1,0 +1,168 @@
+"""What a user who made a mistake sees of a real run: one clear line, no traceback, and every result as it was."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from headatlas.errors import HeadAtlasError, said_by_jobs
+from headatlas.plan import Atlas
+from headatlas.recovery import check_folders
+from safetensors.torch import load_file, save_file
+from workflow_runs import INDEPENDENT, ROOT, snakemake, write_config
+
+TASK = "config/tasks/retrieval.jsonl"
+OTHER = "config/tasks/inference.jsonl"
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of every result; not of logs, which a job begins anew."""
+    files = (path for path in (folder / "results").rglob("*") if path.is_file() and "logs" not in path.parts)
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def append(path: Path, line: bytes) -> None:
+    path.write_bytes(path.read_bytes() + line)
+
+
+def edit_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, edit) -> None:
+    file = folder / "tiny/model.safetensors"
+    weights = load_file(file)
+    edit(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def two_bad_files(folder: Path) -> None:
+    append(folder / TASK, b"{\n")
+    append(folder / OTHER, b'{"prompt": "x", "answr": "y"}\n')
+
+
+def other_data(folder: Path) -> None:
+    (folder / "c.json").write_text('[{"question": "Q", "generated": []}]')
+    tasks = INDEPENDENT["tasks"] | {"retrieval": {"source": "c.json"}}
+    write_config(folder, INDEPENDENT | {"tasks": tasks})
+
+
+def misspelt(folder: Path) -> None:
+    write_config(folder, INDEPENDENT | {"figurs": {}, "statistics": {"resamples": 1}})
+
+
+BEFORE_ANY_JOB = {
+    "two mistakes in the config": (
+        misspelt,
+        [
+            r"figurs: unknown key; did you mean 'figures'\?",
+            "statistics.resamples: must be a whole number from 100 to 1000000, got 1",
+        ],
+    ),
+    "a config that is not UTF-8": (
+        lambda folder: append(folder / "config/config.yaml", b"# \xff"),
+        [r"config/config.yaml: is not UTF-8 text \(byte \d+\); save it as UTF-8"],
+    ),
+    "two tasks' files": (
+        two_bad_files,
+        [
+            rf"{OTHER}:\d+: unknown key 'answr'; did you mean 'answer'\?",
+            rf"{TASK}:\d+: is not valid JSON: Expecting .*",
+        ],
+    ),
+    "a CogQA file": (other_data, ["c.json: question 1: generated must be a list of subquestions, at least one"]),
+    "a tokenizer cut short": (
+        lambda folder: (folder / "tiny/tokenizer.json").write_text('{"model": '),
+        [r"tiny/tokenizer.json: is not valid JSON \(Expecting value.*\); get the file again"],
+    ),
+    "weights of fewer layers": (
+        lambda folder: edit_json(folder / "tiny/config.json", num_hidden_layers=4),
+        ["tiny: config.json names 4 layers, but the weights hold no layer 2 .*; get both of the same model"],
+    ),
+    "an encoder": (
+        lambda folder: edit_json(folder / "tiny/config.json", architectures=["BertForMaskedLM"]),
+        ["tiny: is a BertForMaskedLM, not a causal language model; give one that AutoModelForCausalLM loads"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BEFORE_ANY_JOB)
+def test_a_mistake_is_said_before_any_job(mistake, independent, tmp_path):
+    folder = shutil.copytree(independent, tmp_path / "mein Lauf ü", symlinks=True)
+    make, lines = BEFORE_ANY_JOB[mistake]
+    make(folder)
+    before = state(folder)
+    done = snakemake(folder)
+    assert done.returncode == 1
+    said = re.split("^Error: ", done.stdout, maxsplit=1, flags=re.MULTILINE)[1].splitlines()
+    said = [line for line in said if line and not line.startswith(("Complete log", "Elapsed time"))]
+    for line, expected in zip(said, lines, strict=True):
+        assert re.fullmatch(expected, line)
+    assert "Traceback" not in done.stdout
+    assert not re.search("^(local)?rule ", done.stdout, re.MULTILINE)
+    assert state(folder) == before
+
+
+def test_a_file_where_results_need_a_folder_is_told(fresh, tmp_path):
+    folder = shutil.copytree(fresh, tmp_path / "run")
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "results/tiny").symlink_to("nowhere")
+    done = snakemake(folder)
+    assert done.stdout == (
+        f"Error: {folder}/results/tiny: is a link to nowhere, but results need a folder there; move it away\n"
+    )
+    (folder / "results/tiny").unlink()
+    shutil.rmtree(folder / "results")
+    (folder / "results").write_text("")
+    with pytest.raises(HeadAtlasError, match=f"^{folder}/results: is a file, but results need a folder there; move it"):
+        check_folders([str(folder / "gone"), str(folder), str(folder / "results")])
+
+
+def test_what_only_the_weights_can_tell_is_the_last_word_of_the_run(independent, tmp_path):
+    folder = shutil.copytree(independent, tmp_path / "run", symlinks=True)
+    edit_weights(folder, lambda weights: weights["model.layers.1.mlp.down_proj.weight"].fill_(float("nan")))
+    before = state(folder)
+    done = snakemake(folder)
+    assert done.returncode == 1
+    reason = "error: model tiny: the logits of a probe sequence are not finite; the weights hold NaN or infinity"
+    assert done.stdout.rindex(reason) > done.stdout.rindex("Error in rule trace_task")
+    assert "Traceback" not in done.stdout
+    lost = before.keys() - state(folder).keys()
+    assert lost <= {f"results/tiny/trace/{task}.safetensors" for task in INDEPENDENT["tasks"]}
+
+
+def test_items_of_all_tasks_are_checked_before_a_model_runs(fresh, independent, tmp_path):
+    whole = (independent / "run.txt").read_text(encoding="utf-8")
+    assert whole.rindex("\nlocalrule prepare_task:") < whole.index("\nlocalrule trace_task:")
+    folder = shutil.copytree(fresh, tmp_path / "run")
+    silent = {"type": "Replace", "pattern": {"String": "~"}, "content": ""}
+    edit_json(folder / "tiny/tokenizer.json", normalizer=silent)
+    append(folder / TASK, b'{"prompt": "the cat", "answer": "~"}\n')
+    done = snakemake(folder, "--cores", "1")
+    assert done.returncode == 1
+    assert "rule trace_task:" not in done.stdout
+    last = done.stdout[done.stdout.rindex("\nerror: ") :].strip().splitlines()[0]
+    assert re.fullmatch(rf"error: {TASK}:\d+: the answer '~' has no tokens in this model's tokenizer; change .*", last)
+
+
+def test_what_jobs_said_is_found_by_the_log_of_the_run(tmp_path):
+    for name, lines in {"a": "read 3 items\nerror: x.jsonl:3: is bad\n", "b ü": "error: x.jsonl:3: is bad\n"}.items():
+        (tmp_path / f"{name}.log").write_text(lines, encoding="utf-8")
+    block = "Error in rule r:\n    jobid: 1\n    log: {} (check log file(s) for error details)\n    shell: x\n"
+    said = "".join(block.format(tmp_path / f"{name}.log") for name in ("a", "b ü", "gone"))
+    assert said_by_jobs(said) == ["error: x.jsonl:3: is bad"]
+    assert said_by_jobs("log: nothing failed") == []
+
+
+def test_mistakes_of_all_planned_tasks_and_only_theirs(tmp_path, monkeypatch, fresh):
+    folder = shutil.copytree(fresh, tmp_path / "run")
+    monkeypatch.chdir(folder)
+    two_bad_files(folder)
+    atlas = Atlas(INDEPENDENT, ROOT)
+    with pytest.raises(HeadAtlasError) as error:
+        atlas.check_sources([("tiny", "retrieval"), ("tiny", "inference")])
+    assert [line.split(":")[0] for line in str(error.value).splitlines()] == [OTHER, TASK]
+    with pytest.raises(HeadAtlasError, match=rf"^{TASK}:\d+: is not valid JSON.*$"):
+        atlas.check_sources([("tiny", "retrieval")])
+    atlas.check_sources([])
