@@ -25,7 +25,6 @@ class cuda:
 def set_num_threads(threads): pass
 """
 SNAKEFILE = """
-configfile: "config/config.yaml"
 include: "workflow/rules/common.smk"
 rule all:
     default_target: True

@@ -93,6 +93,7 @@ def test_a_spoilt_cache_is_done_without(spoilt, tmp_path):
 # --- times -----------------------------------------------------------------------------------------------------
 
 SLOW = 4  # times the goal: CI's two cores are shared, and other tests may be at work
+# HEADATLAS_REPEATS=5 pytest -s tests/test_provenance.py -k quick
 REPEATS = int(os.environ.get("HEADATLAS_REPEATS", "1"))
 
 
