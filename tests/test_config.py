@@ -185,6 +185,17 @@ def test_a_missing_file_says_where_it_was_looked_for(base):
     assert said == f"tasks.a.source: there is no file 'nein/a.jsonl' (looked in {base} and {base / 'model'})"
 
 
+def test_braces_in_paths_are_refused(base):
+    (base / "a{1}.jsonl").write_text("")
+    (base / "model}").mkdir()
+    tasks = {"a": {"source": "a{1}.jsonl"}, "b": {"source": "b.jsonl"}}
+    what = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+    assert messages(small(models={"m": {"path": "model}"}}, tasks=tasks), base) == [
+        f"models.m.path: model}} {what}",
+        f"tasks.a.source: a{{1}}.jsonl {what}",
+    ]
+
+
 def test_all_mistakes_are_said_at_once(base):
     config = {
         "sed": 1,

@@ -26,6 +26,8 @@ __all__ = [
 ]
 TAKEN = ("comparison", "vega.js")  # of results/, by what all models share
 
+BRACES = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+
 
 def load_config(config: dict, base: Path) -> dict:
     """Check what the user wrote and return it complete: every default filled in, every path found.
@@ -150,6 +152,8 @@ def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         if name in TAKEN:
             yield at, f"is what a part of results/ is called ({', '.join(TAKEN)} are); take another name"
         model["path"] = find_model(model["path"], base)
+        if is_local(model["path"]) and set(model["path"]) & set("{}"):
+            yield (*at, "path"), f"{shorten(model['path'])} {BRACES}"
         if model["revision"] is not None and is_local(model["path"]):
             yield (
                 (*at, "revision"),
@@ -173,6 +177,7 @@ def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         sources = [task["source"]] if isinstance(task["source"], str) else task["source"]
         task["source"] = [_find(source, base) for source in sources]
         yield from (((*at, "source"), wrong) for file in task["source"] if (wrong := _wrong_file(file, base)))
+        yield from (((*at, "source"), f"{shorten(file)} {BRACES}") for file in task["source"] if set(file) & set("{}"))
         if len({os.path.abspath(file) for file in task["source"]}) < len(sources):
             yield (*at, "source"), "names a file twice; take one out"
         task["format"] = task["format"] or _format_of(sources)
