@@ -103,10 +103,17 @@ def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: st
     if replay.at_answers:
         most = min(most, max(1, ROW_POSITIONS // replay.width))
     edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    # The unedited row goes through every pass, so that half precision rounds it as it rounds the others; a whole
+    # sequence more in each is much, and in full precision once will do.
+    once = not replay.at_answers and next(model.model.parameters()).dtype == torch.float32
+    clean: list[Tensor] = []
 
     def work(part: list[tuple[int, int]]) -> None:
-        log_prob = replay.log_prob(part, lambda layer: baseline[:, layer])
-        drop = (log_prob[:, :1] - log_prob[:, 1:]).float().cpu()
+        with_clean = not (once and clean)
+        log_prob = replay.log_prob(part, lambda layer: baseline[:, layer], with_clean).float().cpu()
+        if with_clean:
+            clean[:] = [log_prob[:, :1]]
+        drop = clean[0] - log_prob[:, int(with_clean) :]
         for row, (layer, head) in enumerate(part):
             effects[:, layer - layers.start, head] = drop[:, row]
 

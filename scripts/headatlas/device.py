@@ -1,5 +1,6 @@
 """Chooses where a job's model runs, so that jobs on one machine each get a GPU of their own."""
 
+import ctypes
 import fcntl
 import os
 import tempfile
@@ -10,6 +11,8 @@ import torch
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import log
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 _held = []  # open lock files: a GPU stays claimed until the process ends, however it ends
 
@@ -25,6 +28,7 @@ def choose_device(wanted: str, threads: int = 1) -> str:
         HeadAtlasError: a GPU is asked for and torch sees none.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
@@ -33,6 +37,17 @@ def choose_device(wanted: str, threads: int = 1) -> str:
         wanted = f"cuda:{claim_gpu(visible_gpus(torch.cuda.device_count()))}"
     log.info("device: %s", wanted)
     return wanted
+
+
+def keep_freed_memory() -> None:
+    """Have the C library (glibc) keep freed memory for the next tensor instead of giving it back to the system.
+
+    Otherwise larger tensors on the CPU are ever new pages to be filled with zeros: a quarter of a small model's time.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(M_MMAP_THRESHOLD, 1 << 25)  # the most that every version takes
+        adjust(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def device_name(device: "torch.device | str") -> str:

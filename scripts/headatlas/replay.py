@@ -107,8 +107,10 @@ class Replay:
 
                 stack.callback(attention.projection.register_forward_pre_hook(keep_heads).remove)
 
-    def log_prob(self, edits: list[tuple[int, int]], baseline: Callable[[int], Tensor]) -> Tensor:
-        """Answer log-probability when one head outputs its baseline, for many heads; and of the clean row.
+    def log_prob(
+        self, edits: list[tuple[int, int]], baseline: Callable[[int], Tensor], with_clean: bool = True
+    ) -> Tensor:
+        """Answer log-probability when one head outputs its baseline, for many heads; and of the clean row if asked.
 
         Args:
             edits: (layer, head) of each row, sorted by layer.
@@ -116,7 +118,7 @@ class Replay:
 
         Returns:
             [item, 1 + row] float32, nats per answer token; column 0 is the unedited row, computed the same way
-            so that rounding of a half-precision model is common to both.
+            so that rounding of a half-precision model is common to both. [item, row] if not `with_clean`.
         """
         rows: Tensor | None = None
         first = edits[0][0]
@@ -125,7 +127,7 @@ class Replay:
                 parts = [] if rows is None else [self._run(layer, rows)]
                 heads = [head for edited, head in edits if edited == layer]
                 if heads:
-                    parts.append(self._run_edited(layer, heads, baseline(layer), with_clean=layer == first))
+                    parts.append(self._run_edited(layer, heads, baseline(layer), with_clean and layer == first))
                 rows = torch.cat(parts, dim=1)
             return self._scores(rows)[0]
 

@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from headatlas.ablation import ablate_layers, working_way
 from headatlas.batches import collate
+from headatlas.device import choose_device
 from headatlas.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
 from headatlas.label_null import permuted_labels
 from headatlas.model import HeadModel
@@ -328,7 +329,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="the 8B shape on a CUDA device instead")
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    choose_device("cpu", threads=1)  # sets up the process as it does a job's
     if options.peak:
         return print_peak(*options.peak, options.traces)
     lines = [line for line in LINES if options.only in line.case and (line.other != "lens" or find_lens())]

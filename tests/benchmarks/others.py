@@ -151,18 +151,22 @@ def answer_floor(model: HeadModel, batch: Batch) -> None:
 
 
 def everywhere_floor(model: HeadModel, batch: Batch) -> None:
-    """(c) Forward once, then every head's rows through the layers above it, whole sequences, as plain layer calls."""
+    """(c) Forward once, then each head's rows through the layers above it, whole sequences, as plain layer calls.
+
+    One head at a time: passes of many heads leave a CPU's caches and take longer.
+    """
     base, (items, length) = model.model.model, batch.input_ids.shape
     width = batch.positions.shape[1]
     with torch.no_grad():
         base(input_ids=batch.input_ids, use_cache=False)
         rotary = base.rotary_emb(torch.zeros(1), position_ids=torch.arange(length)[None])
         for layer in range(model.n_layers):
-            rows = torch.randn(items * model.n_heads, length, base.config.hidden_size)
-            rows = base.layers[layer].mlp(rows)
-            for above in base.layers[layer + 1 :]:
-                rows = above(rows, position_embeddings=rotary, attention_mask=None)
-            model.model.lm_head(base.norm(rows[:, -width:]))
+            for _head in range(model.n_heads):
+                rows = torch.randn(items, length, base.config.hidden_size)
+                rows = base.layers[layer].mlp(rows)
+                for above in base.layers[layer + 1 :]:
+                    rows = above(rows, position_embeddings=rotary, attention_mask=None)
+                model.model.lm_head(base.norm(rows[:, -width:]))
 
 
 def bare_forward(model: HeadModel, batch: Batch) -> torch.Tensor:
