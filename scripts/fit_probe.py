@@ -9,19 +9,19 @@ Settings: tasks (keys, in the order of the traces), seed, probe.
 from pathlib import Path
 
 import numpy as np
-import torch
+from headatlas.device import choose_device
 from headatlas.effects import clean_run, score_outputs, write_effects
 from headatlas.job import run, write_json
 from headatlas.label_null import gather_null, permuted_labels
 from headatlas.probe import fit_probes, probe_report
 
 
-def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, threads: int) -> None:
-    torch.set_num_threads(threads)
+def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, device: str, threads: int) -> None:
+    device = choose_device(device, threads)
     outputs, labels, questions = score_outputs(traces)
     runs = [clean_run(trace) for trace in traces]
     permuted = permuted_labels(labels, questions, settings["probe"]["permutations"], settings["seed"])
-    fits = fit_probes(outputs, [labels, *permuted], questions, settings["probe"], settings["seed"])
+    fits = fit_probes(outputs, [labels, *permuted], questions, settings["probe"], settings["seed"], device)
     result = next(fits)
     correct = np.concatenate([correct for _, correct in runs])
     null, accuracy = gather_null(zip(permuted, fits, strict=True), questions, correct, len(traces))

@@ -84,7 +84,7 @@ def test_the_benchmark_of_the_pipeline_works_on_the_gpu(gpu):
         rows = bench.pipeline_rows(model, 2, 12, 6, 2, (3.0, 60.0))
     assert [row["bar"] for row in rows] == [3.0, None, None, None, None, 60.0]
     assert gpu.work["linear"] == gpu.work["scaled_dot_product_attention"] == {GPU}
-    assert gpu.work["cross_entropy"] == {CPU}  # of the probe, which the pipeline trains there
+    assert gpu.work["cross_entropy"] == {GPU}
 
 
 def test_the_pretended_gpu_refuses_what_a_gpu_refuses(gpu):

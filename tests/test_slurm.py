@@ -29,7 +29,7 @@ pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install -e '.
 PROFILE = "workflow/profiles/slurm"
 ON_SLURM = [*SNAKEMAKE, "--workflow-profile", PROFILE]
 QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--seconds-between-status-checks", "3"]
-RUNS_MODEL = {"trace_task", "ablate_layers", "knock_out"}
+ON_GPU = {"trace_task", "ablate_layers", "fit_probe", "knock_out"}
 SMALL = REDUCED | {
     "models": {"demo": {"path": "workflow/resources/demo-model"}},
     "tasks": {task: REDUCED["tasks"][task] for task in ("retrieval", "inference")},
@@ -131,15 +131,14 @@ def plan(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_only_what_runs_the_model_holds_a_gpu_and_all_else_but_the_probe_runs_here(tmp_path, steps):
+def test_what_runs_the_model_or_trains_the_probe_holds_a_gpu_and_all_else_runs_here(tmp_path, steps):
     folder = copy_repository(
         tmp_path / "run", SMALL | {"methods": SMALL["methods"] | {"attribution": {"steps": steps}}}
     )
     submitted = plan(folder)
-    runs_model = RUNS_MODEL | ({"integrate_task"} if steps > 1 else set())
-    assert {rule for rule, _ in submitted} == runs_model | {"fit_probe"}
+    assert {rule for rule, _ in submitted} == ON_GPU | ({"integrate_task"} if steps > 1 else set())
     for rule, resources in submitted:
-        assert (resources.get("gpu", "0") == "1") == (rule in runs_model), rule
+        assert resources["gpu"] == "1", rule
         assert int(resources["mem_mb"]) >= 2000
         assert int(resources["runtime"]) == 120
 
@@ -342,14 +341,14 @@ def test_jobs_of_a_killed_run_are_gone_before_the_next_submits(runs):
     assert set(said[1].split(", ")) == numbers
 
 
-def test_jobs_that_touch_weights_ask_for_a_gpu_memory_and_time(runs):
+def test_submitted_jobs_ask_for_a_gpu_memory_and_time(runs):
     jobs = runs[2]
-    assert {rule_of(job) for job in jobs} == RUNS_MODEL | {"fit_probe"}
+    assert {rule_of(job) for job in jobs} == ON_GPU
     for job in jobs:
         assert job["Partition"] == "test"
         assert job["TimeLimit"] in ("00:10:00", "00:20:00")
         assert int(job["MinMemoryNode"].removesuffix("M")) >= 2000
-        assert job.get("TresPerJob") == ("gres:gpu:1" if rule_of(job) in RUNS_MODEL else None)
+        assert job["TresPerJob"] == "gres:gpu:1"
 
 
 def test_nothing_light_is_submitted(runs):

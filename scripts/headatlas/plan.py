@@ -95,6 +95,10 @@ class Atlas:
         """The `--device` of a job that runs this model."""
         return "spread" if self.models[model]["device_map"] == "auto" else self.models[model]["device"]
 
+    def probe_gpus(self, model: str, here: bool = True) -> int:
+        """GPUs that this model's probe holds: as `job_gpus`, but that a probe is never spread."""
+        return 1 if self.models[model]["device"] == "auto" else self.job_gpus(model, here)
+
     def memory_mb(self, model: str, attempt: int) -> int:
         """Host memory to ask a cluster for: the weights, as much again as half, and what libraries take."""
         if is_local(self.models[model]["path"]):

@@ -257,7 +257,7 @@ def repeats_of(case: str, repeats: int) -> int:
 
 
 def pipeline_rows(model: HeadModel, tasks: int, items: int, prompt: int, answer: int, bars: tuple) -> list[dict]:
-    """Minutes of all three methods as the rules run them: the probe on the CPU, all else where the model is."""
+    """Minutes of all three methods as the rules run them, where the model is."""
     vocabulary = model.model.get_input_embeddings().weight.shape[0]
     shape = (model.n_layers, model.n_heads, model.d_head)
     settings = {"baseline": "mean", "positions": "answer"}
@@ -289,7 +289,7 @@ def pipeline_rows(model: HeadModel, tasks: int, items: int, prompt: int, answer:
         with timed("probe"):
             outputs, labels, questions = score_outputs(list(traces.values()))
             permuted = permuted_labels(labels, questions, PROBE["permutations"], 0)
-            deque(fit_probes(outputs, [labels, *permuted], questions, PROBE, 0), maxlen=0)
+            deque(fit_probes(outputs, [labels, *permuted], questions, PROBE, 0, str(model.device)), maxlen=0)
     name = f"{'x'.join(map(str, shape))}, {tasks} tasks x {items} items x {prompt + answer} tokens"
     rows = [plain_row(f"{name}: minutes", sum(minutes.values()), bars[0])]
     rows += [plain_row(f"  of which {part}", spent) for part, spent in minutes.items()]

@@ -65,12 +65,17 @@ here = workflow.resource_settings.nodes is None
 if here and atlas.gpus:
     workflow.global_resources.setdefault("gpu", atlas.gpus)
 
-# Resources of a job that runs the model. None of them changes a result, so Snakemake is right not to track them.
+# Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not to track them.
 RUNS_MODEL = {
     "gpu": lambda wildcards: atlas.job_gpus(wildcards.model, here),
     "mem_mb": lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
     "device": lambda wildcards: atlas.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: atlas.batch_tokens(attempt),
+}
+
+TRAINS_PROBE = {
+    "gpu": lambda wildcards: atlas.probe_gpus(wildcards.model, here),
+    "device": lambda wildcards: atlas.models[wildcards.model]["device"],
 }
 
 

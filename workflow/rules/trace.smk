@@ -145,9 +145,12 @@ rule fit_probe:
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
+    resources:
+        **TRAINS_PROBE,
     params:
         settings=lambda wildcards: atlas.probe_settings(),
         code=fingerprint("fit_probe.py"),
     shell:
         "headatlas fit_probe --log {log:q} --settings {params.settings:q}"
-        " --traces {input.traces:q} --effects {output.effects:q} --report {output.report:q} --threads {threads}"
+        " --traces {input.traces:q} --effects {output.effects:q} --report {output.report:q}"
+        " --device {resources.device} --threads {threads}"
