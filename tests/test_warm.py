@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -134,6 +135,15 @@ def test_what_the_server_does_not_take_runs_by_itself(server, scripts, tmp_path,
 def test_without_a_server_a_script_runs_by_itself(scripts, tmp_path):
     process = call(Server(), scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "alone")
     assert result(process)[1][1] == str(os.getpid())
+
+
+def test_who_goes_away_while_asking_does_no_harm(server, scripts, tmp_path):
+    for said in (b"", b"1234", (100).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(server.address)
+            asking.sendall(said)
+    process = call(server, scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "a")
+    assert result(process)[1][1] == str(server._process.pid)
 
 
 def test_a_killed_fork_is_a_killed_job(server, scripts, tmp_path):

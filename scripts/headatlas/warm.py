@@ -88,24 +88,21 @@ def serve(descriptor: int) -> None:
 
 def _answer(connection: socket.socket, listener: socket.socket) -> None:
     """Fork a job; refuse one that would not get through it, or whose script does not even load."""
+    outputs: list[int] = []
     try:
         head, outputs, _, _ = socket.recv_fds(connection, 8, 2)
-        request = json.loads(_read(connection, int.from_bytes(head, "big")))
+        with connection.makefile("rb") as file:
+            request = json.loads(file.read(int.from_bytes(head, "big")))
         main = _main(Path(request["script"]).stem)
         if main is None or _threads() - HARMLESS:
             connection.sendall(b"refused")
         elif os.fork() == 0:
             listener.close()
             _become(main, request, outputs, connection)
-    except OSError:  # who asked is gone
-        return
+    except (OSError, ValueError):  # who asked is gone, perhaps in the middle of asking
+        pass
     for output in outputs:
         os.close(output)
-
-
-def _read(connection: socket.socket, size: int) -> bytes:
-    with connection.makefile("rb") as file:
-        return file.read(size)
 
 
 def _main(script: str) -> Callable[..., None] | None:
