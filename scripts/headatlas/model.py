@@ -128,7 +128,9 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
     options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)  # `_check_weights` says it
+    # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here.
+    for quiet in ("modeling_utils", "distributed.tensor_parallel"):
+        logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
