@@ -118,6 +118,10 @@ def test_file_round_trip_and_bad_files(tmp_path):
     write_knock_out(tmp_path / "k.safetensors", made)
     read = read_knock_out(tmp_path / "k.safetensors")
     assert (read.method, read.task, read.dissociation_k, read.sets) == made[:4]
+    written = (tmp_path / "k.safetensors").read_bytes()
+    for _ in range(5):
+        write_knock_out(tmp_path / "k.safetensors", made)
+        assert (tmp_path / "k.safetensors").read_bytes() == written
     assert list(read.targets) == ["t0", "t1"]
     for name, target in made.targets.items():
         for ours, theirs in zip(target, read.targets[name], strict=True):

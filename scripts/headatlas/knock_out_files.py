@@ -1,7 +1,8 @@
 """The file of what knocking out sets of heads does, item by item; numpy and safetensors only.
 
-One file per method and source task (whose map chose the heads). Metadata: `method`, `task`, `dissociation_k`,
-`sets` (JSON list, see `knock_out_sets.choose_sets`) and `targets` (JSON list of tasks). For the i-th target:
+One file per method and source task (whose map chose the heads). Metadata: one entry `about`, in JSON, as safetensors
+writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`) and
+`targets` (a list of tasks). For the i-th target:
 `{i}.sets` int64 [set] (indices into `sets`), `{i}.log_prob` float32 [set, item] (nats per answer token),
 `{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
 
@@ -62,15 +63,9 @@ def write_knock_out(path: Path, knock_out: KnockOut) -> None:
     for i, target in enumerate(knock_out.targets.values()):
         for name, values in target._asdict().items():
             tensors[f"{i}.{name}"] = np.ascontiguousarray(values, dtype=_TYPES[name])
-    metadata = {
-        "method": knock_out.method,
-        "task": knock_out.task,
-        "dissociation_k": str(knock_out.dissociation_k),
-        "sets": json.dumps(knock_out.sets),
-        "targets": json.dumps(list(knock_out.targets)),
-    }
+    about = knock_out._asdict() | {"targets": list(knock_out.targets)}
     with atomic(path) as draft:
-        save_file(tensors, draft, metadata=metadata)
+        save_file(tensors, draft, metadata={"about": json.dumps(about)})
 
 
 def read_knock_out(path: Path) -> KnockOut:
@@ -81,19 +76,18 @@ def read_knock_out(path: Path) -> KnockOut:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
+            about = json.loads(file.metadata()["about"])
             targets = {
                 task: Target(*(file.get_tensor(f"{i}.{name}") for name in Target._fields))
-                for i, task in enumerate(json.loads(metadata["targets"]))
+                for i, task in enumerate(about["targets"])
             }
-            sets, k = json.loads(metadata["sets"]), int(metadata["dissociation_k"])
-            method, task = metadata["method"], metadata["task"]
+            known = (about["method"], about["task"], about["dissociation_k"], about["sets"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not a knock-out file ({error}); delete it and run again") from error
     for name, target in targets.items():
         if not np.isfinite(target.log_prob).all():
             raise HeadAtlasError(f"{path}: log-probabilities on {name} are not finite; set dtype to float32")
-    return KnockOut(method, task, k, sets, targets)
+    return KnockOut(*known, targets)
 
 
 def sets_of(knock_out: KnockOut, target: str, selection: str, k: int) -> np.ndarray:
