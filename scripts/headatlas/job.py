@@ -50,10 +50,11 @@ def run(
     parser = _parser(main)
     options = vars(parser.parse_args(arguments))
     log_file = options.pop("log")
+    given = os.environ.pop(PARENT, None)
+    if orphaned is None and given:
+        orphaned = lambda: os.getppid() != int(given)  # noqa: E731
     if orphaned is not None:
         _orphaned = orphaned
-    elif given := os.environ.pop(PARENT, None):
-        _orphaned = lambda: os.getppid() != int(given)  # noqa: E731
         threading.Thread(target=_watch, daemon=True).start()
     start = time.monotonic()
     try:

@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -137,7 +136,6 @@ def _become(main: Callable[..., None], request: dict, outputs: list[int], connec
             os._exit(0)
         # Readable at its end only: when who asked, or the Snakemake behind it, was killed.
         lifelines = [connection, sys.stdin]
-        threading.Thread(target=lambda: select.select(lifelines, [], []) and os._exit(1), daemon=True).start()
         job.run(main, request["arguments"], lambda: bool(select.select(lifelines, [], [], 0)[0]))
         status = 0
     except SystemExit as end:

@@ -65,7 +65,8 @@ here = workflow.resource_settings.nodes is None
 if here and atlas.gpus:
     workflow.global_resources.setdefault("gpu", atlas.gpus)
 
-# Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not to track them.
+# Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not
+# to track them.
 RUNS_MODEL = {
     "gpu": lambda wildcards: atlas.job_gpus(wildcards.model, here),
     "mem_mb": lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
