@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import log
@@ -94,6 +94,17 @@ class HeadModel:
         options.setdefault("use_cache", False)
         out = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
         return out if keep is None else out[:, -keep:]
+
+    @cached_property
+    def cache_name(self) -> str | None:
+        """Name under which the model returns its keys and values, and takes them back; None where it keeps none.
+
+        Read from what a pass returns: transformers has renamed the argument (`past_key_values`, `cache`) before.
+        """
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
+        return next((name for name, value in output.items() if isinstance(value, Cache)), None)
 
     @cached_property
     def _accepts(self) -> set[str]:

@@ -10,7 +10,6 @@ sequence (edits at answer positions), each seeing the prompt and itself only, or
 (edits at all positions).
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -33,9 +32,11 @@ class SharedCache(DynamicCache):
         super().__init__()
         self.clean: dict[int, tuple[Tensor, Tensor]] = {}
         self.mode = "record"  # record | extend | pass
+        self.seen = False  # whether any layer has used it
 
     def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
         """Keys and values [batch, head, position, width] that attention sees in layer `layer_idx`."""
+        self.seen = True
         if self.mode == "record":
             self.clean[layer_idx] = (key_states, value_states)
         if self.mode != "extend":
@@ -64,9 +65,13 @@ class Replay:
         self._calls: dict[int, tuple[tuple, dict]] = {}
         self._shapes: dict[nn.Module, int | None] = {}  # module -> length of the tuple it returns, if one
         self._masks: dict[tuple[int, int], Tensor] = {}
+        # Asked for before anything is recorded, since it runs the model.
+        handed_over = {model.cache_name: self.cache} if model.cache_name else {}
         with torch.no_grad(), ExitStack() as stack:
             self._record(stack, layers)
-            model.logits(batch.input_ids, batch.attention_mask, keep=1, past_key_values=self.cache, use_cache=True)
+            model.logits(batch.input_ids, batch.attention_mask, keep=1, use_cache=True, **handed_over)
+        if not self.cache.seen:
+            raise UnsupportedError("its attention layers put no keys and values into the cache that they are given")
         if self.at_answers:
             self.cache.mode = "extend"
 
@@ -336,5 +341,3 @@ def check_attention_kind(model: HeadModel) -> None:
     kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
     if kind not in (None, "eager", "sdpa"):
         raise UnsupportedError(f"attn_implementation {kind} takes no explicit mask")
-    if "past_key_values" not in inspect.signature(model.model.forward).parameters:
-        raise UnsupportedError("the model takes no past_key_values")
