@@ -61,6 +61,7 @@ class HeadModel:
 
     model: PreTrainedModel
     attentions: list[Attention]
+    name: str = "model"
 
     @property
     def n_layers(self) -> int:
@@ -199,7 +200,7 @@ def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
     shapes = {(attention.n_heads, attention.d_head) for attention in attentions}
     if len(shapes) != 1:
         raise HeadAtlasError(f"model {name}: layers differ in (heads, head width): {sorted(shapes)}; not supported")
-    return HeadModel(model, attentions)
+    return HeadModel(model, attentions, name)
 
 
 def _attention_modules(model: nn.Module) -> dict[str, nn.Module]:

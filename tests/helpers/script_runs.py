@@ -20,7 +20,7 @@ def write_effects(path: Path, effect, question=None, correct=None, first_layer=0
         "correct": np.ones(n, dtype=np.uint8) if correct is None else np.asarray(correct, dtype=np.uint8),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"first_layer": str(first_layer)})
+    save_file(tensors, path, metadata={"about": json.dumps({"first_layer": first_layer})})
     return path
 
 

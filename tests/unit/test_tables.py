@@ -116,7 +116,7 @@ def test_effects_files_that_cannot_be_used(tmp_path):
     (tmp_path / "junk").write_bytes(b"junk" * 10)
     with pytest.raises(HeadAtlasError, match="junk: not an effects file"):
         read_effects(tmp_path / "junk")
-    save_file({"other": np.ones(3)}, tmp_path / "other", metadata={"first_layer": "0"})
+    save_file({"other": np.ones(3)}, tmp_path / "other", metadata={"about": '{"first_layer": 0}'})
     with pytest.raises(HeadAtlasError, match="not an effects file"):
         read_effects(tmp_path / "other")
     effect = np.ones((3, 2, 2))
