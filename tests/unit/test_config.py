@@ -106,7 +106,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "matched": False,
             "shuffles": 1000,
         },
-        "compute": {"batch_tokens": 8192, "threads": 1, "gpus": "auto", "layers_per_job": None},
+        "compute": {"engine": "auto", "batch_tokens": 8192, "threads": 1, "gpus": "auto", "layers_per_job": None},
     }
     assert figures["columns"] == 4
     assert figures["scheme"] == "viridis"
@@ -389,7 +389,9 @@ def test_the_shipped_config_shows_the_defaults():
         value = shipped
         for step in path.split("."):
             value = value.get(step, "absent") if isinstance(value, dict) else "absent"
-        if value != "absent" and "default" in key:
+        if path == "compute.engine":  # a slow demo is a failed demo
+            assert value == "replay"
+        elif value != "absent" and "default" in key:
             assert value == key["default"], path
     assert list(shipped["tasks"]) == [
         "knowledge_recall", "retrieval", "logical_reasoning", "decision_making",

@@ -1,5 +1,7 @@
 """Findings: what is claimed is what the tests allow, in numbers that stand in the tables."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -177,9 +179,14 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
         maps = {"agreement": more["agreement"], "overlap": more["overlap"]}
         runs.append(run_script("compare_maps", settings, **one, **maps))
         made |= more
+    slow = {"rule": "knock_out", "method": "ablation", "task": "logic"}
+    slow |= {"engine": "hooked", "reason": "no cache", "work": 9.0}
+    (tmp_path / "engines.json").write_text(json.dumps([slow]))
+    made["engines"] = tmp_path / "engines.json"
     runs.append(run_script("write_findings", {"confidence": 0.95}, **made, findings=tmp_path / "findings.md"))
     assert [run.stderr for run in runs if run.returncode] == []
     text = (tmp_path / "findings.md").read_text()
+    assert text.splitlines()[2].startswith("**Slow:** knock_out ran the whole model for every edit, 9 times the work")
     assert "The deepest is **deep**" in text
     assert "It differs significantly from" in text
     assert ("Split-half reliability" in text) == with_evidence
