@@ -28,6 +28,9 @@ class Renamed(torch.nn.Module):
     def get_input_embeddings(self):
         return self.inner.get_input_embeddings()
 
+    def get_output_embeddings(self):
+        return self.inner.get_output_embeddings()
+
     def forward(self, input_ids, attention_mask, use_cache=False, **options):
         cache = options.pop(self.name, None)
         if options:
@@ -87,6 +90,16 @@ def test_a_model_that_keeps_no_keys_and_values_takes_full_passes_and_says_so():
 def test_all_positions_need_no_cache():
     _, report = ablate_layers(renamed(None), random_items(ITEMS), ZERO, range(3), "all", 300, engine="auto")
     assert (report.engine, report.reason) == ("replay", None)
+
+
+@pytest.mark.parametrize("kind", ["flash_attention_2", "flex_attention"])
+def test_attention_without_masks_is_refused_by_replay(kind):
+    model = find_heads(random_model("llama"), "flash")
+    model.model.config._attn_implementation = kind
+    with pytest.raises(
+        HeadAtlasError, match=f"replay cannot be had: attn_implementation: {kind} takes no mask of our own"
+    ):
+        ablate_layers(model, random_items(ITEMS), ZERO, range(3), "answer", 300, engine="replay")
 
 
 def looks_aside(monkeypatch) -> HeadModel:

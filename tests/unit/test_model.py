@@ -156,3 +156,19 @@ def test_refuses_a_model_that_looks_ahead():
     encoder = BertLMHeadModel(BertConfig(vocab_size=50, **options))
     with pytest.raises(HeadAtlasError, match="another last token changes what the model says before it"):
         find_heads(encoder, "bert")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_output_layer_runs_on_the_kept_positions_only(family):
+    model = find_heads(random_model(family), family)
+    ids = torch.arange(3, 13)[None]
+    seen = []
+    handle = model.model.get_output_embeddings().register_forward_hook(
+        lambda _m, args, _o: seen.append(args[0].shape[1])
+    )
+    with torch.no_grad():
+        kept = model.logits(ids, torch.ones_like(ids), keep=3)
+        handle.remove()
+        whole = model.logits(ids, torch.ones_like(ids))
+    assert seen == [3]
+    assert torch.allclose(kept, whole[:, -3:], atol=1e-5)
