@@ -6,6 +6,7 @@ import torch
 from families import random_items, random_model
 from headatlas import replay
 from headatlas.ablation import ablate_layers
+from headatlas.batches import collate
 from headatlas.engine import padding_matters, work_ratio
 from headatlas.engine_record import slow_ways
 from headatlas.errors import HeadAtlasError
@@ -96,10 +97,9 @@ def test_all_positions_need_no_cache():
 def test_attention_without_masks_is_refused_by_replay(kind):
     model = find_heads(random_model("llama"), "flash")
     model.model.config._attn_implementation = kind
-    with pytest.raises(
-        HeadAtlasError, match=f"replay cannot be had: attn_implementation: {kind} takes no mask of our own"
-    ):
-        ablate_layers(model, random_items(ITEMS), ZERO, range(3), "answer", 300, engine="replay")
+    batch = collate(random_items(ITEMS), [0])
+    with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} takes no mask of our own"):
+        replay.Replay(model, batch, "answer", range(3))
 
 
 def looks_aside(monkeypatch) -> HeadModel:
