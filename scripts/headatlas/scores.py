@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
     + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
     + [(name, pa.int32()) for name in ("n_items", "n_questions")]
 )
+NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}  # pyarrow 20 wants pandas for its own `to_pandas_dtype`
 
 
 class Effects(NamedTuple):
@@ -123,7 +124,7 @@ def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str
     columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
     for field in SCHEMA.names[5:]:
         values = np.broadcast_to(getattr(statistics, field), n)
-        columns.append(_numbers(values.astype(SCHEMA.field(field).type.to_pandas_dtype())))
+        columns.append(_numbers(values.astype(NUMPY[SCHEMA.field(field).type])))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
 

@@ -13,6 +13,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "pyproject.toml", "config", "scripts", "workflow")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+CODE = [*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/headatlas").rglob("*.py")]
+CALLERS = [".".join(path.relative_to(ROOT / "scripts").with_suffix("").parts) for path in CODE]
+CALLERS += ["__main__", "torch.nn.modules.module"]  # the latter calls a model's forward for us
+WARNINGS = ",".join(f"error::{kind}:{name}" for kind in ("DeprecationWarning", "FutureWarning") for name in CALLERS)
 
 # The demo, made small: enough of everything for every rule to have several jobs.
 REDUCED = {
@@ -86,9 +90,17 @@ def write_config(folder: Path, config: dict) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a run: one thread, no GPU, nothing from the network, nothing from the tests' own path."""
+    """The environment of a run: one thread, no GPU, nothing from the network, nothing from the tests' own path.
+
+    What a library warns our calls of is an error there, as in the tests themselves (pyproject.toml).
+    """
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "XDG_CONFIG_HOME")}
-    return kept | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": WARNINGS,
+    }
 
 
 def snakemake(folder: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:

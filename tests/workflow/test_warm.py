@@ -132,6 +132,15 @@ def test_what_the_server_does_not_take_runs_by_itself(server, scripts, tmp_path,
         assert (status, said[1]) == (0, str(os.getpid()))
 
 
+def test_where_the_system_does_not_tell_of_threads_nothing_is_forked(server, scripts, tmp_path):
+    """The script, which the server imports before it would fork, takes /proc away from it."""
+    hide = "from pathlib import Path\nfrom headatlas import warm\nwarm.THREADS = Path('/nowhere/task')\n"
+    (scripts / "score_layer.py").write_text(hide + SCRIPT)
+    process = call(server, scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "alone")
+    status, said, _ = result(process)
+    assert (status, said[1]) == (0, str(os.getpid()))  # else its parent were the server
+
+
 def test_without_a_server_a_script_runs_by_itself(scripts, tmp_path):
     process = call(Server(), scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "alone")
     assert result(process)[1][1] == str(os.getpid())

@@ -5,10 +5,21 @@ import json
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import ApiError
 from snakemake.utils import update_config
+
+
+class Mistake(ApiError):
+    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
+
+    __traceback__ = property(lambda self: None, lambda self, place: None)
+
+
+if find_spec("fcntl") is None:
+    raise Mistake("Head Atlas runs on Linux and macOS, whose locks and forks it uses; on Windows run it in WSL.")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -22,13 +33,6 @@ from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_folders, check_writable, recover
 from headatlas.slurm import advise, cancel_leftovers, check_requests
 from headatlas.warm import Server
-
-
-class Mistake(ApiError):
-    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
-
-    __traceback__ = property(lambda self: None, lambda self, place: None)
-
 
 # A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
 # model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
