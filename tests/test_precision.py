@@ -1,0 +1,187 @@
+"""Half-precision weights, float32 arithmetic: the numbers of the float32 model with the same weights, in every family."""
+
+import copy
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, random_items, random_model
+from headatlas import precision
+from headatlas.ablation import ablate_layers, working_way
+from headatlas.batches import collate
+from headatlas.knock_out import knock_out
+from headatlas.model import find_heads, load_model
+from headatlas.precision import compute_in_float32, float32_reference, split_product
+from headatlas.trace import trace_batch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+DEMO = Path(__file__).resolve().parent.parent / "workflow/resources/demo-model"
+HALVES = [torch.bfloat16, torch.float16]
+LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
+SETS = [[(0, 1)], [(0, 1), (2, 3)], [(1, 0), (1, 2)], []]
+
+
+def pair(family: str, dtype: torch.dtype) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A model of half-precision weights and its float32 twin: the same weights, every one of them made float32."""
+    half = random_model(family).to(dtype)
+    twin = copy.deepcopy(half).float()
+    assert compute_in_float32(half) is None
+    return half, twin
+
+
+def size(model: torch.nn.Module, matrices: bool) -> int:
+    """Bytes of a model's matrices, or of its vectors; what several modules share counts once."""
+    chosen = [parameter for parameter in model.parameters() if (parameter.ndim > 1) == matrices]
+    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in chosen}
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_numbers_are_the_float32_twins(family, dtype):
+    """Logits, gradient terms and head outputs; and plain half precision is far from them, so the test can fail."""
+    half, twin = pair(family, dtype)
+    plain = copy.deepcopy(twin).to(dtype)
+    batch = collate(random_items(LENGTHS), [0, 1, 2, 3])
+    found, expected, rounded = (
+        trace_batch(find_heads(model, family), batch, gradients=True) for model in (half, twin, plain)
+    )
+    for name, value in expected.items():
+        allowed = 1e-5 * max(1, float(value.float().abs().max()))
+        assert (found[name].float() - value.float()).abs().max() < allowed, name
+    assert (rounded["log_prob"] - expected["log_prob"]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_weights_take_no_more_memory(family):
+    plain = random_model(family).bfloat16()
+    matrices, vectors = size(plain, True), size(plain, False)
+    half = copy.deepcopy(plain)
+    assert compute_in_float32(half) is None
+    assert size(half, True) == matrices
+    assert size(half, False) == 2 * vectors
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "bloom", "qwen3_moe"])
+def test_both_engines_find_the_float32_effects(family, dtype, positions):
+    half, twin = (find_heads(model, family) for model in pair(family, dtype))
+    items = random_items(LENGTHS)
+    baseline = np.random.default_rng(1).normal(scale=0.2, size=(1, 3, 4, half.d_head)).astype(np.float32)
+    assert working_way(half, positions) == "replay"
+    expected = ablate_layers(twin, items, baseline, range(3), positions, 300, way="hooked")
+    sets = knock_out(twin, items, SETS, baseline, positions, 300, way="hooked")
+    for way in ("replay", "hooked"):
+        assert np.abs(ablate_layers(half, items, baseline, range(3), positions, 300, way=way) - expected).max() < 1e-5
+        log_prob, correct = knock_out(half, items, SETS, baseline, positions, 300, way=way)
+        assert np.abs(log_prob - sets[0]).max() < 1e-5
+        assert np.array_equal(correct, sets[1])
+
+
+def test_tied_weights_stay_tied():
+    model = random_model("gpt2").bfloat16()
+    assert model.lm_head.weight is model.transformer.wte.weight
+    compute_in_float32(model)
+    assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_a_float32_model_is_left_alone():
+    model = random_model("llama")
+    before = dict(model.named_parameters())
+    assert compute_in_float32(model) is None
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("operation", ["linear", "addmm", "bmm"])
+def test_a_backward_pass_makes_weights_float32_again_and_keeps_no_copy(operation):
+    """The half weight is doubled between the passes: a kept float32 copy would still give the old slope."""
+    weight = torch.eye(4, dtype=torch.bfloat16).as_subclass(precision.HalfWeight)
+    values = torch.ones(2, 4, requires_grad=True)
+    found = {
+        "linear": lambda: functional.linear(values, weight),
+        "addmm": lambda: torch.addmm(torch.zeros(4), values, weight),
+        "bmm": lambda: torch.bmm(values[None], weight[None]),
+    }[operation]()
+    assert (found.dtype, type(found)) == (torch.float32, torch.Tensor)
+    weight.mul_(2)
+    assert torch.equal(torch.autograd.grad(found.sum(), values)[0], torch.full((2, 4), 2.0))
+
+
+def plain_half(values, weight):
+    """What a GPU does in `half_product`, on the CPU: products of halves, summed in float32."""
+    assert values.dtype == weight.dtype
+    return values.float() @ weight.float()
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Products take the way that they take on a GPU."""
+    monkeypatch.setattr(precision, "multiplies_halves", lambda device: True)
+    monkeypatch.setattr(precision, "half_product", plain_half)
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.bfloat16, 2e-5), (torch.float16, 1e-6)])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_split_product_is_exact_to_16_bits_or_more(dtype, allowed, scale, on_gpu):
+    """At any size of the values: float16 itself ends at 65,504 and has nothing below 6e-8."""
+    generator = torch.Generator().manual_seed(0)
+    values = scale * torch.randn(3, 5, 64, generator=generator)
+    weight = torch.randn(64, 7, generator=generator).to(dtype)
+    exact = values.double() @ weight.double()
+    assert (split_product(values, weight) - exact).abs().max() < allowed * exact.abs().max()
+    rounded = (values / scale).to(dtype).double() @ weight.double() * scale
+    assert (rounded - exact).abs().max() > 20 * allowed * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_moe"])
+def test_the_way_of_a_gpu_finds_the_same(family, dtype, on_gpu):
+    half, twin = (find_heads(model, family) for model in pair(family, dtype))
+    batch = collate(random_items(LENGTHS), [0, 1, 2, 3])
+    found, expected = (trace_batch(model, batch, gradients=True) for model in (half, twin))
+    for name, value in expected.items():
+        assert (found[name].float() - value.float()).abs().max() < 1e-4 * max(1, float(value.float().abs().max())), name
+    assert not torch.equal(found["log_prob"], expected["log_prob"])
+    with float32_reference(half.model):
+        exact = trace_batch(half, batch, gradients=False)
+    assert (exact["log_prob"] - expected["log_prob"]).abs().max() < 1e-6
+
+
+def test_a_half_precision_model_has_a_float32_reference():
+    """Also one that computes in half precision; afterwards it is as it was."""
+    plain = random_model("llama").bfloat16()
+    twin = copy.deepcopy(plain).float()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before = plain(input_ids=ids).logits
+    with torch.no_grad(), float32_reference(plain):
+        assert torch.allclose(plain(input_ids=ids).logits, twin(input_ids=ids).logits, atol=1e-6)
+    assert torch.equal(plain(input_ids=ids).logits, before)
+    assert {parameter.dtype for parameter in plain.parameters()} == {torch.bfloat16}
+
+
+def test_a_model_whose_own_code_wants_half_precision_keeps_it_and_says_so(tmp_path, caplog, monkeypatch):
+    random_model("llama").save_pretrained(tmp_path)
+    plain = LlamaForCausalLM.forward
+
+    def forward(self, *args, **kwargs):
+        output = plain(self, *args, **kwargs)
+        output.logits = output.logits.bfloat16()
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forward)
+    found = load_model({"path": str(tmp_path), "dtype": "bfloat16"})
+    assert found.half_because == "its own code makes torch.bfloat16 of float32"
+    assert {parameter.dtype for parameter in found.model.parameters()} == {torch.bfloat16}
+    assert "computes in bfloat16 and not in float32, so small effects are lost in rounding: its own code" in caplog.text
+
+
+def test_flash_attention_keeps_half_precision():
+    model = random_model("llama").bfloat16()
+    model.config._attn_implementation_internal = "flash_attention_2"
+    assert compute_in_float32(model) == "attn_implementation flash_attention_2 takes half precision only (sdpa takes both)"
+    assert model.dtype == torch.bfloat16
