@@ -124,6 +124,11 @@ def compute_in_float32(model: nn.Module) -> str | None:
     return None
 
 
+def weights_in_half(model: nn.Module) -> bool:
+    """Whether any weights are kept in half precision, whatever the model computes in."""
+    return any(parameter.element_size() == 2 for parameter in model.parameters())
+
+
 @contextmanager
 def float32_reference(model: nn.Module) -> Iterator[None]:
     """While open, the model computes in float32 from its own weights, exactly: what its noise is measured against.
@@ -170,6 +175,22 @@ def _held(tensor: Tensor) -> Tensor:
 # --- products ------------------------------------------------------------------------------------------------
 
 _exact = False  # whether products are exact everywhere (`float32_reference`)
+_layout: tuple[int, int] | None = None  # (groups, rows of each) of the values of products (`side_by_side`)
+
+
+@contextmanager
+def side_by_side(groups: int, rows: int) -> Iterator[None]:
+    """While open, the values of products are groups of rows that differ little from the first row of their group.
+
+    A product then rounds what a row *differs* by, and not the row: edits of small effect stay precise at the cost of
+    half-precision products. Any rows give the right product; rows that differ much, a less precise one.
+    """
+    global _layout
+    before, _layout = _layout, (groups, rows)
+    try:
+        yield
+    finally:
+        _layout = before
 
 
 def product(values: Tensor, weight: Tensor) -> Tensor:
@@ -178,9 +199,31 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
     On the CPU the weight is made float32. On a GPU that would leave the fast units idle: there the values are
     split into two halves whose products with the weight are summed in float32 (`split_product`).
     """
-    if _exact or not multiplies_halves(weight.device):
+    if _exact:
         return _widened(torch.matmul, (values, weight), {})
-    return SplitProduct.apply(values, weight)
+    if _layout and not torch.is_grad_enabled() and values.shape[:-1].numel() % (_layout[0] * _layout[1]) == 0:
+        if _layout[1] > 1 and (weight.dtype == torch.bfloat16 or multiplies_halves(weight.device)):
+            return _product_of_rows(values, weight, *_layout)
+    return _one_product(values, weight)
+
+
+def _one_product(values: Tensor, weight: Tensor) -> Tensor:
+    if multiplies_halves(weight.device):
+        return SplitProduct.apply(values, weight)
+    return _widened(torch.matmul, (values, weight), {})
+
+
+def _product_of_rows(values: Tensor, weight: Tensor, groups: int, rows: int) -> Tensor:
+    """The first row's product, and to it the rounded product of what each other row differs by."""
+    rows_apart = values.reshape(groups, rows, -1, values.shape[-1])
+    first = _one_product(rows_apart[:, :1], weight)
+    change = (rows_apart[:, 1:] - rows_apart[:, :1]).flatten(0, 2)
+    scale = _scale(change, weight.dtype)
+    changed = torch.mm((change / scale).to(weight.dtype), weight) * scale
+    found = first.new_empty(groups, rows, *first.shape[2:])
+    found[:, :1] = first
+    torch.add(first, changed.unflatten(0, (groups, rows - 1, -1)), out=found[:, 1:])
+    return found.reshape(*values.shape[:-1], -1)
 
 
 def multiplies_halves(device: torch.device) -> bool:
@@ -205,17 +248,21 @@ class SplitProduct(torch.autograd.Function):
 
 
 def split_product(values: Tensor, weight: Tensor) -> Tensor:
-    """values @ weight in float32 from products of halves: each value is the sum of two, exact to 16 bits or more.
-
-    Each row is scaled to at most 1 first, so that float16 (largest number 65,504) neither overflows nor underflows.
-    """
-    rows = values.reshape(-1, values.shape[-1]).float()
-    scale = rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    """values @ weight in float32 from products of halves: each value is the sum of two, exact to 16 bits or more."""
+    rows = values.reshape(-1, values.shape[-1])
+    scale = _scale(rows, weight.dtype)
     rows = rows / scale
     high = rows.to(weight.dtype)
     low = (rows - high.float()).to(weight.dtype)
     found = (half_product(high, weight) + half_product(low, weight)) * scale
     return found.reshape(*values.shape[:-1], weight.shape[-1])
+
+
+def _scale(rows: Tensor, dtype: torch.dtype) -> Tensor | int:
+    """What rows [row, n] are divided by before they are rounded: float16 (6e-8 to 65,504) is too narrow for some."""
+    if dtype == torch.bfloat16:
+        return 1
+    return rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def half_product(values: Tensor, weight: Tensor) -> Tensor:
