@@ -23,6 +23,7 @@ def main(
     device: str,
     threads: int,
     batch_tokens: int,
+    engine: str,
     baseline: Path | None = None,
 ) -> None:
     chosen = split_items(read_items(items), "score")
@@ -31,8 +32,10 @@ def main(
     replacement = read_baseline(settings, chosen, shape, trace, baseline)
     layers = range(settings["first_layer"], settings["last_layer"] + 1)
     with progress("ablate", len(chosen), "items") as advance:
-        effect = ablate_layers(model, chosen, replacement, layers, settings["positions"], batch_tokens, advance)
-    write_effects(effects, effect, *clean_run(trace), first_layer=layers.start)
+        effect, report = ablate_layers(
+            model, chosen, replacement, layers, settings["positions"], batch_tokens, advance, engine
+        )
+    write_effects(effects, effect, *clean_run(trace), first_layer=layers.start, engine=report.as_dict())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def main(
     device: str,
     threads: int,
     batch_tokens: int,
+    engine: str,
 ) -> None:
     chosen = json.loads(sets.read_text(encoding="utf-8"))
     questions = {
@@ -36,11 +37,15 @@ def main(
     shape = (model.n_layers, model.n_heads, model.d_head)
     replacement = read_baseline(settings, [], shape, baseline, baseline)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings["tasks"]}
+    engines = {}
     with progress("knock out", sum(map(len, questions.values())), "items") as advance:
         for target, asked in questions.items():
             wanted = {source: shared_sets(chosen, source, target) for source in settings["tasks"]}
             heads = [chosen["sets"][source][index]["heads"] for source, rows in wanted.items() for index in rows]
-            found = knock_out(model, asked, heads, replacement, settings["positions"], batch_tokens, advance)
+            *found, report = knock_out(
+                model, asked, heads, replacement, settings["positions"], batch_tokens, advance, engine
+            )
+            engines[target] = report.as_dict()
             start = 0
             for source, rows in wanted.items():
                 part = slice(start, start + len(rows))
@@ -48,7 +53,7 @@ def main(
                 start = part.stop
     for source, path in zip(settings["tasks"], knock_outs, strict=True):
         known = (chosen["method"], source, chosen["dissociation_k"], chosen["sets"][source])
-        write_knock_out(path, KnockOut(*known, targets[source]))
+        write_knock_out(path, KnockOut(*known, targets[source], engines))
 
 
 if __name__ == "__main__":

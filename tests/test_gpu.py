@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from families import random_items, random_model
-from headatlas.ablation import ablate_layers, working_way
+from headatlas.ablation import ablate_layers
 from headatlas.attribution import integrate
 from headatlas.knock_out import knock_out
 from headatlas.model import HeadModel, find_heads
@@ -44,13 +44,12 @@ def all_methods(model: HeadModel, folder) -> dict[str, np.ndarray]:
     found = {f"trace {name}": value for name, value in load_file(folder / "trace.safetensors").items()}
     baseline = np.random.default_rng(1).normal(scale=0.2, size=(1, 3, 4, model.d_head)).astype(np.float32)
     for positions in ("answer", "all"):
-        assert working_way(model, positions) == "replay"
         found[f"integrate {positions}"] = integrate(model, items, baseline, positions, 3, 512)
         for way in ("replay", "hooked"):
             name = f"{way} {positions}"
-            found[f"ablate {name}"] = ablate_layers(model, items, baseline, range(3), positions, 512, way=way)
-            found[f"knock out {name}"], found[f"correct {name}"] = knock_out(
-                model, items, SETS, baseline, positions, 512, way=way
+            found[f"ablate {name}"], _ = ablate_layers(model, items, baseline, range(3), positions, 512, engine=way)
+            found[f"knock out {name}"], found[f"correct {name}"], _ = knock_out(
+                model, items, SETS, baseline, positions, 512, engine=way
             )
     return found
 

@@ -56,7 +56,7 @@ def test_equals_one_hooked_pass_per_set_and_item(family, positions, way):
         ids = torch.tensor([items[1]["prompt_ids"]])
         items[1]["answer_ids"] = [int(model.model(input_ids=ids).logits[0, -1].argmax())]
     baseline = np.random.default_rng(3).normal(scale=0.2, size=(1, 3, 4, model.d_head)).astype(np.float32)
-    log_prob, correct = knock_out(model, items, SETS, baseline, positions, 200, way=way)
+    log_prob, correct, _ = knock_out(model, items, SETS, baseline, positions, 200, engine=way)
     for row, heads in enumerate(SETS):
         for column, item in enumerate(items):
             expected = plain_scores(model, item, heads, baseline, positions)
@@ -71,8 +71,8 @@ def test_only_sets_with_the_planted_head_matter(way):
     items = planted_items()
     others = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != PLANTED]
     zero = np.zeros((1, 3, 4, 8), np.float32)
-    log_prob, correct = knock_out(
-        model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, way=way
+    log_prob, correct, _ = knock_out(
+        model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, engine=way
     )
     assert correct[0].all()
     assert np.allclose(log_prob[0], log_prob[1], atol=1e-6)

@@ -102,7 +102,7 @@ def knock_out(task, targets, strengths, ks, seed=0, draws=10, noise=0.0, n=40, m
         cost = np.array([sum(strengths[name][tuple(head)] for head in sets[i]["heads"]) for i in wanted])
         log_prob = item - cost[:, None] * scale
         results[name] = Target(np.array(wanted), log_prob, log_prob > -1.5, np.arange(n) // 2)
-    return KnockOut(method, task, ks[-1], sets, results)
+    return KnockOut(method, task, ks[-1], sets, results, {})
 
 
 def planted(tasks: int, layers=4, heads=6) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ def write_effects(path: Path, effect, question=None, correct=None, first_layer=0
         "correct": np.ones(n, dtype=np.uint8) if correct is None else np.asarray(correct, dtype=np.uint8),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"first_layer": str(first_layer)})
+    save_file(tensors, path, metadata={"about": json.dumps({"first_layer": first_layer})})
     return path
 
 
@@ -137,7 +137,7 @@ def test_effects_files_that_cannot_be_used(tmp_path):
     (tmp_path / "junk").write_bytes(b"junk" * 10)
     with pytest.raises(HeadAtlasError, match="junk: not an effects file"):
         read_effects(tmp_path / "junk")
-    save_file({"other": np.ones(3)}, tmp_path / "other", metadata={"first_layer": "0"})
+    save_file({"other": np.ones(3)}, tmp_path / "other", metadata={"about": '{"first_layer": 0}'})
     with pytest.raises(HeadAtlasError, match="not an effects file"):
         read_effects(tmp_path / "other")
     effect = np.ones((3, 2, 2))

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headatlas.ablation import edit_mask
 from headatlas.batches import Batch, answer_log_probability, collate, run_batches
+from headatlas.engine import padding_matters
+from headatlas.hooked import edit_mask
 from headatlas.model import HeadModel
 from headatlas.trace import position_sum
 
@@ -52,7 +53,7 @@ def integrate(
         effects[rows] = (total / steps).numpy()
         advance(len(rows))
 
-    run_batches(work, items, batch_tokens, model.devices)
+    run_batches(work, items, batch_tokens, model.devices, padded=not padding_matters(model, items))
     return effects
 
 

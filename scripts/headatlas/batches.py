@@ -89,17 +89,22 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
     return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask)
 
 
-def batches(items: list[dict], batch_tokens: int | Callable[[], int], rows: list[int] | None = None) -> Iterator[Batch]:
+def batches(
+    items: list[dict], batch_tokens: int | Callable[[], int], rows: list[int] | None = None, padded: bool = True
+) -> Iterator[Batch]:
     """Batches of items of similar length, each of at most `batch_tokens` padded tokens (always one item).
 
-    A function as `batch_tokens` is asked anew while each batch is put together.
+    Args:
+        batch_tokens: a number, or a function that is asked anew while each batch is put together.
+        padded: False lets only items of the same length share a batch.
     """
     most = batch_tokens if callable(batch_tokens) else lambda: batch_tokens
     rows = list(range(len(items))) if rows is None else rows
     lengths = {row: len(items[row]["prompt_ids"]) + len(items[row]["answer_ids"]) - 1 for row in rows}
     group: list[int] = []
     for row in sorted(rows, key=lambda row: (lengths[row], row)):
-        if group and lengths[row] * (len(group) + 1) > most():
+        full = group and lengths[row] * (len(group) + 1) > most()
+        if full or (group and not padded and lengths[row] != lengths[group[0]]):
             yield collate(items, group)
             group = []
         group.append(row)
@@ -133,15 +138,17 @@ def run_batches(
     devices: Iterable[torch.device],
     rows: list[int] | None = None,
     copies: int = 1,
+    padded: bool = True,
 ) -> None:
     """Call `work(rows, tokens)` on batches of items until all are done, with as many tokens a pass as memory holds.
 
     Args:
         batch_tokens: the most `tokens` of one pass; devices: where the model is (see `Budget`).
         rows: the items to work on, all if None; copies: how many copies of a batch's items fill a pass.
+        padded: whether items of different lengths may share a batch.
     """
     budget = Budget(batch_tokens, devices)
-    for batch in batches(items, lambda: max(1, budget.tokens // copies), rows):
+    for batch in batches(items, lambda: max(1, budget.tokens // copies), rows, padded):
         with budget.measured(batch.input_ids.numel()):
             halve_on_out_of_memory(partial(work, tokens=budget.tokens), batch.rows.tolist())
 

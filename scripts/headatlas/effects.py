@@ -22,6 +22,7 @@ def write_effects(
     correct: np.ndarray,
     first_layer: int = 0,
     null: dict[str, np.ndarray] | None = None,
+    engine: dict | None = None,
 ) -> None:
     """Write per-item effects.
 
@@ -30,6 +31,9 @@ def write_effects(
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store beside, [draw, layer, head] float32 each (see `label_null.null_effects`).
+        engine: how they were computed (`engine.Report.as_dict`), where the model was run for them.
+
+    Metadata: one entry `about`, in JSON, as safetensors writes several in any order.
 
     Raises:
         HeadAtlasError: an effect is not finite.
@@ -47,7 +51,7 @@ def write_effects(
     }
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
     with atomic(path) as draft:
-        save_file(tensors, draft, metadata={"first_layer": str(first_layer)})
+        save_file(tensors, draft, metadata={"about": json.dumps({"first_layer": first_layer, "engine": engine})})
 
 
 def question_index(items: list[dict]) -> np.ndarray:

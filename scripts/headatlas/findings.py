@@ -49,10 +49,15 @@ class Tables(NamedTuple):
     dominance: pl.DataFrame | None = None
 
 
-def write_findings(tables: Tables, confidence: float) -> str:
-    """The findings as Markdown."""
+def write_findings(tables: Tables, confidence: float, slow_ways: list[str] = ()) -> str:
+    """The findings as Markdown.
+
+    Args:
+        slow_ways: sentences on jobs that took a slower way than they could have (`engine_record.slow_ways`).
+    """
     model = tables.summary["model"][0]
     lines = [f"# Findings: {model}", ""]
+    lines += [line for sentence in slow_ways for line in (f"**Slow:** {sentence}.", "")]
     lines += [
         f"Square brackets hold {confidence:.0%} intervals over questions. Tasks are compared in "
         "pairs; a difference is "

@@ -1,8 +1,8 @@
 """The file of what knocking out sets of heads does, item by item; numpy and safetensors only.
 
 One file per method and source task (whose map chose the heads). Metadata: one entry `about`, in JSON, as safetensors
-writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`) and
-`targets` (a list of tasks). For the i-th target:
+writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`),
+`targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the i-th target:
 `{i}.sets` int64 [set] (indices into `sets`), `{i}.log_prob` float32 [set, item] (nats per answer token),
 `{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
 
@@ -34,13 +34,14 @@ class Target(NamedTuple):
 
 
 class KnockOut(NamedTuple):
-    """One file; `sets` are dicts, `targets` are by task."""
+    """One file; `sets` are dicts, `targets` are by task, and so is `engine` (how the target was computed)."""
 
     method: str
     task: str
     dissociation_k: int
     sets: list[dict]
     targets: dict[str, Target]
+    engine: dict[str, dict]
 
 
 def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
@@ -81,13 +82,13 @@ def read_knock_out(path: Path) -> KnockOut:
                 task: Target(*(file.get_tensor(f"{i}.{name}") for name in Target._fields))
                 for i, task in enumerate(about["targets"])
             }
-            known = (about["method"], about["task"], about["dissociation_k"], about["sets"])
+            known = (about["method"], about["task"], about["dissociation_k"], about["sets"], targets, about["engine"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not a knock-out file ({error}); delete it and run again") from error
     for name, target in targets.items():
         if not np.isfinite(target.log_prob).all():
             raise HeadAtlasError(f"{path}: log-probabilities on {name} are not finite; set dtype to float32")
-    return KnockOut(*known, targets)
+    return KnockOut(*known)
 
 
 def sets_of(knock_out: KnockOut, target: str, selection: str, k: int) -> np.ndarray:

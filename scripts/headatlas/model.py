@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import log
-from headatlas.precision import compute_in_float32
+from headatlas.precision import compute_in_float32, kept_in
 
 PROBE_TOKENS = 6  # positions of the random sequence with which heads are looked for and checked
 # Largest relative error between the heads' summed contributions and the attention output, per dtype.
@@ -65,6 +65,7 @@ class HeadModel:
 
     model: PreTrainedModel
     attentions: list[Attention]
+    name: str = "model"
     half_because: str | None = None
 
     @property
@@ -86,6 +87,16 @@ class HeadModel:
     def device(self) -> torch.device:
         """Where token ids go in."""
         return self.model.get_input_embeddings().weight.device
+
+    @property
+    def kept_in(self) -> torch.dtype:
+        """What its weights are kept in."""
+        return kept_in(self.model.get_input_embeddings().weight)
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """What it computes in: float32 also with half-precision weights, but where `half_because` says why not."""
+        return self.model.get_input_embeddings().weight.dtype
 
     @property
     def devices(self) -> set[torch.device]:
@@ -212,7 +223,7 @@ def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
     shapes = {(attention.n_heads, attention.d_head) for attention in attentions}
     if len(shapes) != 1:
         raise HeadAtlasError(f"model {name}: layers differ in (heads, head width): {sorted(shapes)}; not supported")
-    return HeadModel(model, attentions)
+    return HeadModel(model, attentions, name)
 
 
 def _attention_modules(model: nn.Module) -> dict[str, nn.Module]:

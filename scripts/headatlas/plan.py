@@ -274,7 +274,7 @@ class Atlas:
     def findings_tables(self) -> dict[str, str]:
         """Inputs of `write_findings` by option, {model} open."""
         folder = "results/{model}/evidence"
-        tables = {"summary": "results/{model}/summary.parquet"}
+        tables = {"summary": "results/{model}/summary.parquet", "engines": "results/{model}/engines.json"}
         tables |= {"comparisons": f"{folder}/comparisons.parquet", "hottest": f"{folder}/hottest-heads.parquet"}
         tables |= {"profiles": f"{folder}/layer-profile.parquet", "reliability": f"{folder}/reliability.parquet"}
         tables |= {"agreement": f"{folder}/agreement.parquet", "overlap": f"{folder}/task-overlap.parquet"}
@@ -301,6 +301,17 @@ class Atlas:
     def validates(self) -> bool:
         """Whether questions are held out on which heads can be knocked out."""
         return self.config["items"]["validate_fraction"] > 0
+
+    @property
+    def ablations(self) -> list[str]:
+        """`ablation`, where it is among the methods."""
+        return [method for method in self.methods if method == "ablation"]
+
+    def knock_out_headers(self, model: str) -> list[str]:
+        """One knock-out file per method; all of a method's say the same about the engine."""
+        if not (self.config["evidence"]["run"] and self.validates):
+            return []
+        return [f"results/{model}/evidence/knock-out/{method}/{self.tasks[0]}.safetensors" for method in self.methods]
 
     def _figures(self, model: str) -> list[str]:
         return self._drawn(
@@ -389,6 +400,12 @@ class Atlas:
         """`knock_out`."""
         evidence = {key: self.config["evidence"][key] for key in ("baseline", "positions")}
         return canonical({"model": self._model(model), "tasks": self.tasks} | evidence)
+
+    def engine_settings(self, model: str) -> str:
+        """`record_engines`."""
+        names = [name for method in self.ablations for name in self.effect_names(model)[method]]
+        effects = {task: [name.format(task=task) for name in names] for task in self.tasks if names}
+        return canonical({"effects": effects, "methods": self.methods if self.knock_out_headers(model) else []})
 
     def provenance_settings(self, model: str, code: dict[str, str]) -> str:
         """`write_provenance`: all of the config that the numbers depend on, hashes of the user's files, and the code.

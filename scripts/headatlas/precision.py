@@ -126,7 +126,12 @@ def compute_in_float32(model: nn.Module) -> str | None:
 
 def weights_in_half(model: nn.Module) -> bool:
     """Whether any weights are kept in half precision, whatever the model computes in."""
-    return any(parameter.element_size() == 2 for parameter in model.parameters())
+    return any(kept_in(parameter) in HALVES for parameter in model.parameters())
+
+
+def kept_in(weight: Tensor) -> torch.dtype:
+    """The type in which a weight is kept; its `dtype` is that in which it takes part."""
+    return weight.as_subclass(Tensor).dtype if isinstance(weight, HalfWeight) else weight.dtype
 
 
 @contextmanager

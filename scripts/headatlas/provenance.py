@@ -40,13 +40,14 @@ def fingerprints(rules: Iterable[str]) -> dict[str, str]:
     return {rule: fingerprint(f"{rule}.py") for rule in rules if (SCRIPTS / f"{rule}.py").is_file()}
 
 
-def describe_results(settings: dict, traces: list[Path]) -> dict:
+def describe_results(settings: dict, traces: list[Path], engines: list[dict]) -> dict:
     """Everything that a model's results were made from, as far as it can change a number.
 
     Versions and the git revision are those at the time the file is written, which is when results are made.
 
     Args:
-        settings: of the rule `write_provenance`; traces: trace files, whose headers name the device.
+        settings: of the rule `write_provenance`; traces: trace files, whose headers name the device;
+            engines: rows of `engine_record.gather_engines`.
     """
     model, config = settings["model"], settings["config"]
     return {
@@ -55,7 +56,8 @@ def describe_results(settings: dict, traces: list[Path]) -> dict:
         "config": config,
         "seed": config["seed"],
         "dtype": model["dtype"],
-        "devices": sorted({device for trace in traces if (device := _header(trace).get("device"))}),
+        "devices": sorted({device for trace in traces if (device := header(trace).get("device"))}),
+        "engines": engines,
         "files": settings["files"],
         "code": {"version": _version(PACKAGE), "revision": _revision(), "fingerprints": settings["code"]},
         "packages": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -63,7 +65,7 @@ def describe_results(settings: dict, traces: list[Path]) -> dict:
     }
 
 
-def _header(file: Path) -> dict[str, str]:
+def header(file: Path) -> dict[str, str]:
     """Metadata of a safetensors file: 8 bytes of length, then JSON."""
     with open(file, "rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))

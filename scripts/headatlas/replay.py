@@ -3,7 +3,7 @@
 Nothing below an edited layer is recomputed, the edited layer's own attention is the clean one less what the
 edit takes away, and with edits at answer positions only, the prompt's keys and values are those of the clean
 pass, shared by all rows of an item. Works on the layers' own `forward` calls, recorded and repeated with their
-arguments reshaped, so nothing here belongs to one architecture; `ablation` checks it against hooked passes.
+arguments reshaped, so nothing here belongs to one architecture; `engine` checks it against plain passes.
 
 A row is one edited copy of an item. Rows of an item are laid side by side as extra positions of one
 sequence (edits at answer positions), each seeing the prompt and itself only, or as items of a larger batch
@@ -18,12 +18,17 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from headatlas.batches import Batch, answer_log_probability, exact_match
+from headatlas.hooked import heads_of_rows
 from headatlas.model import HeadModel
 from headatlas.precision import side_by_side
 
+# Most query positions that the rows of one item may take in one sequence: attention among rows that do not see
+# each other is wasted and grows with the square.
+ROW_POSITIONS = 256
+
 
 class UnsupportedError(Exception):
-    """The model passes its layers something that cannot be laid out for rows; take hooked passes instead."""
+    """Why a model's layers cannot be run again for edited rows; `engine` takes full passes instead, if it may."""
 
 
 class SharedCache(DynamicCache):
@@ -32,15 +37,12 @@ class SharedCache(DynamicCache):
     def __init__(self):
         super().__init__()
         self.clean: dict[int, tuple[Tensor, Tensor]] = {}
-        self.mode = "record"  # record | extend | pass
-        self.seen = False  # whether any layer has used it
+        self.mode = "record"  # record | extend
 
     def update(self, key_states, value_states, layer_idx, *_args, **_kwargs):
         """Keys and values [batch, head, position, width] that attention sees in layer `layer_idx`."""
-        self.seen = True
         if self.mode == "record":
             self.clean[layer_idx] = (key_states, value_states)
-        if self.mode != "extend":
             return key_states, value_states
         keys, values = self.clean[layer_idx]
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
@@ -48,6 +50,8 @@ class SharedCache(DynamicCache):
 
 class Replay:
     """A recorded clean pass over a batch, from which layers can be run again for edited rows.
+
+    Raises UnsupportedError where the model's layers cannot be run again for rows.
 
     Args:
         batch: items padded to a length that is none of the model's dimensions (`replay_length`), on the device.
@@ -57,23 +61,25 @@ class Replay:
 
     def __init__(self, model: HeadModel, batch: Batch, positions: str, layers: range):
         self.model, self.batch, self.at_answers = model, batch, positions == "answer"
+        kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
+        if kind not in (None, "eager", "sdpa"):
+            raise UnsupportedError(f"attn_implementation: {kind} takes no mask of our own; take sdpa or eager")
         self.cache = SharedCache()
-        if not self.at_answers:
-            self.cache.mode = "pass"
         self.inputs: dict[int, Tensor] = {}  # layer -> its input at the edited positions [item, position, hidden]
         self.attended: dict[int, Tensor] = {}  # layer -> its attention output there
         self.heads: dict[int, Tensor] = {}  # layer -> its head outputs there [item, position, head, d_head]
         self._calls: dict[int, tuple[tuple, dict]] = {}
         self._shapes: dict[nn.Module, int | None] = {}  # module -> length of the tuple it returns, if one
         self._masks: dict[tuple[int, int], Tensor] = {}
-        # Asked for before anything is recorded, since it runs the model.
-        handed_over = {model.cache_name: self.cache} if model.cache_name else {}
+        options = {}
+        if self.at_answers and model.cache_name:  # the name is found by running the model: before anything is recorded
+            options = {model.cache_name: self.cache, "use_cache": True}
         with torch.no_grad(), ExitStack() as stack:
             self._record(stack, layers)
-            model.logits(batch.input_ids, batch.attention_mask, keep=1, use_cache=True, **handed_over)
-        if not self.cache.seen:
-            raise UnsupportedError("its attention layers put no keys and values into the cache that they are given")
+            model.logits(batch.input_ids, batch.attention_mask, keep=1, **options)
         if self.at_answers:
+            if not self.cache.clean:
+                raise UnsupportedError("its attention layers put no keys and values into the cache that they are given")
             self.cache.mode = "extend"
 
     @property
@@ -87,6 +93,8 @@ class Replay:
         def on_layer(index: int) -> Callable:
             def hook(_module, args, kwargs):
                 self._calls[index] = (args, kwargs)
+                if not args and "hidden_states" not in kwargs:
+                    raise UnsupportedError("its layers take no hidden_states")
                 if index in layers:
                     self.inputs[index] = kept(args[0] if args else kwargs["hidden_states"])
 
@@ -305,14 +313,6 @@ class Replay:
             return self.model.logits(ids, torch.ones_like(ids))[:, 0]
 
 
-def heads_of_rows(layer: int, sets: list[list[tuple[int, int]]], n_heads: int) -> Tensor:
-    """[row, head] bool: which heads of `layer` are in each row's set of (layer, head) pairs."""
-    chosen = torch.zeros(len(sets), n_heads, dtype=torch.bool)
-    for row, heads in enumerate(sets):
-        chosen[row, [head for edited, head in heads if edited == layer]] = True
-    return chosen
-
-
 @contextmanager
 def patched(module: nn.Module, forward: Callable) -> Iterator[None]:
     """While open, `module` computes `forward` instead of its own."""
@@ -339,10 +339,3 @@ def replay_length(model: HeadModel, length: int) -> int:
     while length in taken:
         length += 1
     return length
-
-
-def check_attention_kind(model: HeadModel) -> None:
-    """Raise UnsupportedError where the attention implementation takes no mask of our own (flash attention)."""
-    kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
-    if kind not in (None, "eager", "sdpa"):
-        raise UnsupportedError(f"attn_implementation {kind} takes no explicit mask")

@@ -1,5 +1,6 @@
 """Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
 
+import json
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            first = int(file.metadata()["first_layer"])
+            first = json.loads(file.metadata()["about"])["first_layer"]
             stored = file.get_slice("effect")
             layers = range(first, first + stored.get_shape()[1])
             if layer is None:

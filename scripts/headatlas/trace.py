@@ -22,6 +22,7 @@ from headatlas.batches import (
 )
 from headatlas.device import device_name
 from headatlas.effects import question_index
+from headatlas.engine import padding_matters
 from headatlas.errors import HeadAtlasError
 from headatlas.model import HeadModel
 from headatlas.progress import progress
@@ -61,6 +62,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         layout[f"gradient_dot_output_{positions}"] = ("float32", (len(score_rows), *shape[:2]))
         layout[f"gradient_sum_{positions}"] = ("float32", (len(score_rows), *shape))
     metadata = {"questions": json.dumps([item["question_id"] for item in items]), "device": device_name(model.device)}
+    padded = not padding_matters(model, items)
     place = {int(row): index for index, row in enumerate(score_rows)}
     total = np.zeros(shape, np.float64)
     with tensor_file(path, layout, metadata) as out, progress("trace", len(items), "items") as advance:
@@ -79,7 +81,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
             advance(len(rows))
 
         for score, rows in ((True, score_rows), (False, np.flatnonzero(validate))):
-            run_batches(partial(run, score=score), items, batch_tokens, model.devices, rows.tolist())
+            run_batches(partial(run, score=score), items, batch_tokens, model.devices, rows.tolist(), padded=padded)
         out["mean_all"][:] = total / max(len(score_rows), 1)
 
 

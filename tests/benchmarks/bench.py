@@ -32,7 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from headatlas.ablation import ablate_layers, working_way
+from headatlas.ablation import ablate_layers
 from headatlas.batches import collate
 from headatlas.device import choose_device
 from headatlas.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
@@ -110,8 +110,7 @@ def ablation_side(name: str, layers: int, heads: int, positions: str) -> Side:
         floor = answer_floor if positions == "answer" else everywhere_floor
         return lambda short: floor(model, batch)
     zero = np.zeros((1, layers, heads, model.d_head), np.float32)
-    way = working_way(model, positions)
-    return lambda short: ablate_layers(model, items, zero, range(layers), positions, BATCH_TOKENS, way=way)
+    return lambda short: ablate_layers(model, items, zero, range(layers), positions, BATCH_TOKENS, engine="replay")[0]
 
 
 def trace_side(name: str) -> Side:

@@ -1,6 +1,7 @@
 # What all rules share: the checked config, and how scripts are called.
 
 import atexit
+import json
 import re
 import shlex
 import sys
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from headatlas.command_line import read_values
 from headatlas.config import check_config_file
 from headatlas.digests import is_large
+from headatlas.engine_record import slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
@@ -119,6 +121,13 @@ onstart:
         raise Mistake(str(error))
     if server:
         server.start(scripts)
+
+
+onsuccess:
+    for model in atlas.models:
+        record = Path(f"results/{model}/engines.json")
+        for sentence in slow_ways(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []:
+            logger.warning(f"{model}: {sentence}.")
 
 
 onerror:

@@ -156,6 +156,7 @@ rule knock_out:
     threads: atlas.config["compute"]["threads"]
     resources:
         **RUNS_MODEL,
+        engine=atlas.config["compute"]["engine"],
     params:
         settings=lambda wildcards: atlas.knock_out_settings(wildcards.model),
         weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
@@ -164,7 +165,7 @@ rule knock_out:
         "headatlas knock_out --log {log:q} --settings {params.settings:q}"
         " --sets {input.sets:q} --items {input.prepared:q} --baseline {input.baseline:q}"
         " --knock-outs {output.knock_outs:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
 
 
 rule knock_out_summary:

@@ -63,6 +63,7 @@ rule ablate_layers:
     threads: atlas.config["compute"]["threads"]
     resources:
         **RUNS_MODEL,
+        engine=atlas.config["compute"]["engine"],
     params:
         settings=lambda wildcards: atlas.ablation_settings(
             wildcards.model, wildcards.task, int(wildcards.first), int(wildcards.last)
@@ -74,7 +75,7 @@ rule ablate_layers:
         "headatlas ablate_layers --log {log:q} --settings {params.settings:q}"
         " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
         " --effects {output.effects:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
 
 
 if atlas.integrates:

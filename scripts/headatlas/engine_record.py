@@ -1,0 +1,51 @@
+"""What the files of a model say about the engine that made them, gathered and put in words; standard library only."""
+
+import json
+from pathlib import Path
+
+from headatlas.provenance import header
+
+
+def gather_engines(effects: dict[str, list[Path]], knock_outs: dict[str, Path]) -> list[dict]:
+    """One row per rule, method of the knock-outs and task: `rule`, `method`, `task` and the fields of `engine.Report`.
+
+    Args:
+        effects: the effects files of ablation by task; knock_outs: one knock-out file per method (those of a method
+            agree in this).
+    """
+    rows = []
+    for task, files in effects.items():
+        reports = [json.loads(header(file)["about"])["engine"] for file in files]
+        rows.append({"rule": "ablate_layers", "method": "ablation", "task": task} | _together(reports))
+    for method, file in knock_outs.items():
+        for task, report in json.loads(header(file)["about"])["engine"].items():
+            rows.append({"rule": "knock_out", "method": method, "task": task} | report)
+    return rows
+
+
+def _together(reports: list[dict]) -> dict:
+    """The reports of blocks of layers as one: the slowest engine, the largest difference, the first reason."""
+    slow = [report for report in reports if report["engine"] == "hooked"]
+    worst = max(slow or reports, key=lambda report: report["work"])
+    return worst | {
+        "reason": next((report["reason"] for report in slow if report["reason"]), None),
+        "padded": all(report["padded"] for report in reports),
+        "checked": sum(report["checked"] for report in reports),
+        "difference": max(report["difference"] for report in reports),
+    }
+
+
+def slow_ways(rows: list[dict]) -> list[str]:
+    """A sentence for each reason for which full passes took the place of replayed ones; none where none did."""
+    sentences = []
+    fell_back = [row for row in rows if row["engine"] == "hooked" and row["reason"]]
+    for reason in dict.fromkeys(row["reason"] for row in fell_back):
+        same = [row for row in fell_back if row["reason"] == reason]
+        rules = sorted({row["rule"] for row in same})
+        tasks = sorted({row["task"] for row in same})
+        work = max(row["work"] for row in same)
+        sentences.append(
+            f"{' and '.join(rules)} ran the whole model for every edit, {work:.0f} times the work of replay, "
+            f"on {', '.join(tasks)}: {reason}"
+        )
+    return sentences
