@@ -30,7 +30,7 @@ def scores_of_sets(
     layers = {layer for heads in sets for layer, _ in heads}
     edits = {layer: _edit(layer, sets, baseline, where, len(batch)) for layer in layers}
     # Rows are rounded by what they differ in from the first, so that has to be the unedited one.
-    rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets))
+    rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), batch.input_ids.shape[1], batch.keep)
     with torch.no_grad(), rounded, model.edit_head_outputs(edits):
         logits = rows.gather_kept(model.logits(rows.input_ids, rows.attention_mask, rows.keep))
     found = (kind(logits, rows.targets, rows.answer_mask) for kind in (answer_log_probability, exact_match))

@@ -180,18 +180,22 @@ def _held(tensor: Tensor) -> Tensor:
 # --- products ------------------------------------------------------------------------------------------------
 
 _exact = False  # whether products are exact everywhere (`float32_reference`)
-_layout: tuple[int, int] | None = None  # (groups, rows of each) of the values of products (`side_by_side`)
+_layout: tuple[int, ...] = ()  # groups, rows of each, positions of each row: of products' values (`side_by_side`)
 
 
 @contextmanager
-def side_by_side(groups: int, rows: int) -> Iterator[None]:
-    """While open, the values of products are groups of rows that differ little from the first row of their group.
+def side_by_side(groups: int, rows: int, *positions: int) -> Iterator[None]:
+    """While open, products' values are [group, row, position, n], rows much like the first of their group.
 
     A product then rounds what a row *differs* by, and not the row: edits of small effect stay precise at the cost of
     half-precision products. Any rows give the right product; rows that differ much, a less precise one.
+
+    Args:
+        positions: how many a row may have (the output layer may see fewer than the others); values of other sizes,
+            such as those of an expert that takes some positions, are no rows.
     """
     global _layout
-    before, _layout = _layout, (groups, rows)
+    before, _layout = _layout, (groups, rows, *positions)
     try:
         yield
     finally:
@@ -202,14 +206,22 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
     """values @ weight, [..., n] x [n, m] -> [..., m] float32, of a half-precision weight.
 
     On the CPU the weight is made float32. On a GPU that would leave the fast units idle: there the values are
-    split into two halves whose products with the weight are summed in float32 (`split_product`).
+    split into two halves whose products with the weight are summed in float32 (`split_product`). Rows that stand
+    `side_by_side` cost one half-precision product (not float16 on the CPU: slower there than float32).
     """
     if _exact:
         return _widened(torch.matmul, (values, weight), {})
-    if _layout and not torch.is_grad_enabled() and values.shape[:-1].numel() % (_layout[0] * _layout[1]) == 0:
-        if _layout[1] > 1 and (weight.dtype == torch.bfloat16 or multiplies_halves(weight.device)):
-            return _product_of_rows(values, weight, *_layout)
+    if _in_rows(values) and (weight.dtype == torch.bfloat16 or multiplies_halves(weight.device)):
+        return _product_of_rows(values, weight, *_layout[:2])
     return _one_product(values, weight)
+
+
+def _in_rows(values: Tensor) -> bool:
+    """Whether values are the rows that `side_by_side` tells of."""
+    if not _layout or _layout[1] == 1 or torch.is_grad_enabled():
+        return False
+    groups, rows, *positions = _layout
+    return values.shape[:-1].numel() in {groups * rows * length for length in positions}
 
 
 def _one_product(values: Tensor, weight: Tensor) -> Tensor:
@@ -233,7 +245,7 @@ def _product_of_rows(values: Tensor, weight: Tensor, groups: int, rows: int) -> 
 
 def multiplies_halves(device: torch.device) -> bool:
     """Whether products of half-precision matrices into float32 are to be had there (torch 2.8, CUDA)."""
-    return device.type == "cuda"
+    return device.type == "cuda" and tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 
 
 class SplitProduct(torch.autograd.Function):
@@ -242,7 +254,7 @@ class SplitProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, weight: Tensor) -> Tensor:
         """[..., m] float32."""
-        ctx.save_for_backward(weight)
+        ctx.save_for_backward(weight.as_subclass(Tensor))  # as which it says its own dtype
         return split_product(values, weight)
 
     @staticmethod

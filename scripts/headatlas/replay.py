@@ -213,7 +213,7 @@ class Replay:
         else:
             kwargs = kwargs | {"hidden_states": hidden}
         kwargs = {name: value if value is hidden else fit(value) for name, value in kwargs.items()}
-        with side_by_side(*rows.shape[:2]):
+        with side_by_side(*rows.shape[:3]):
             output = self.model.attentions[layer].layer(*args, **kwargs)
         return (output[0] if isinstance(output, tuple) else output).reshape(rows.shape)
 
@@ -289,7 +289,7 @@ class Replay:
         """Log-probability and exact match [item, row] from the last layer's output [item, row, position, hidden]."""
         if not self.at_answers:
             rows = self.batch.gather(rows.transpose(1, 2)).transpose(1, 2)
-        with side_by_side(*rows.shape[:2]):
+        with side_by_side(*rows.shape[:3]):
             logits = self._head(rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
         targets = self.batch.targets[:, None].expand(rows.shape[:3]).to(logits.device)
         mask = self.batch.answer_mask[:, None].expand(rows.shape[:3]).to(logits.device)
