@@ -11,9 +11,9 @@ from headatlas.engine_record import gather_engines
 from headatlas.job import run, write_json
 
 
-def main(settings: dict, effects: Path, record: Path, knock_outs: list[Path] | None = None) -> None:
+def main(settings: dict, effects: Path, record: Path, knock_outs: list[Path] = ()) -> None:
     files = {task: [effects / name for name in names] for task, names in settings["effects"].items()}
-    write_json(record, gather_engines(files, dict(zip(settings["methods"], knock_outs or [], strict=True))))
+    write_json(record, gather_engines(files, dict(zip(settings["methods"], knock_outs, strict=True))))
 
 
 if __name__ == "__main__":

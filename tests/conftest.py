@@ -1,32 +1,13 @@
-"""What several test files share: finished runs of small workflows. Only to be read: copy them with `copy_run`."""
+"""Each folder of tests is a tier, and its name a marker: `pytest tests/unit` and `pytest -m unit` run the same."""
 
-import time
+from pathlib import Path
 
-import pytest
-from workflow_runs import INDEPENDENT, REDUCED, build_tiny, copy_repository, copy_run, finish
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A copy of the repository in which the reduced demo has run; run.txt holds what Snakemake said."""
-    folder = copy_repository(tmp_path_factory.mktemp("finished") / "run", REDUCED)
-    (folder / "run.txt").write_text(finish(folder), encoding="utf-8")
-    return folder
+TIERS = {"unit", "workflow", "slurm"}
 
 
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory):
-    """A copy of the repository set up for a run of a tiny model on independent tasks, nothing of it done."""
-    folder = copy_repository(tmp_path_factory.mktemp("independent") / "fresh", INDEPENDENT)
-    build_tiny(folder / "tiny")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def independent(fresh):
-    """The same after an undisturbed run; run.txt holds what Snakemake said, seconds.txt how long it took."""
-    folder = copy_run(fresh, fresh.parent / "run")
-    start = time.monotonic()
-    (folder / "run.txt").write_text(finish(folder), encoding="utf-8")
-    (folder / "seconds.txt").write_text(str(time.monotonic() - start))
-    return folder
+def pytest_collection_modifyitems(items):
+    """Mark each test with its folder."""
+    here = Path(__file__).parent
+    for item in items:
+        if (tier := item.path.relative_to(here).parts[0]) in TIERS:
+            item.add_marker(tier)

@@ -66,7 +66,8 @@ def run(
     except OSError as error:
         _fail(f"{error.filename or parser.prog}: {error.strerror or error}", log_file)
     except Exception as error:
-        _fail(f"{parser.prog}: {type(error).__name__}: {error}", log_file)
+        where = f"; the traceback is in {log_file}" if log_file else ""
+        _fail(f"{parser.prog}: {type(error).__name__}: {error} (not your mistake but a fault of ours{where})", log_file)
 
 
 @contextmanager

@@ -105,11 +105,23 @@ class HeadModel:
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, keep: int | None = None, **options) -> Tensor:
         """Logits [item, position, token] of right-padded sequences; the last `keep` positions only, if given."""
-        if keep is not None and "logits_to_keep" in self._accepts:
-            options["logits_to_keep"] = keep
         options.setdefault("use_cache", False)
-        out = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
+        with self._output_layer_on_last(keep):
+            out = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
         return out if keep is None else out[:, -keep:]
+
+    @contextmanager
+    def _output_layer_on_last(self, keep: int | None) -> Iterator[None]:
+        """While open, the output layer gets the last `keep` positions only: logits of a whole prompt are large."""
+        layer = self.model.get_output_embeddings()
+        if keep is None or layer is None:
+            yield
+            return
+        handle = layer.register_forward_pre_hook(lambda _module, args: (args[0][:, -keep:], *args[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     @cached_property
     def cache_name(self) -> str | None:
@@ -121,10 +133,6 @@ class HeadModel:
         with torch.no_grad():
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
         return next((name for name, value in output.items() if isinstance(value, Cache)), None)
-
-    @cached_property
-    def _accepts(self) -> set[str]:
-        return set(inspect.signature(self.model.forward).parameters)
 
     @contextmanager
     def edit_head_outputs(self, edits: dict[int, Callable[[Tensor], Tensor]]) -> Iterator[None]:

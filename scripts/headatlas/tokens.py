@@ -14,7 +14,7 @@ from headatlas.sources import Item
 from headatlas.wording import shorten
 
 # What `load_tokeniser` may skip transformers for. Every entry is one for which AutoTokenizer adds nothing to
-# tokenizer.json (read in transformers 5.23, compared in tests/test_tokens.py); anything else goes through it.
+# tokenizer.json (read in transformers 5.23, compared in tests/unit/test_tokens.py); anything else goes through it.
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 PLAIN_MODELS = ("llama", "gpt2", "gpt_neox")
 PLAIN_OPTIONS = (

@@ -1,0 +1,94 @@
+"""The benchmark measures what it says: sides that do the same work, memory of one side, the pipeline's settings."""
+
+import bench
+import numpy as np
+import others
+import pytest
+from headatlas.config import load_schema
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+def test_ours_and_hooked_passes_do_the_same_work(positions):
+    case = f"ablation {positions} 2x2"
+    ours, plain = (bench.make_side(case, name, [])(False) for name in ("ours", "plain"))
+    assert ours.shape == plain.shape == (bench.ITEMS, 2, 2)
+    assert 0 < bench.difference(ours, plain, case) < 1e-5
+    assert np.abs(plain).max() > 1e-2
+    with pytest.raises(SystemExit, match=r"results differ by 0\.5 nats"):
+        bench.difference(ours, ours + 0.5, case)
+
+
+def test_times_are_medians_of_rounds_and_slow_sides_run_once(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])
+
+    def side(name, durations):
+        def run(short):
+            calls.append((name, short))
+            clock[0] += 1000 if short else durations.pop(0)
+            return name
+
+        return run
+
+    seconds, found = bench.interleaved({"fast": side("fast", [1, 5, 2]), "slow": side("slow", [61])}, 3)
+    assert seconds == {"fast": 2, "slow": 61}
+    assert found == {"fast": "fast", "slow": "slow"}
+    rounds = [("fast", False), ("slow", False), ("fast", False), ("fast", False)]
+    assert calls == [("fast", True), ("slow", True), *rounds]
+
+
+def test_memory_is_what_a_side_takes_beyond_its_set_up(monkeypatch, capsys):
+    kept = []
+
+    def make_side(*_args):
+        kept.append(bytearray(64 << 20))  # the set-up and its peak do not count
+        bytearray(300 << 20)
+
+        def side(_short):
+            kept.append(bytearray(40 << 20))
+            bytearray(100 << 20)
+
+        return side
+
+    monkeypatch.setattr(bench, "make_side", make_side)
+    bench.print_peak("case", "side", [])
+    assert float(capsys.readouterr().out) == pytest.approx(140, abs=3)
+
+
+def test_settings_are_the_pipelines():
+    keys = load_schema()["properties"]
+    probe = keys["methods"]["properties"]["probe"]["properties"]
+    assert {name: key["default"] for name, key in probe.items()} == bench.PROBE
+    assert keys["compute"]["properties"]["batch_tokens"]["default"] == bench.BATCH_TOKENS
+
+
+def test_pipeline_runs_all_three_methods():
+    rows = bench.pipeline_rows(others.llama(2, 2, 32), 2, 12, 6, 2, (3.0, 60.0))
+    assert [row["name"] for row in rows] == [
+        "2x2x16, 2 tasks x 12 items x 8 tokens: minutes",
+        "  of which trace",
+        "  of which attribution",
+        "  of which ablation",
+        "  of which probe",
+    ]
+    assert rows[0]["bar"] == 3.0
+
+
+def test_original_recipe_learns_a_plain_signal():
+    """Two classes that one head tells apart at once; the recipe is written for it to be able to fail on hard ones."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 30)
+    outputs = rng.normal(size=(60, 1, 2, 4)).astype(np.float32)
+    outputs[:, 0, 1] += 4 * labels[:, None] - 2
+    importance, predicted = others.original_probe(outputs, labels, np.arange(60) >= 40, 8, 8)
+    assert (predicted == labels[40:]).mean() == 1
+    assert importance.shape == (20, 1, 2)
+
+
+def test_planted_outputs_hold_the_classes_in_six_heads():
+    outputs, labels, questions = others.planted_outputs()
+    assert outputs.shape == (512, 8, 8, 32)
+    assert len(set(questions)) == 512
+    means = np.stack([outputs[labels == label].mean(0) for label in range(8)])
+    between = means.std(0).mean(-1) / outputs.std(0).mean(-1)  # noise alone: 1 / sqrt(64)
+    assert (between > 0.2).sum() == 6
