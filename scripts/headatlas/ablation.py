@@ -14,6 +14,7 @@ from headatlas.batches import collate, halve_on_out_of_memory, run_batches
 from headatlas.engine import Report, run_checked
 from headatlas.hooked import scores_of_sets
 from headatlas.model import HeadModel
+from headatlas.precision import weights_in_half
 from headatlas.replay import ROW_POSITIONS, Replay, replay_length
 
 
@@ -88,9 +89,9 @@ def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: st
     if replay.at_answers:
         most = min(most, max(1, ROW_POSITIONS // replay.width))
     edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
-    # The unedited row goes through every pass, so that half precision rounds it as it rounds the others; a whole
-    # sequence more in each is much, and in full precision once will do.
-    once = not replay.at_answers and next(model.model.parameters()).dtype == torch.float32
+    # The unedited row goes through every pass, since with half-precision weights rounding goes by it; a whole sequence
+    # more in each is much, and with float32 weights once will do.
+    once = not replay.at_answers and not weights_in_half(model.model)
     clean: list[Tensor] = []
 
     def work(part: list[tuple[int, int]]) -> None:

@@ -7,6 +7,7 @@ it is, the task's own shortest and longest item are computed again by plain unpa
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,11 +19,15 @@ from headatlas.errors import HeadAtlasError
 from headatlas.hooked import Heads, scores_of_sets
 from headatlas.job import log
 from headatlas.model import HeadModel
+from headatlas.precision import float32_reference, weights_in_half
 from headatlas.replay import UnsupportedError
 
 ENGINES = ("auto", "replay", "hooked")
-# Largest difference between two ways of computing one number, relative to 1 + the largest number compared.
+# Largest difference between two ways of computing one number, relative to 1 + the largest number compared, by what is
+# computed in; and the same where only the weights are kept in half precision, and edits are rounded (`precision`).
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+TOLERANCE_OF_WEIGHTS = TOLERANCE | {torch.bfloat16: 3e-3, torch.float16: 5e-4}
+NOISIER = 1.2  # how many times the rounding noise of plain passes an engine may have
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Report:
 
     `engine`: replay or hooked; `reason`: why not replay, None where it was taken or not wanted; `padded`: whether items
     of different lengths shared a batch; `work`: how many times the work of replay the passes took (an estimate in
-    layers x positions); `checked`: numbers computed again by plain passes; `difference`: the largest difference found,
-    nats per answer token.
+    layers x positions); `checked`: numbers computed again by plain passes in float32; `difference`: the largest
+    difference found, `noise`: its root mean square, nats per answer token; effects below it are rounding.
     """
 
     engine: str
@@ -41,6 +46,7 @@ class Report:
     work: float
     checked: int
     difference: float
+    noise: float
 
     def as_dict(self) -> dict:
         """As it is stored in files."""
@@ -76,7 +82,7 @@ def run_checked(
             result = compute("replay", padded)
             found = _check(model, items, baseline, positions, result, cells)
             if found.holds:
-                return result, Report("replay", None, padded, 1.0, found.cells, found.difference)
+                return result, Report("replay", None, padded, 1.0, found.cells, found.difference, found.noise)
             reason = f"replayed passes differ from plain ones by {found.difference:.2g} nats"
         except UnsupportedError as error:
             reason = str(error)
@@ -94,7 +100,7 @@ def run_checked(
             "nats; this model cannot be mapped in batches (set compute.batch_tokens: 1)"
         )
     work = work_ratio(model, items, positions, entries)
-    return result, Report("hooked", reason, padded, work, found.cells, found.difference)
+    return result, Report("hooked", reason, padded, work, found.cells, found.difference, found.noise)
 
 
 def padding_matters(model: HeadModel, items: list[dict]) -> bool:
@@ -108,15 +114,10 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
     if alone.input_ids.shape == padded.input_ids.shape:
         return False
     first, second = (_log_prob(model, batch) for batch in (alone, padded))
-    matters = bool((first - second).abs() > tolerance(model) * (1 + first.abs()))
+    matters = bool((first - second).abs() > TOLERANCE[model.arithmetic] * (1 + first.abs()))
     if matters:
         log.info("items of different lengths do not share a batch: this model's numbers depend on the padding")
     return matters
-
-
-def tolerance(model: HeadModel) -> float:
-    """Largest difference by rounding alone, relative to 1 + the number."""
-    return TOLERANCE[next(model.model.parameters()).dtype]
 
 
 def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: list[int]) -> float:
@@ -139,27 +140,46 @@ class _Found:
     holds: bool
     cells: int
     difference: float
+    noise: float
 
 
 def _check(model, items, baseline, positions, result, cells) -> _Found:
-    """Compute some of the result again by plain passes over single unpadded items."""
+    """Compute some of the result again by plain passes over single unpadded items, in float32.
+
+    With weights in half precision the same passes are also run as the model computes: an engine may round as they do.
+    """
     start = time.perf_counter()
-    given, plain = [], []
+    rounds = weights_in_half(model.model)
+    given, plain, truth = [], [], []
     for item in dict.fromkeys(_extremes(items)):
         sets, drops = cells(result, item)
         batch = collate(items, [item]).to(model.device)
         own = baseline if len(baseline) == 1 else baseline[[item]]
-        log_prob = scores_of_sets(model, batch, [[], *sets], own, positions)[0][0].cpu().numpy()
         given.append(drops)
-        plain.append(log_prob[0] - log_prob[1:])
-    given, plain = np.concatenate(given), np.concatenate(plain)
-    if not np.isfinite(plain).all():
-        return _Found(True, len(plain), float("nan"))  # the model overflows: said where the result is written
-    difference = float(np.abs(given - plain).max(initial=0))
-    holds = difference <= tolerance(model) * (1 + float(np.abs(plain).max(initial=0)))  # False for NaN
+        with float32_reference(model.model) if model.half_because is None else nullcontext():
+            truth.append(_drops(model, batch, sets, own, positions))
+        plain.append(_drops(model, batch, sets, own, positions) if rounds else truth[-1])
+    given, plain, truth = (np.concatenate(parts) for parts in (given, plain, truth))
+    if not np.isfinite(truth).all():
+        return _Found(True, len(truth), float("nan"), float("nan"))  # it overflows: said where the result is written
+    difference, noise = float(np.abs(given - truth).max(initial=0)), rms(given - truth)
+    tolerance = (TOLERANCE_OF_WEIGHTS if model.half_because is None else TOLERANCE)[model.kept_in]
+    holds = difference <= tolerance * (1 + float(np.abs(truth).max(initial=0)))  # False for NaN
+    holds = holds or noise <= NOISIER * rms(plain - truth)
     seconds = time.perf_counter() - start
-    log.info("check: %d numbers by plain passes, largest difference %.2g, %.1f s", len(plain), difference, seconds)
-    return _Found(holds, len(plain), difference)
+    log.info("check: %d numbers by plain passes, largest difference %.2g, %.1f s", len(truth), difference, seconds)
+    return _Found(holds, len(truth), difference, noise)
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+
+
+def _drops(model, batch, sets, baseline, positions) -> np.ndarray:
+    """[set]: drop in the answer log-probability of the one item of a batch."""
+    log_prob = scores_of_sets(model, batch, [[], *sets], baseline, positions)[0][0].cpu().numpy()
+    return log_prob[0] - log_prob[1:]
 
 
 def _log_prob(model: HeadModel, batch: Batch) -> Tensor:

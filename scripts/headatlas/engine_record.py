@@ -32,6 +32,7 @@ def _together(reports: list[dict]) -> dict:
         "padded": all(report["padded"] for report in reports),
         "checked": sum(report["checked"] for report in reports),
         "difference": max(report["difference"] for report in reports),
+        "noise": max(report["noise"] for report in reports),
     }
 
 

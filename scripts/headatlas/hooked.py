@@ -1,12 +1,14 @@
 """Full passes of the model with some heads' outputs replaced: slow, plain, the truth that faster ways are held to."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from headatlas.batches import Batch, answer_log_probability, exact_match
 from headatlas.model import HeadModel
+from headatlas.precision import side_by_side
 
 Heads = list[tuple[int, int]]  # (layer, head) pairs that output their baselines together
 
@@ -27,7 +29,9 @@ def scores_of_sets(
     where = edit_mask(rows, positions)
     layers = {layer for heads in sets for layer, _ in heads}
     edits = {layer: _edit(layer, sets, baseline, where, len(batch)) for layer in layers}
-    with torch.no_grad(), model.edit_head_outputs(edits):
+    # Rows are rounded by what they differ in from the first, so that has to be the unedited one.
+    rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), batch.input_ids.shape[1], batch.keep)
+    with torch.no_grad(), rounded, model.edit_head_outputs(edits):
         logits = rows.gather_kept(model.logits(rows.input_ids, rows.attention_mask, rows.keep))
     found = (kind(logits, rows.targets, rows.answer_mask) for kind in (answer_log_probability, exact_match))
     return tuple(value.unflatten(0, (len(batch), len(sets))) for value in found)

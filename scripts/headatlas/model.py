@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import log
+from headatlas.precision import compute_in_float32, kept_in
 
 PROBE_TOKENS = 6  # positions of the random sequence with which heads are looked for and checked
 # Largest relative error between the heads' summed contributions and the attention output, per dtype.
@@ -57,11 +58,15 @@ class Attention:
 
 @dataclass
 class HeadModel:
-    """A causal language model whose heads are known, one `Attention` per layer, in order of execution."""
+    """A causal language model whose heads are known, one `Attention` per layer, in order of execution.
+
+    It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why.
+    """
 
     model: PreTrainedModel
     attentions: list[Attention]
     name: str = "model"
+    half_because: str | None = None
 
     @property
     def n_layers(self) -> int:
@@ -82,6 +87,16 @@ class HeadModel:
     def device(self) -> torch.device:
         """Where token ids go in."""
         return self.model.get_input_embeddings().weight.device
+
+    @property
+    def kept_in(self) -> torch.dtype:
+        """What its weights are kept in."""
+        return kept_in(self.model.get_input_embeddings().weight)
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """What it computes in: float32 also with half-precision weights, but where `half_because` says why not."""
+        return self.model.get_input_embeddings().weight.dtype
 
     @property
     def devices(self) -> set[torch.device]:
@@ -169,7 +184,15 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
         reason = " ".join(str(error).split())
         raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
     _check_weights(loaded, str(path))
-    return find_heads(model, str(path))
+    half_because = compute_in_float32(model)
+    if half_because:
+        log.warning(
+            "model %s: computes in %s and not in float32, so small effects are lost in rounding: %s",
+            path, settings["dtype"], half_because,
+        )  # fmt: skip
+    found = find_heads(model, str(path))
+    found.half_because = half_because
+    return found
 
 
 def _check_weights(loaded: dict, path: str) -> None:

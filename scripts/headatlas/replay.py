@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from headatlas.batches import Batch, answer_log_probability, exact_match
 from headatlas.hooked import heads_of_rows
 from headatlas.model import HeadModel
+from headatlas.precision import side_by_side
 
 # Most query positions that the rows of one item may take in one sequence: attention among rows that do not see
 # each other is wasted and grows with the square.
@@ -131,7 +132,8 @@ class Replay:
 
         Returns:
             [item, 1 + row] float32, nats per answer token; column 0 is the unedited row, computed the same way
-            so that rounding of a half-precision model is common to both. [item, row] if not `with_clean`.
+            so that rounding of a half-precision model is common to both. [item, row] if not `with_clean` (of a
+            model with float32 weights: with half-precision ones the unedited row is what rounding goes by).
         """
         rows: Tensor | None = None
         first = edits[0][0]
@@ -158,6 +160,8 @@ class Replay:
         """
         last = self.model.n_layers - 1
         entry = [min((layer for layer, _ in heads), default=last) for heads in sets]
+        # An unedited row goes first through all layers: with half-precision weights rounding goes by it.
+        sets, entry = [[], *sets], [entry[0], *entry]
         rows: Tensor | None = None
         with torch.no_grad():
             for layer in range(entry[0], self.model.n_layers):
@@ -166,7 +170,7 @@ class Replay:
                 edit = self._edit_of_rows(layer, sets[: rows.shape[1]], baseline(layer))
                 with self.model.edit_head_outputs({layer: edit} if edit else {}):
                     rows = self._run(layer, rows)
-            return self._scores(rows)
+            return tuple(score[:, 1:] for score in self._scores(rows))
 
     def _edit_of_rows(self, layer: int, sets: list[list[tuple[int, int]]], baseline: Tensor) -> Callable | None:
         """What replaces the heads of `layer` that are in each row's set; None where no set holds any."""
@@ -190,15 +194,14 @@ class Replay:
         change = (z - baseline.to(z)[:, None])[:, :, chosen]  # [item, position, row, d_head]
         taken = torch.einsum("iprd,rdo->irpo", change, attention.weight[chosen].to(z.dtype))
         attended = clean[:, None] - taken.to(clean.device)
-        if with_clean:
-            attended = torch.cat([clean[:, None], attended], dim=1)
+        attended = torch.cat([clean[:, None], attended], dim=1)  # the unedited row first, for the sake of rounding
         rows = self.inputs[layer][:, None].expand(-1, attended.shape[1], -1, -1)
 
         def forward(*_args, **_kwargs):
             return self._as_output(attention.module, self._flat(attended))
 
         with patched(attention.module, forward):
-            return self._run(layer, rows, reshape=False)
+            return self._run(layer, rows, reshape=False)[:, 0 if with_clean else 1 :]
 
     def _run(self, layer: int, rows: Tensor, reshape: bool = True) -> Tensor:
         """One layer on rows [item, row, position, hidden]; `reshape` lays out its other arguments for the rows."""
@@ -210,7 +213,8 @@ class Replay:
         else:
             kwargs = kwargs | {"hidden_states": hidden}
         kwargs = {name: value if value is hidden else fit(value) for name, value in kwargs.items()}
-        output = self.model.attentions[layer].layer(*args, **kwargs)
+        with side_by_side(*rows.shape[:3]):
+            output = self.model.attentions[layer].layer(*args, **kwargs)
         return (output[0] if isinstance(output, tuple) else output).reshape(rows.shape)
 
     def _flat(self, rows: Tensor) -> Tensor:
@@ -285,7 +289,8 @@ class Replay:
         """Log-probability and exact match [item, row] from the last layer's output [item, row, position, hidden]."""
         if not self.at_answers:
             rows = self.batch.gather(rows.transpose(1, 2)).transpose(1, 2)
-        logits = self._head(rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
+        with side_by_side(*rows.shape[:3]):
+            logits = self._head(rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
         targets = self.batch.targets[:, None].expand(rows.shape[:3]).to(logits.device)
         mask = self.batch.answer_mask[:, None].expand(rows.shape[:3]).to(logits.device)
         return answer_log_probability(logits, targets, mask), exact_match(logits, targets, mask)
