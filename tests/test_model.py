@@ -93,7 +93,7 @@ def test_refuses_a_model_without_attention():
         def forward(self, input_ids):
             return input_ids
 
-    with pytest.raises(HeadAtlasError, match="plain: holds no list of layers in which heads could be; give a model with"):
+    with pytest.raises(HeadAtlasError, match="plain: holds no list of layers in which heads could be; give"):
         find_heads(Plain(), "plain")
 
 

@@ -44,7 +44,8 @@ def ablate_layers(
         way: `replay` or `hooked`; None takes the fast one where it holds.
 
     Returns:
-        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps.
+        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps; NaN in layers
+        without attention.
     """
     way = way or working_way(model, positions)
     run = {"replay": _replayed, "hooked": _hooked}[way]
@@ -57,6 +58,7 @@ def ablate_layers(
         advance(len(rows))
 
     run_batches(work, items, batch_tokens, model.devices)
+    effects[:, [layer - layers.start for layer in layers if not model.attentions[layer]]] = np.nan
     return effects
 
 
@@ -131,7 +133,7 @@ def _hooked(model, items, rows, baseline: Tensor, layers: range, positions: str,
         drop = hooked_effects(model, batch, layer, heads, baseline[:, layer], positions)
         effects[:, layer - layers.start, heads] = drop.cpu()
 
-    for layer in layers:
+    for layer in (layer for layer in layers if model.attentions[layer]):
         for start in range(0, model.n_heads, most):
             heads = list(range(model.n_heads))[start : start + most]
             halve_on_out_of_memory(partial(work, layer=layer), heads)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers import Cache
 from transformers.modeling_utils import AttentionInterface
 
 from headatlas.errors import HeadAtlasError
@@ -155,6 +156,9 @@ def watch_layers(model: nn.Module, positions: int) -> Iterator[list[LayerCall]]:
     own = OwnAttention(positions, lambda shape: open_layers and open_layers[-1].patterns.append(shape))
 
     def enter(layer, args, kwargs, name):
+        # Run again, a layer must not find itself in a cache (XLM makes one unasked).
+        args = tuple(None if isinstance(value, Cache) else value for value in args)
+        kwargs = {key: None if isinstance(value, Cache) else value for key, value in kwargs.items()}
         found.append(LayerCall(name, layer, args, kwargs))
         open_layers.append(found[-1])
 
@@ -282,7 +286,7 @@ def _prove_weights(call: LayerCall, where: str) -> Proof:
             f"{where}: cut into {n_heads} heads, the input of its output projection does not follow their attention "
             "weights"
         )
-    return Proof(clean[projection.module], n_heads, width // n_heads, None, "attention weights")
+    return Proof(_rerun(call)[projection.module], n_heads, width // n_heads, None, "attention weights")
 
 
 def _what_stands_between(call: LayerCall, projection: LinearCall, noise: Tensor, n_heads: int, where: str) -> str:
@@ -353,7 +357,7 @@ def record_calls(call: LayerCall, modules: list[nn.Module]) -> dict[nn.Module, t
 
     def keep(module, args, kwargs, output):
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        found[module] = (inputs, output[0] if isinstance(output, tuple) else output)
+        found[module] = (inputs, output[0] if isinstance(output, tuple | list) else output)
 
     with ExitStack() as stack:
         for module in modules:

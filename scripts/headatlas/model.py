@@ -85,6 +85,19 @@ class HeadModel:
         return [layer for layer, attention in enumerate(self.attentions) if attention]
 
     @property
+    def layers_without_attention(self) -> list[int]:
+        """The others."""
+        return [layer for layer, attention in enumerate(self.attentions) if not attention]
+
+    def over_layers(self, values: Tensor) -> Tensor:
+        """[item, layer with attention, ...] -> [item, layer, ...], NaN in the layers without."""
+        if not self.layers_without_attention:
+            return values
+        full = values.new_full((len(values), self.n_layers, *values.shape[2:]), torch.nan)
+        full[:, self.attention_layers] = values
+        return full
+
+    @property
     def n_heads(self) -> int:
         """Number of query heads per layer (the same in every layer that has attention)."""
         return self.attentions[self.attention_layers[0]].n_heads

@@ -337,7 +337,16 @@ def replay_length(model: HeadModel, length: int) -> int:
 
 
 def check_attention_kind(model: HeadModel) -> None:
-    """Raise UnsupportedError where the attention implementation takes no mask of our own (flash attention)."""
+    """Raise UnsupportedError where layers cannot be run for rows side by side.
+
+    That is so where the attention implementation takes no mask of our own (flash attention), where layers mix
+    positions by other means (hybrid models), and where no module of a layer puts out what its heads add up to.
+    """
+    if model.layers_without_attention:
+        raise UnsupportedError(f"layer {model.layers_without_attention[0]} mixes positions without attention")
+    for attention in model.attentions:
+        if attention.module is None:
+            raise UnsupportedError(f"no module around {attention.name} puts out what its heads add up to")
     kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
     if kind not in (None, "eager", "sdpa"):
         raise UnsupportedError(f"attn_implementation {kind} takes no explicit mask")
