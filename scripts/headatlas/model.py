@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from headatlas.errors import HeadAtlasError
 from headatlas.heads import LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
 from headatlas.job import log
+from headatlas.model_folder import Geometry, read_geometry
 
 PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
 # Largest relative error between the heads' summed contributions and the attention output, per dtype.
@@ -190,7 +191,19 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
         reason = " ".join(str(error).split())
         raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
     _check_weights(loaded, str(path))
-    return find_heads(model, str(path))
+    heads = find_heads(model, str(path))
+    _check_geometry(heads, read_geometry(settings), str(path))
+    return heads
+
+
+def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
+    """The jobs were planned by config.json: what is found must be as many layers and heads."""
+    found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
+    if found != named:
+        raise HeadAtlasError(
+            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its config.json names {named[0]} "
+            f"of {named[1]}, by which the jobs were planned; this family is not supported"
+        )
 
 
 def _check_weights(loaded: dict, path: str) -> None:
