@@ -9,11 +9,11 @@ from pathlib import Path
 
 from headatlas.agreement import method_agreement, task_overlap
 from headatlas.job import run
-from headatlas.tables import read_importance, write_table
+from headatlas.tables import read_importance, with_heads, write_table
 
 
 def main(settings: dict, importance: Path, agreement: Path, overlap: Path) -> None:
-    table = read_importance(importance)
+    table = with_heads(read_importance(importance))
     options = (settings["top"], settings["permutations"], settings["seed"])
     write_table(method_agreement(table, *options), agreement)
     write_table(task_overlap(table, *options), overlap)

@@ -3,7 +3,7 @@
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions.
 Settings: model, method, task, layer, seed, items (all | correct), resamples, confidence, permutations (number of
-sign flips; null takes the null that the effects file holds).
+sign flips; null takes the null that the effects file holds). In a layer without attention (hybrid models) all is null.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.job import run
 from headatlas.scores import read_effects, read_null, write_scores
-from headatlas.statistics import head_statistics
+from headatlas.statistics import head_statistics, no_statistics
 
 
 def main(settings: dict, effects: Path, scores: Path) -> None:
@@ -20,6 +20,9 @@ def main(settings: dict, effects: Path, scores: Path) -> None:
         read = read_effects(effects, layer, settings["items"])
     except HeadAtlasError as error:
         raise HeadAtlasError(f"model {settings['model']}, task {settings['task']}: {error}") from error
+    if layer in read.without_attention:
+        write_scores(scores, no_statistics(read.effect.shape[2]), settings, layer)
+        return
     flips = settings["permutations"]
     statistics = head_statistics(
         read.effect[:, 0],

@@ -37,7 +37,7 @@ def integrate(
         items: tokenised items; baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`.
 
     Returns:
-        [item, layer, head] float32, nats per answer token.
+        [item, layer, head] float32, nats per answer token; NaN in layers without attention.
     """
     effects = np.zeros((len(items), model.n_layers, model.n_heads), np.float32)
     table = torch.from_numpy(np.ascontiguousarray(baseline))
@@ -80,12 +80,13 @@ def gate_slopes(model: HeadModel, batch: Batch, baseline: Tensor, gates: Tensor,
 
         return edit
 
-    with torch.enable_grad(), model.edit_head_outputs({layer: fade(layer) for layer in range(model.n_layers)}):
+    with torch.enable_grad(), model.edit_head_outputs({layer: fade(layer) for layer in model.attention_layers}):
         logits = repeated.gather_kept(model.logits(repeated.input_ids, repeated.attention_mask, repeated.keep))
         log_prob = answer_log_probability(logits, repeated.targets, repeated.answer_mask)
-        slopes = torch.autograd.grad(log_prob.sum(), [kept[layer][1] for layer in range(model.n_layers)])
+        slopes = torch.autograd.grad(log_prob.sum(), [kept[layer][1] for layer in model.attention_layers])
     parts = [
         position_sum(repeated, (kept[layer][0].float() * slope.float()).sum(-1), positions)
-        for layer, slope in enumerate(slopes)
+        for layer, slope in zip(model.attention_layers, slopes, strict=True)
     ]
-    return torch.stack([part.to(parts[0].device) for part in parts], 1).unflatten(0, (len(batch), len(gates)))
+    slopes = model.over_layers(torch.stack([part.to(parts[0].device) for part in parts], 1))
+    return slopes.unflatten(0, (len(batch), len(gates)))

@@ -12,8 +12,11 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+# The decoder's own counts come first: BART's others are those of its encoder, of which a causal model has none.
+LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
+HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads")
+HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry a layer
+NO_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")  # families without any attention layer
 POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
 )  # fmt: skip
@@ -55,13 +58,15 @@ def read_geometry(model: dict) -> Geometry:
     Args:
         model: an entry of `models` in the config; `path` and `revision` count.
     Raises:
-        HeadAtlasError: no such model, not a causal language model, or no count of layers or heads.
+        HeadAtlasError: no such model, not a causal language model or one without attention, layers that differ in
+            their heads, or no count of layers or heads.
     """
     config = read_model_config(model)
     path = model["path"]
     _refuse_other_kinds(config, path)
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
+    _refuse_unequal_layers(text, path)
     return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
 
 
@@ -189,7 +194,29 @@ def _hub_config(name: str, revision: str | None) -> Path:
         ) from None
 
 
+def _refuse_unequal_layers(config: dict, path: str) -> None:
+    """A grid has one number of heads; heads of different width have no common baseline or probe."""
+    lists = [config.get(name) for name in HEADS_PER_LAYER]
+    unequal = [sorted(set(counts)) for counts in lists if isinstance(counts, list) and len(set(map(str, counts))) > 1]
+    per_layer = config.get("per_layer_config")
+    layers = list(per_layer.values()) if isinstance(per_layer, dict) else []
+    for name in (*HEADS, "head_dim", "v_head_dim"):
+        values = {layer[name] for layer in layers if isinstance(layer, dict) and isinstance(layer.get(name), int)}
+        unequal += [sorted(values | {config[name]})] if values - {config.get(name)} and config.get(name) else []
+    if isinstance(config.get("global_head_dim"), int) and config["global_head_dim"] != config.get("head_dim"):
+        unequal.append([config.get("head_dim"), config["global_head_dim"]])
+    if unequal:
+        raise HeadAtlasError(
+            f"{path}: its layers differ in the number or width of their heads ({', '.join(map(str, unequal[0]))} by "
+            "config.json); such models are not supported"
+        )
+
+
 def _refuse_other_kinds(config: dict, path: str) -> None:
+    if config.get("model_type") in NO_ATTENTION:
+        raise HeadAtlasError(
+            f"{path}: a {config['model_type']} model has no attention and so no heads; give a model with attention"
+        )
     names = config.get("architectures")
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     causal = [name for name in names if name.endswith(("ForCausalLM", "LMHeadModel"))]

@@ -121,13 +121,16 @@ def fit_probes(
     question out.
 
     Args:
-        outputs: [item, layer, head, d_head] float32, mean head outputs; label_sets: [item] class 0..n-1 each.
+        outputs: [item, layer, head, d_head] float32, mean head outputs, NaN in layers without attention, whose
+            effects are NaN too; label_sets: [item] class 0..n-1 each.
         questions: [item]; items of one question are never on both sides of a split.
         settings: `seeds`, `dimensions`, `hidden`, `epochs`, `batch_size`, `learning_rate`, `weight_decay`,
             `patience`, `standardise` as in the config.
         seed: from which the folds and every probe's seed follow.
     """
     n_seeds = settings["seeds"]
+    present = ~np.isnan(outputs[0]).all((1, 2))
+    outputs = outputs if present.all() else outputs[:, present]
     folds = question_folds(questions, n_seeds, seed)
     stops = question_folds(questions, 5, seed + 1)  # a fifth of what is not held out decides when to stop
     held = torch.tensor(np.stack([folds == fold for fold in range(n_seeds)]))
@@ -141,7 +144,9 @@ def fit_probes(
         probe.to(device)
         epochs, losses = _train(probe, data, target, train, stop, settings, seeds)
         effect, predicted = _score(probe, data, target, held, settings["batch_size"])
-        yield ProbeResult(effect, predicted, epochs, losses)
+        full = np.full((len(effect), len(present), effect.shape[2]), np.nan, np.float32)
+        full[:, present] = effect
+        yield ProbeResult(full, predicted, epochs, losses)
 
 
 def question_folds(questions: list[str], n_folds: int, seed: int) -> np.ndarray:

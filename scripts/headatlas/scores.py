@@ -27,13 +27,21 @@ NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}  # pyarrow 20 wants pan
 class Effects(NamedTuple):
     """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
 
-    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds.
+    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
+    `without_attention` (hybrid models) have no effects but NaN.
     """
 
     effect: np.ndarray
     question: np.ndarray
     layers: range
     row: np.ndarray
+    without_attention: list[int]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """[item, head]: effects of all heads there are, in order of layer and head."""
+        present = ~np.isin(self.layers, self.without_attention)
+        return self.effect[:, present].reshape(len(self.effect), -1)
 
 
 def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
@@ -50,7 +58,8 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            first = json.loads(file.metadata()["about"])["first_layer"]
+            about = json.loads(file.metadata()["about"])
+            first, without_attention = about["first_layer"], about.get("without_attention", [])
             stored = file.get_slice("effect")
             layers = range(first, first + stored.get_shape()[1])
             if layer is None:
@@ -63,15 +72,15 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
             question, correct = file.get_tensor("question"), file.get_tensor("correct").astype(bool)
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not an effects file ({error}); delete it and run again") from error
-    _check_finite(effect, layers, path)
+    _check_finite(effect, layers, without_attention, path)
     kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
-    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept))
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention)
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
-    """Studentised effects of a null that an effects file holds, of all its heads: [draw, layer * head].
+    """Studentised effects of a null that an effects file holds, of all heads of layers with attention: [draw, head].
 
     Args:
         items: as `read_effects`.
@@ -82,9 +91,11 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
     try:
         with safe_open(path, framework="numpy") as file:
             effect, error = (file.get_tensor(f"null_{name}_{items}") for name in ("effect", "error"))
+            without_attention = json.loads(file.metadata().get("without_attention", "[]"))
     except SafetensorError as reason:
         raise HeadAtlasError(f"{path}: holds no null ({reason}); delete it and run again") from reason
-    return studentised(effect, error).reshape(len(effect), -1)
+    present = ~np.isin(np.arange(effect.shape[1]), without_attention)
+    return studentised(effect[:, present], error[:, present]).reshape(len(effect), -1)
 
 
 def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:
@@ -110,7 +121,7 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
             raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
-    return Effects(effect, blocks[0].question, layers, blocks[0].row)
+    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
@@ -152,9 +163,10 @@ def _no_item_left(n: int) -> str:
     )
 
 
-def _check_finite(effect: np.ndarray, layers: range, path: Path) -> None:
-    if not np.isfinite(effect).all():
-        item, layer, head = (int(i) for i in np.argwhere(~np.isfinite(effect))[0])
+def _check_finite(effect: np.ndarray, layers: range, without_attention: list[int], path: Path) -> None:
+    strange = ~np.isfinite(effect) & ~np.isin(layers, without_attention)[:, None]
+    if strange.any():
+        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
         raise HeadAtlasError(
             f"{path}: the effect of layer {layers[layer]}, head {head} on item {item} is not finite; "
             "the model overflows: set its dtype to bfloat16 or float32"

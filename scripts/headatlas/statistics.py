@@ -23,9 +23,15 @@ class HeadStatistics(NamedTuple):
 
 
 def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`."""
-    totals, counts = question_totals(effects.reshape(len(effects), -1), questions)
-    return (totals.sum(axis=0) / counts.sum()).reshape(effects.shape[1:])
+    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`.
+
+    NaN in layers without attention, whose effects are NaN.
+    """
+    means = np.full(effects.shape[1:], np.nan)
+    present = ~np.isnan(effects).all((0, 2))
+    totals, counts = question_totals(effects[:, present].reshape(len(effects), -1), questions)
+    means[present] = (totals.sum(axis=0) / counts.sum()).reshape(-1, effects.shape[2])
+    return means
 
 
 def head_statistics(
@@ -69,6 +75,11 @@ def head_statistics(
     else:
         p_value = null_p_values(studentised(*mean_and_error(totals, counts)), null)
     return HeadStatistics(effect, std_error, low, high, p_value, len(effects), len(counts))
+
+
+def no_statistics(n_heads: int) -> HeadStatistics:
+    """Of a layer without attention: nothing is known of any head, of no item."""
+    return HeadStatistics(*(np.full(n_heads, np.nan) for _ in range(5)), n_items=0, n_questions=0)
 
 
 def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -125,6 +125,8 @@ def layer_profile(
             others = np.array([layer_shares(importance, layer) for importance in left_out[method, task]])
             low, high = jackknife.bounded_interval(shares, others, confidence)
         significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).to_numpy()).astype(int)
+        absent = ~np.isin(np.arange(len(shares)), layer)  # layers without attention have no share
+        shares, low, high = (np.where(absent, np.nan, values) for values in (shares, low, high))
         columns = {"layer": np.arange(len(shares)), "share": shares, "ci_low": low, "ci_high": high}
         frame = pl.DataFrame(columns | {"significant": significant})
         parts.append(frame.select(pl.lit(method).alias("method"), pl.lit(task).alias("task"), pl.all()))

@@ -51,7 +51,8 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
 
     Within one method and task, importance is the share of the absolute effects (sums to 1; all 0, with a
     warning, where no head has any effect), rank 1 is the most important head (ties by layer, then head),
-    and q-values are Benjamini-Hochberg over all heads.
+    and q-values are Benjamini-Hochberg over all heads. Layers without attention (hybrid models) have rows, as
+    many as other layers, in which all of these are null.
 
     Raises:
         HeadAtlasError: as `gather`.
@@ -61,7 +62,11 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
     for method in methods:
         for task in tasks:
             part = scores.filter(pl.col("method") == method, pl.col("task") == task).sort("layer", "head")
-            parts.append(part.with_columns(**_shares(part)))
+            known = with_heads(part)
+            known = known.with_columns(**_shares(known))
+            parts.append(
+                pl.concat([known, part.filter(pl.col("effect").is_null())], how="diagonal").sort("layer", "head")
+            )
             if part["effect"].abs().sum() == 0:
                 log.warning("warning: no head has any effect on task %s by %s: all importances are 0", task, method)
     return pl.concat(parts).select(COLUMNS)
@@ -126,6 +131,11 @@ def read_importance(path: Path) -> pl.DataFrame:
     if missing:
         raise HeadAtlasError(f"{path}: not an importance table, lacks {', '.join(missing)}; run aggregate again")
     return table.select(COLUMNS)
+
+
+def with_heads(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of an importance table whose layers have attention: all but those without any effect."""
+    return table.filter(pl.col("effect").is_not_null())
 
 
 def _shares(part: pl.DataFrame) -> dict[str, pl.Series]:

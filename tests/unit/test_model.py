@@ -93,7 +93,7 @@ def test_refuses_a_model_without_attention():
         def forward(self, input_ids):
             return input_ids
 
-    with pytest.raises(HeadAtlasError, match="looked for modules that take an attention_mask"):
+    with pytest.raises(HeadAtlasError, match="plain: holds no list of layers in which heads could be; give"):
         find_heads(Plain(), "plain")
 
 
@@ -108,7 +108,7 @@ def test_refuses_heads_that_do_not_add_up():
 
     doubled.__signature__ = __import__("inspect").signature(plain)
     attention.forward = doubled
-    with pytest.raises(HeadAtlasError, match=r"layers\.1\.self_attn for a linear map whose output is the attention"):
+    with pytest.raises(HeadAtlasError, match="XX"):
         find_heads(model, "broken")
 
 
