@@ -92,11 +92,11 @@ def test_reliability_controls_and_knock_outs():
         "agreement": pl.DataFrame(
             {
                 "task": ["a", "b"], "method_a": "ablation", "method_b": "probe",
-                "rank_correlation": [0.2, 0.6], "p_value": [0.04, 0.001],
+                "rank_correlation": [0.2, 0.6], "p_adjusted": [0.04, 0.002],
             }
         ),
         "overlap": pl.DataFrame(
-            [method | {"task_a": "a", "task_b": "b_c", "jaccard": 0.5, "k": 6, "p_value": 0.2}]
+            [method | {"task_a": "a", "task_b": "b_c", "jaccard": 0.5, "k": 6, "p_value": 0.2, "p_adjusted": 0.2}]
         ),
         "surface": pl.DataFrame(
             [
@@ -107,9 +107,9 @@ def test_reliability_controls_and_knock_outs():
         "formats": pl.DataFrame(
             [
                 method | ends | {"task": a, "matched_to": b, "formats": int(b != "z"), "n_items": 9, "k": 4}
-                | {"rank_correlation": r, "expected": 0.9, "p_value": p, "top_kept": 0.5, "top_expected": 0.75}
+                | {"rank_correlation": r, "expected": 0.9, "p_adjusted": p, "top_kept": 0.5, "top_expected": 0.75}
                 for a, b, r, p in (
-                    ("a", "b_c", 0.7, 0.01), ("a", "d", 0.7, 0.01), ("b_c", "d", 0.6, 0.03), ("d", "a", None, None),
+                    ("a", "b_c", 0.7, 0.02), ("a", "d", 0.7, 0.02), ("b_c", "d", 0.6, 0.03), ("d", "a", None, None),
                     ("a", "z", None, None), ("z", "a", None, None),
                 )
             ]
@@ -136,7 +136,7 @@ def test_reliability_controls_and_knock_outs():
     assert "1 of 3 pairs of tasks have none in common" in text
     assert "2 maps by `ablation` change. The least like its map on all items is that of b c matched to d: " in text
     assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
-    # Two maps, the first matched to two tasks alike: p = 0.01 x 2 and 0.03.
+    # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
     assert "Holm-adjusted: a matched to b c and d; b c matched to d." in text
     assert "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
     assert "not significantly separate (permutation p = 0.200)" in text

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from headatlas.jackknife import holm
 from headatlas.reliability import WANTED
 from headatlas.summary import LEVEL
 
@@ -158,14 +157,13 @@ def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str
     pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_value")
     if pairs is None or pairs.is_empty():
         return sentences
-    adjusted = holm(pairs["p_value"].to_numpy())
     most = pairs.sort("jaccard", descending=True).row(0, named=True)
     sentences.append(
         f"Overlap between tasks (top {most['k']} heads, Jaccard): mean {pairs['jaccard'].mean():.2f}, "
         "most between "
         f"{_name(most['task_a'])} and {_name(most['task_b'])} ({most['jaccard']:.2f}). Beyond sharing "
         "layers, "
-        f"{(adjusted < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
+        f"{(pairs['p_adjusted'] < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
         "within layers, "
         "Holm-adjusted)."
     )
@@ -270,7 +268,7 @@ def _agreement(agreement: pl.DataFrame | None) -> list[str]:
     sentences = []
     known = agreement.drop_nulls("p_value")
     for (a, b), part in known.group_by("method_a", "method_b", maintain_order=True):
-        called = (holm(part["p_value"].to_numpy()) < LEVEL).sum()
+        called = (part["p_adjusted"] < LEVEL).sum()
         r = part["rank_correlation"]
         sentences.append(
             f"`{a}` and `{b}` rank heads alike beyond sharing layers for {called} of {part.height} "
@@ -310,8 +308,7 @@ def _formats(formats: pl.DataFrame | None) -> list[str]:
         if not maps:
             sentences.append(f"No map by `{method}` changes when a task is matched in format to another.")
             continue
-        adjusted = holm(np.array([row["p_value"] for row in maps]))
-        called = [_matched(row) for row, p in zip(maps, adjusted, strict=True) if p < LEVEL]
+        called = [_matched(row) for row in maps if row["p_adjusted"] < LEVEL]
         least = min(maps, key=lambda row: row["rank_correlation"])
         sentences.append(
             f"Matched in format to another task, {len(maps)} maps by `{method}` change. The least like its map on all "

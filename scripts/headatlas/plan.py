@@ -358,11 +358,10 @@ class Atlas:
 
     def score_settings(self, model: str, method: str, task: str, layer: int) -> str:
         """`score_layer`."""
-        which = {"model": model, "method": method, "task": task, "layer": layer, "seed": self.config["seed"]}
-        chosen = which | self.config["statistics"]
-        if self.config["methods"][method].get("permutations"):
-            chosen["permutations"] = None  # no sign flips: the effects file holds a null
-        return canonical(chosen)
+        which = {"model": model, "method": method, "task": task, "layer": layer}
+        chosen = {name: self.config["statistics"][name] for name in ("items", "confidence")}
+        null = bool(self.config["methods"][method].get("permutations"))  # the effects file holds one
+        return canonical(which | chosen | {"null": null})
 
     def aggregate_settings(self, model: str) -> str:
         """`aggregate`."""

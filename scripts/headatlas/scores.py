@@ -12,13 +12,14 @@ from safetensors import SafetensorError, safe_open
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import atomic
-from headatlas.statistics import HeadStatistics, studentised
+from headatlas.statistics import FEWEST, HeadStatistics, studentised
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "method", "task")]
     + [(name, pa.int32()) for name in ("layer", "head")]
     + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
     + [(name, pa.int32()) for name in ("n_items", "n_questions")]
+    + [("note", pa.string())]
 )
 
 
@@ -112,7 +113,7 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
-    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null.
+    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
@@ -120,11 +121,19 @@ def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str
     n = len(statistics.effect)
     columns = [_text(names[name], n) for name in ("model", "method", "task")]
     columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
-    for field in SCHEMA.names[5:]:
+    for field in SCHEMA.names[5:-1]:
         values = np.broadcast_to(getattr(statistics, field), n)
         columns.append(_numbers(values.astype(SCHEMA.field(field).type.to_pandas_dtype())))
+    columns.append(_texts([_note(effect, statistics.n_questions) for effect in statistics.effect]))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
+
+
+def _note(effect: float, n_questions: int) -> str | None:
+    """Why a head has no interval; None where it has."""
+    if np.isnan(effect):
+        return "no effect"
+    return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 
 # Arrow arrays are put together from raw buffers, because `pyarrow.array` imports pandas where that is
@@ -136,9 +145,14 @@ def _numbers(values: np.ndarray) -> pa.Array:
 
 
 def _text(value: str, n: int) -> pa.Array:
-    content = value.encode()
-    ends = np.arange(n + 1, dtype=np.int32) * np.int32(len(content))
-    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(ends), pa.py_buffer(content * n)])
+    return _texts([value] * n)
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    known = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little").tobytes())
+    contents = [(value or "").encode() for value in values]
+    ends = pa.py_buffer(np.cumsum([0, *map(len, contents)], dtype=np.int32))
+    return pa.Array.from_buffers(pa.string(), len(values), [known, ends, pa.py_buffer(b"".join(contents))])
 
 
 def _no_item_left(n: int) -> str:

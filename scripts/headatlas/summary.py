@@ -124,7 +124,7 @@ def layer_profile(
         if left_out[method, task] is not None:
             others = np.array([layer_shares(importance, layer) for importance in left_out[method, task]])
             low, high = jackknife.bounded_interval(shares, others, confidence)
-        significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).to_numpy()).astype(int)
+        significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).fill_null(False).to_numpy()).astype(int)
         columns = {"layer": np.arange(len(shares)), "share": shares, "ci_low": low, "ci_high": high}
         frame = pl.DataFrame(columns | {"significant": significant})
         parts.append(frame.select(pl.lit(method).alias("method"), pl.lit(task).alias("task"), pl.all()))
@@ -169,7 +169,7 @@ def _exclusive(table: pl.DataFrame) -> dict[tuple[str, str], int]:
 
 def _densities(part: pl.DataFrame) -> dict[str, float | None]:
     half = (part["layer"].max() + 1) / 2
-    called = pl.col("q_value") < LEVEL
+    called = (pl.col("q_value") < LEVEL).fill_null(False)
     lower = part.filter(pl.col("layer") + 1 <= half).select(called.mean()).item()
     upper = part.filter(pl.col("layer") >= half).select(called.mean()).item()
     return {"density_lower": lower, "density_upper": upper}

@@ -90,7 +90,7 @@ rule surface_control:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("folds", "resamples", "confidence", "seed", "matched"),
+        settings=atlas.evidence_settings("folds", "confidence", "seed", "matched"),
         code=fingerprint("surface_control.py"),
     shell:
         "headatlas surface_control --log {log:q} --settings {params.settings:q}"
