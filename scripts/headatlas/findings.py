@@ -154,7 +154,7 @@ def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str
     exclusive = summary.filter(pl.col("exclusive") > 0).sort("exclusive", descending=True)
     named = [f"{_name(task)} {n}" for task, n in exclusive.select("task", "exclusive").iter_rows()]
     sentences = [f"Heads significant for one task alone: {', '.join(named) if named else 'none'}."]
-    pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_value")
+    pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_adjusted")
     if pairs is None or pairs.is_empty():
         return sentences
     most = pairs.sort("jaccard", descending=True).row(0, named=True)
@@ -266,7 +266,7 @@ def _agreement(agreement: pl.DataFrame | None) -> list[str]:
     if agreement is None:
         return []
     sentences = []
-    known = agreement.drop_nulls("p_value")
+    known = agreement.drop_nulls("p_adjusted")
     for (a, b), part in known.group_by("method_a", "method_b", maintain_order=True):
         called = (part["p_adjusted"] < LEVEL).sum()
         r = part["rank_correlation"]

@@ -92,12 +92,12 @@ def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     matrices = []
     for column, colours in (("rank_correlation", correlation), ("jaccard", jaccard)):
         rows = both.select(pl.col("task_a").alias("row"), pl.col("task_b").alias("column"),
-                           pl.col(column).alias("value"), "p_value", "sure")  # fmt: skip
+                           pl.col(column).alias("value"), "p_adjusted", "sure")  # fmt: skip
         shown = [
             alt.Tooltip("row:N", title="Task"),
             alt.Tooltip("column:N", title="and"),
             alt.Tooltip("value:Q", title=colours.title, format=".3f"),
-            alt.Tooltip("p_value:Q", title="p-value of the rank correlation", format=".3~g"),
+            alt.Tooltip("p_adjusted:Q", title="Adjusted p-value of the rank correlation", format=".3~g"),
         ]
         bold = "sure" if column == "rank_correlation" else None
         matrices.append(matrix(wanted, rows, order, colours, shown, (None, None), bold))
