@@ -9,6 +9,7 @@ from test_summary import importance, planted
 from test_tables import run_script, write_effects
 
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True}
 
 
 def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:
@@ -153,6 +154,22 @@ def test_unknown_is_said_not_printed_as_null():
     assert "nan" not in text.lower()
     assert "No head has any effect on any task." in text
     assert "none with q < 0.05" in text
+
+
+def test_integrated_gradients_that_do_not_add_up_are_not_read():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.01))
+    errors = {"math_calculation": 0.25, "retrieval": 0.02, "inference": 0.04}
+    error = pl.col("task").replace_strict(errors, return_dtype=pl.Float64)
+    summary = found.summary.with_columns(completeness_error=error, readable=error <= 0.1)
+    text = write_findings(found._replace(summary=summary), 0.95)
+    assert "They miss it by 2.0% (retrieval) to 25.0% (math calculation) of it. More than 10%" in text
+    assert "the map of math calculation is not to be read" in text
+    assert "The deepest is **retrieval**" in text  # the deepest of those that are read
+    assert "- math calculation: 2.5" not in text
+    text = write_findings(found._replace(summary=summary.with_columns(readable=False)), 0.95)
+    assert "The deepest" not in text
+    text = write_findings(found._replace(summary=summary.with_columns(readable=True)), 0.95)
+    assert "so all can be read" in text
 
 
 @pytest.mark.parametrize("with_evidence", [True, False])

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from headatlas.effects import write_effects as write_all
 from headatlas.errors import HeadAtlasError
-from headatlas.scores import SCHEMA, read_effects, write_scores
+from headatlas.scores import SCHEMA, read_completeness, read_effects, write_scores
 from headatlas.statistics import head_statistics
 from headatlas.tables import COLUMNS, importance_table, read_importance, score_files, write_importance
 from safetensors.numpy import save_file
@@ -200,6 +200,17 @@ def test_two_runs_write_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         assert run_script("score_layer", SCORE, effects=path, scores=tmp_path / name).returncode == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_completeness_by_hand(tmp_path):
+    # Sums over heads 3, 7 and -1 where 4, 5 and -1 should be: errors 1, 2, 0 of 4, 5 and 1: 3 / 10.
+    effect = np.array([[[1, 2]], [[3, 4]], [[0, -1]]], np.float32)
+    path = tmp_path / "e.safetensors"
+    write_all(path, effect, np.arange(3), np.array([1, 0, 1]), gain=np.array([4, 5, -1]))
+    assert read_completeness(path, read_effects(path)) == pytest.approx(0.3)
+    assert read_completeness(path, read_effects(path, items="correct")) == pytest.approx(1 / 5)
+    write_all(path, effect, np.arange(3), np.array([1, 0, 1]))
+    assert np.isnan(read_completeness(path, read_effects(path)))
 
 
 # ----- the importance table

@@ -22,6 +22,7 @@ def write_effects(
     correct: np.ndarray,
     first_layer: int = 0,
     null: dict[str, np.ndarray] | None = None,
+    gain: np.ndarray | None = None,
 ) -> None:
     """Write per-item effects.
 
@@ -30,6 +31,7 @@ def write_effects(
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store beside, [draw, layer, head] float32 each (see `label_null.null_effects`).
+        gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
 
     Raises:
         HeadAtlasError: an effect is not finite.
@@ -46,6 +48,7 @@ def write_effects(
         "correct": np.ascontiguousarray(correct, dtype=np.uint8),
     }
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
+    tensors |= {} if gain is None else {"gain": np.ascontiguousarray(gain, dtype=np.float32)}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"first_layer": str(first_layer)})
 

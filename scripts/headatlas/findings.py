@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from headatlas.reliability import WANTED
-from headatlas.summary import LEVEL
+from headatlas.summary import COMPLETE, LEVEL
 
 RELIABLE = 0.7  # below this a map's ranking of heads is called shaky
 
@@ -61,7 +61,7 @@ def write_findings(tables: Tables, confidence: float) -> str:
     for method in tables.summary["method"].unique(maintain_order=True):
         lines += [f"## By `{method}`", "", *_overview(tables, method), ""]
         lines += [f"- {sentence}" for sentence in _sentences(tables, method)] + [""]
-        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(tables.hottest, method), ""]
+        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(_readable(tables, method).hottest, method), ""]
     between = [*_agreement(tables.agreement), *_surface(tables.surface), *_formats(tables.formats)]
     if between:
         lines += ["## Controls", "", *(f"- {sentence}" for sentence in between), ""]
@@ -89,10 +89,15 @@ def _overview(tables: Tables, method: str) -> list[str]:
 
 
 def _sentences(tables: Tables, method: str) -> list[str]:
+    incomplete = _incomplete(tables.summary.filter(method=method))
+    tables = _readable(tables, method)
     summary = tables.summary.filter(method=method)
+    if summary.is_empty():
+        return incomplete
     tests = tables.comparisons.filter(method=method)
     layers = tables.profiles["layer"].max()
     return [
+        *incomplete,
         *_extreme(summary, tests, "effective_heads", "The densest map, spread over most heads, is", ".1f", "heads"),
         *_extreme(summary, tests, "layer_centre", "The deepest is", ".2f", f"(centre, layers 0 to {layers})"),
         *_sparsity(summary),
@@ -102,6 +107,37 @@ def _sentences(tables: Tables, method: str) -> list[str]:
         *_area(tables.area, method),
         *_dissociation(tables.dissociation, tables.dominance, method),
     ]
+
+
+def _incomplete(summary: pl.DataFrame) -> list[str]:
+    """What integrated gradients miss, and which of their maps are for that reason not read."""
+    known = summary.drop_nulls("completeness_error").sort("completeness_error")
+    if known.is_empty():
+        return []
+    ends = [f"{row['completeness_error']:.1%} ({_name(row['task'])})" for row in known[[0, -1]].iter_rows(named=True)]
+    unread = known.filter(~pl.col("readable"))["task"].to_list()
+    verdict = (
+        f"More than {COMPLETE:.0%}: the map of {_listed(unread)} is not to be read, and nothing is said of it here; "
+        "take more `steps`, or a baseline nearer to what heads put out, such as `mean`."
+        if unread
+        else f"None is above {COMPLETE:.0%}, so all can be read."
+    )
+    return [
+        "The effects of all heads on an item should add up to its log-probability less that with every head at its "
+        f"baseline. They miss it by {ends[0]} to {ends[1]} of it. {verdict}"
+    ]
+
+
+def _readable(tables: Tables, method: str) -> Tables:
+    """The tables on maps without the rows of those that are not to be read."""
+    unread = tables.summary.filter(pl.col("method") == method, ~pl.col("readable"))["task"].to_list()
+    names = ("summary", "comparisons", "hottest", "profiles", "reliability", "overlap")
+    kept = {name: table for name in names if (table := getattr(tables, name)) is not None}
+    for name, table in kept.items():
+        for column in {"task", "task_a", "task_b"} & set(table.columns):
+            table = table.filter((pl.col("method") != method) | ~pl.col(column).is_in(unread))
+        kept[name] = table
+    return tables._replace(**kept)
 
 
 def _extreme(summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: str, digits: str, unit: str) -> list[str]:

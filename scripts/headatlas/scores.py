@@ -86,6 +86,23 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
     return studentised(effect, error).reshape(len(effect), -1)
 
 
+def read_completeness(path: Path, read: Effects) -> float:
+    """How far the effects of an item's heads miss what they should add up to (`attribution.path_gains`).
+
+    Args:
+        read: all layers of the file at `path`.
+
+    Returns:
+        mean over items of the absolute error, as a share of the mean absolute gain; NaN where the file holds no gains.
+    """
+    with safe_open(path, framework="numpy") as file:
+        if "gain" not in set(file.keys()):
+            return float("nan")
+        gain = file.get_tensor("gain")[read.row].astype(np.float64)
+    error = np.abs(np.nansum(read.effect, axis=(1, 2), dtype=np.float64) - gain).mean()
+    return float(error / np.abs(gain).mean()) if gain.any() else float("nan")
+
+
 def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:
     """Read all blocks of layers of one method and task as one, in the order of the layers.
 
