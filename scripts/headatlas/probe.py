@@ -22,7 +22,8 @@ class ProbeResult:
     """Held-out outcome of all seeds.
 
     `effect` [item, layer, head]: gradient times activation of the true class's logit less the mean over classes;
-    `predicted` [item]: class; `epochs` [seed]: passes over the training items until the best stopping loss; `losses` [seed]: that loss.
+    `predicted` [item]: class; `epochs` [seed]: passes over the training items until the best stopping loss; `losses`
+    [seed]: that loss.
     """
 
     effect: np.ndarray
