@@ -1,8 +1,8 @@
 """Agreement between methods per task, and overlap between tasks per method.
 
 Reads the importance table; writes two tables (Parquet): method agreement (task, method_a, method_b,
-rank_correlation, overlap, k, p_value) and task overlap (method, task_a, task_b, rank_correlation, jaccard, k,
-p_value). Settings: top (share of the heads that count as top, 0.1 = a tenth), permutations, seed.
+rank_correlation, overlap, k, p_value, p_adjusted) and task overlap (method, task_a, task_b, rank_correlation, jaccard,
+k, p_value, p_adjusted). Settings: top (share of the heads that count as top, 0.1 = a tenth), permutations, seed.
 """
 
 from pathlib import Path

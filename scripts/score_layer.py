@@ -1,9 +1,9 @@
 """Statistics of every head of one layer, for one model, method and task.
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
-writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions.
-Settings: model, method, task, layer, seed, items (all | correct), resamples, confidence, permutations (number of
-sign flips; null takes the null that the effects file holds). In a layer without attention (hybrid models) all is null.
+writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
+where there is no interval; in a layer without attention (hybrid models) all is null. Settings: model, method, task,
+layer, items (all | correct), confidence, null (true takes p-values from the null that the effects file holds).
 """
 
 from pathlib import Path
@@ -23,15 +23,11 @@ def main(settings: dict, effects: Path, scores: Path) -> None:
     if layer in read.without_attention:
         write_scores(scores, no_statistics(read.effect.shape[2]), settings, layer)
         return
-    flips = settings["permutations"]
     statistics = head_statistics(
         read.effect[:, 0],
         read.question,
-        resamples=settings["resamples"],
-        permutations=flips,
         confidence=settings["confidence"],
-        seed=(settings["seed"], layer),
-        null=read_null(effects, settings["items"]) if flips is None else None,
+        null=read_null(effects, settings["items"]) if settings["null"] else None,
     )
     write_scores(scores, statistics, settings, layer)
 

@@ -25,6 +25,7 @@ def write_effects(
     first_layer: int = 0,
     null: dict[str, np.ndarray] | None = None,
     engine: dict | None = None,
+    gain: np.ndarray | None = None,
 ) -> None:
     """Write per-item effects.
 
@@ -35,6 +36,7 @@ def write_effects(
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store beside, [draw, layer, head] float32 each (see `label_null.null_effects`).
         engine: how they were computed (`engine.Report.as_dict`), where the model was run for them.
+        gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
 
     Metadata: one entry `about`, in JSON, as safetensors writes several in any order.
 
@@ -55,6 +57,7 @@ def write_effects(
         "correct": np.ascontiguousarray(correct, dtype=np.uint8),
     }
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
+    tensors |= {} if gain is None else {"gain": np.ascontiguousarray(gain, dtype=np.float32)}
     about = {"first_layer": first_layer, "without_attention": list(without_attention), "engine": engine}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"about": json.dumps(about)})

@@ -1,9 +1,9 @@
 """The probe's null: what a head's effect is where labels carry no information. Knows numpy, neither files nor torch.
 
 Labels change places between questions and the whole chain is run again: split, scales, training, early stopping,
-scores on held-out questions. Sign flips will not do: what the linear map adds to every head's features gives each
-head an offset by chance, so that its mean effect is not zero even where nothing is to be known (a flip test at 0.05
-then calls some 20 % of the heads).
+scores on held-out questions. A test of a mean of zero will not do: what the linear map adds to every head's features
+gives each head an offset by chance, so that its mean effect is not zero even where nothing is to be known (at 0.05 such
+a test calls some 20 % of the heads).
 
 Refits are dear and heads many, so a head is compared with all heads of the refits. That takes their effects, over
 their standard errors, to be distributed alike under the null, as they are where features are standardised (whatever

@@ -21,8 +21,9 @@ LEAST_GAIN = 1e-3  # nats: a smaller fall of the stopping loss is no reason to g
 class ProbeResult:
     """Held-out outcome of all seeds.
 
-    `effect` [item, layer, head]: gradient times activation of the true class's logit; `predicted` [item]: class;
-    `epochs` [seed]: passes over the training items until the best stopping loss; `losses` [seed]: that loss.
+    `effect` [item, layer, head]: gradient times activation of the true class's logit less the mean over classes;
+    `predicted` [item]: class; `epochs` [seed]: passes over the training items until the best stopping loss; `losses`
+    [seed]: that loss.
     """
 
     effect: np.ndarray
@@ -245,9 +246,14 @@ def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple
 
 
 def _gradient_times_activation(probe: Probe, data, target: Tensor, fold: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [item, layer, head] of the true class's logit and predicted class [item] by one seed's probe."""
+    """Scores [item, layer, head] and predicted class [item] by one seed's probe.
+
+    Scored is the true class's logit less the mean over classes: what is added to the logits of all classes alike tells
+    them apart no better, and training leaves it to chance.
+    """
     single = probe.only(fold)
     features = single.features(*data.batch(rows[None], slice(fold, fold + 1))).detach().requires_grad_()
     logits = single.classify(features)[0]
-    (slope,) = torch.autograd.grad(logits.gather(1, target[rows][:, None]).sum(), features)
+    scored = logits.gather(1, target[rows][:, None])[:, 0] - logits.mean(1)
+    (slope,) = torch.autograd.grad(scored.sum(), features)
     return (slope * features).mean(-1)[0].detach(), logits.argmax(-1)

@@ -37,11 +37,12 @@ REDUCED = {
 }
 
 # Smaller yet, and its tasks do not depend on one another: no pooled baseline, no probe, no evidence.
+# 64 items of a task are 22 questions to score on: enough for intervals.
 INDEPENDENT = {
     "models": {"tiny": {"path": "tiny", "device": "cpu"}},
     "tasks": {
-        "retrieval": {"source": "config/tasks/retrieval.jsonl", "max_items": 24},
-        "inference": {"source": "config/tasks/inference.jsonl", "max_items": 24},
+        "retrieval": {"source": "config/tasks/retrieval.jsonl", "max_items": 64},
+        "inference": {"source": "config/tasks/inference.jsonl", "max_items": 64},
     },
     "methods": {"ablation": {"baseline": "zero"}, "attribution": {"baseline": "zero"}},
     "statistics": {"resamples": 200, "permutations": 200},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import PLANTED, plain_log_prob, planted_items, planted_model, random_items, random_model
 from headatlas.ablation import ablate_layers
-from headatlas.attribution import gate_slopes, integrate
+from headatlas.attribution import gate_slopes, integrate, path_gains
 from headatlas.batches import answer_log_probability, collate
 from headatlas.effects import attribution_from_terms
 from headatlas.model import find_heads
@@ -82,9 +82,11 @@ def test_completeness(model, positions):
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
     effect = integrate(model, items, baseline, positions, 64, 512)
+    gains = path_gains(model, items, baseline, positions, 512)
     for row, item in enumerate(items):
         ends = [faded_log_prob(model, item, baseline[row], np.full((3, 4), gate), positions) for gate in (1, 0)]
         assert effect[row].sum() == pytest.approx(ends[0] - ends[1], abs=2e-2)
+        assert gains[row] == pytest.approx(ends[0] - ends[1], abs=1e-5)
         # One step does not have this property on these models, so the test can fail.
     rough = integrate(model, items, baseline, positions, 1, 512)
     ends = [faded_log_prob(model, items[0], baseline[0], np.full((3, 4), gate), positions) for gate in (1, 0)]

@@ -28,7 +28,7 @@ from headatlas.config import check_config_file
 from headatlas.digests import is_large
 from headatlas.engine_record import slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
-from headatlas.plan import Atlas
+from headatlas.plan import EVIDENCE_SLICES, Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_folders, check_writable, recover
 from headatlas.slurm import advise, cancel_leftovers, check_requests
