@@ -78,6 +78,24 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
             {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
             "has an encoder and a decoder",
         ),
+        (
+            {"model_type": "mamba2", "num_hidden_layers": 4, "num_heads": 8},
+            "a mamba2 model has no attention, so no heads to map; give a transformer",
+        ),
+        ({"model_type": "rwkv", "num_hidden_layers": 4}, "a rwkv model has no attention"),
+        ({"model_type": "openai-gpt", "n_layer": 2, "n_head": 4}, "a GPT-1 (openai-gpt) keeps no keys and values"),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "its weights are quantised (gptq); give the model in float32, bfloat16 or float16",
+        ),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "fp8"}},
+            "(dequantize=True)).save_pretrained('new-folder')",
+        ),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"bits": 4}},
+            "its weights are quantised (config.json has a quantization_config)",
+        ),
     ],
 )
 def test_a_folder_that_is_no_causal_model_is_refused(config, message, tmp_path):
@@ -97,6 +115,23 @@ def test_an_adapter_and_a_file_and_nothing_are_not_models(tmp_path):
         read_geometry({"path": str(path / "adapter_config.json")})
     with pytest.raises(HeadAtlasError, match=r"there is no such model folder \(looked in .*; a hub id would be owner"):
         read_geometry({"path": "./nowhere/at/all"})
+
+
+def test_gguf_weights_are_named_with_the_way_to_convert_them(tmp_path):
+    path = folder(tmp_path, {"n_layer": 2, "n_head": 2})
+    (path / "b.Q8_0.gguf").write_bytes(b"GGUF")
+    said = (
+        f"{path}/b.Q8_0.gguf: GGUF weights are not read; give the folder of the original safetensors, or convert once, "
+        f"model and tokenizer: AutoModelForCausalLM.from_pretrained('{path}', gguf_file='b.Q8_0.gguf')"
+    )
+    for named in (path, path / "b.Q8_0.gguf"):
+        with pytest.raises(HeadAtlasError, match=re.escape(said)):
+            read_geometry({"path": str(named)})
+    for gone in ("gone.gguf", "some/gone.gguf"):  # each could be a hub id
+        with pytest.raises(HeadAtlasError, match=rf"^{gone}: there is no such file \(looked in "):
+            read_geometry({"path": gone})
+    weights(path / "model.safetensors")
+    assert read_geometry({"path": str(path)}) == Geometry(2, 2, None)
 
 
 def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_path):

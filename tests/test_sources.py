@@ -166,7 +166,7 @@ BAD_TABLES = [
     ("prompt,prompt\na,b\n", ":1: the first row gives two columns one name; rename one"),
     (
         "prompt,answer\na,b,c\n",
-        ":2: has more cells than the first row; put a text with commas in double quotes",
+        ":2: has more cells than the first row; put texts with commas in double quotes",
     ),
     ("prompt,answer\na\n", ":2: answer must be text or a number, got null"),
     ("prompt,answer\na,\n", ":2: answer is empty; fill it in, or take the entry out"),

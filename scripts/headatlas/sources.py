@@ -255,7 +255,7 @@ def _csv_entries(path: Path) -> Iterator[tuple[int, object]]:
         for row in rows:
             if None in row:
                 raise HeadAtlasError(
-                    f"{path}:{rows.line_num}: has more cells than the first row; put a text with commas in double quotes"
+                    f"{path}:{rows.line_num}: has more cells than the first row; put texts with commas in double quotes"
                 )
             yield rows.line_num, {key: value for key, value in row.items() if value or key in REQUIRED}
     except csv.Error as error:
