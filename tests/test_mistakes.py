@@ -123,7 +123,7 @@ def test_what_only_the_weights_can_tell_is_the_last_word_of_the_run(independent,
     folder = shutil.copytree(independent, tmp_path / "run", symlinks=True)
     edit_weights(folder, lambda weights: weights["model.layers.1.mlp.down_proj.weight"].fill_(float("nan")))
     before = state(folder)
-    done = snakemake(folder)
+    done = snakemake(folder, "--quiet", "all")  # which never hides an error
     assert done.returncode == 1
     reason = "error: model tiny: the logits of a probe sequence are not finite; the weights hold NaN or infinity"
     assert done.stdout.rindex(reason) > done.stdout.rindex("Error in rule trace_task")
@@ -133,7 +133,8 @@ def test_what_only_the_weights_can_tell_is_the_last_word_of_the_run(independent,
 
 
 def test_items_of_all_tasks_are_checked_before_a_model_runs(fresh, independent, tmp_path):
-    whole = (independent / "run.txt").read_text(encoding="utf-8")
+    (log,) = (independent / ".snakemake/log").iterdir()
+    whole = log.read_text(encoding="utf-8")
     assert whole.rindex("\nlocalrule prepare_task:") < whole.index("\nlocalrule trace_task:")
     folder = shutil.copytree(fresh, tmp_path / "run")
     silent = {"type": "Replace", "pattern": {"String": "~"}, "content": ""}
@@ -141,7 +142,7 @@ def test_items_of_all_tasks_are_checked_before_a_model_runs(fresh, independent, 
     append(folder / TASK, b'{"prompt": "the cat", "answer": "~"}\n')
     done = snakemake(folder, "--cores", "1")
     assert done.returncode == 1
-    assert "rule trace_task:" not in done.stdout
+    assert "] trace_task:" not in done.stdout
     last = done.stdout[done.stdout.rindex("\nerror: ") :].strip().splitlines()[0]
     assert re.fullmatch(rf"error: {TASK}:\d+: the answer '~' has no tokens in this model's tokenizer; change .*", last)
 

@@ -1,6 +1,7 @@
 # What all rules share: the checked config, and how scripts are called.
 
 import atexit
+import os
 import re
 import shlex
 import sys
@@ -15,10 +16,12 @@ from headatlas.command_line import read_values
 from headatlas.config import check_config_file
 from headatlas.digests import is_large
 from headatlas.errors import HeadAtlasError, said_by_jobs
+from headatlas.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
 from headatlas.plan import Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_folders, check_writable, recover
 from headatlas.slurm import advise, cancel_leftovers, check_requests
+from headatlas.terminal import NothingToDo, last_words, tidy
 from headatlas.warm import Server
 
 
@@ -26,6 +29,12 @@ class Mistake(ApiError):
     """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
 
     __traceback__ = property(lambda self: None, lambda self, place: None)
+
+
+# --verbose and --printshellcmds show all that Snakemake says, and so does a dry run.
+shown = workflow.output_settings
+if workflow.is_main_process:
+    tidy(logger, brief=not (shown.dryrun or shown.verbose or shown.printshellcmds or shown.debug_dag))
 
 
 # A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
@@ -56,7 +65,12 @@ shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in w
 update_config(config, read_values(workflow.config_settings.config))
 try:
     atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
-    check_folders(["results", *(f"results/{model}" for model in atlas.models)])
+    folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.comparison() else []))]
+    studied = [os.path.relpath(file) for file in workflow.configfiles]
+    check_folders(["results", *map(str, folders)])
+    if workflow.is_main_process:
+        for folder in folders:
+            check_owner(folder, studied)
 except HeadAtlasError as error:
     raise Mistake(str(error))
 
@@ -96,6 +110,27 @@ def weights(wildcards):
     return by_content(atlas.weights(wildcards.model))
 
 
+def planned():
+    """Every file of the plan, made already or not, by its folder."""
+    files = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))
+    return by_folder(files, folders)
+
+
+def close_run():
+    """Take down what belongs to the config, and say where it is and what does not; not for a plan of some targets."""
+    if not any(job.rule.name == "all" for job in workflow.dag.jobs):
+        return
+    finish(Path("results"), planned(), studied)
+    left = left_over(Path("results"), studied)
+    command = f"python {os.path.relpath(scripts / 'clean_results.py')}"
+    for line in last_words([*atlas.models], atlas.config["evidence"]["run"], *left, command):
+        logger.info(line)
+
+
+if workflow.is_main_process and not shown.dryrun:
+    logger.addHandler(NothingToDo(close_run))
+
+
 wildcard_constraints:
     model="|".join(map(re.escape, atlas.models)),
     task="|".join(atlas.tasks),
@@ -115,10 +150,15 @@ onstart:
             logger.warning(f"Jobs that a killed run had left on SLURM were cancelled: {', '.join(left)}.")
         if submits:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
+        begin(planned(), studied)
     except HeadAtlasError as error:
         raise Mistake(str(error))
     if server:
         server.start(scripts)
+
+
+onsuccess:
+    close_run()
 
 
 onerror:
