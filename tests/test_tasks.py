@@ -107,11 +107,9 @@ def test_a_task_needs_a_question_for_each_split_unless_nothing_is_validated(tmp_
         read_task(settings_of(validate_fraction=0), [lines(file, *entries)])
 
 
-@pytest.mark.parametrize(
-    ("n", "fraction", "said"), [(2, 0.3, ["score", "validate"]), (3, 0.3, ["validate"]), (9, 0.3, [])]
-)
-def test_one_question_in_a_split_is_warned_of(n, fraction, said, tmp_path, caplog):
-    task = read_task(settings_of(validate_fraction=fraction), [numbered(tmp_path / "t.jsonl", n, per_question=2)])
+@pytest.mark.parametrize(("n", "said"), [(2, ["score", "validate"]), (3, ["validate"]), (9, [])])
+def test_one_question_in_a_split_is_warned_of(n, said, tmp_path, caplog):
+    task = read_task(settings_of(), [numbered(tmp_path / "t.jsonl", n, per_question=2)])
     warn_of_one_question(task.items, "t")
     assert [message.split(", of which")[0] for message in caplog.messages] == [
         f"tasks.t: only one question to {split} on" for split in said

@@ -92,7 +92,7 @@ def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -
 
 def warn_of_one_question(items: Iterable[Item], task: str) -> None:
     """Say which splits hold one question only: there is no spread over questions to make an interval or a test of."""
-    counts = Counter(dict((item.question_id, item.split) for item in items).values())
+    counts = Counter({item.question_id: item.split for item in items}.values())
     for split in (split for split in SPLITS if counts[split] == 1):
         log.warning(
             "tasks.%s: only one question to %s on, of which no interval and no p-value can be made; add questions (or "
