@@ -144,17 +144,19 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
     program = (
         "from headatlas.config import read_geometry\nfrom headatlas.errors import HeadAtlasError\n"
         "print(read_geometry({'path': 'some/model', 'revision': None}))\n"
-        "try: read_geometry({'path': 'no/model', 'revision': 'v2'})\nexcept HeadAtlasError as e: print(e)"
+        "for path in ('no/model', 'no/model-GGUF'):\n"
+        "    try: read_geometry({'path': path, 'revision': 'v2'})\n    except HeadAtlasError as e: print(e)"
     )
     env = {"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path)
-    found, refused = done.stdout.strip().split("\n")
+    found, refused, gguf = done.stdout.strip().split("\n")
     assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7)"
     assert refused.startswith(
         f"no/model (revision v2): there is no such folder in {tmp_path}, so the Hugging Face hub was "
         f"asked, which "
         "gave no config.json: LocalEntryNotFoundError: "
     )
+    assert " (GGUF is not read; name the repository of the original weights): LocalEntryNotFoundError: " in gguf
 
 
 def test_a_whole_model_folder_passes(tmp_path):

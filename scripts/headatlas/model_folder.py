@@ -202,9 +202,10 @@ def _hub_config(name: str, revision: str | None) -> Path:
     except Exception as error:  # its own errors, those of the HTTP client under it, and OSError
         why = " ".join(str(error).split())[:200] or type(error).__name__
         of = f" (revision {revision})" if revision else ""
+        gguf = " (GGUF is not read; name the repository of the original weights)" if "gguf" in name.lower() else ""
         raise HeadAtlasError(
             f"{name}{of}: there is no such folder in {Path.cwd()}, so the Hugging Face hub was asked, which "
-            f"gave no config.json: {type(error).__name__}: {why}"
+            f"gave no config.json{gguf}: {type(error).__name__}: {why}"
         ) from None
 
 
