@@ -241,7 +241,8 @@ def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple
     for fold, items in enumerate(held):
         for rows in items.nonzero()[:, 0].split(size):
             scores, classes = _gradient_times_activation(probe, data, target, fold, rows.to(target.device))
-            effect[rows], predicted[rows] = scores.cpu().numpy(), classes.cpu().numpy()
+            at = rows.numpy()  # numpy would take a tensor of one row for a plain number
+            effect[at], predicted[at] = scores.cpu().numpy(), classes.cpu().numpy()
     return effect, predicted
 
 

@@ -96,6 +96,13 @@ def test_folds_keep_questions_whole_and_even():
     assert np.bincount(folds).tolist() == [6] * 5
 
 
+def test_a_fold_of_a_single_item_is_scored():
+    outputs, labels, _ = planted(n=10)
+    settings = SETTINGS | {"seeds": 10, "epochs": 1}
+    result = fit_probe(outputs, labels, [f"q{i}" for i in range(10)], settings, seed=0)
+    assert (np.abs(result.effect).sum((1, 2)) > 0).all()
+
+
 def test_a_seed_of_the_batched_model_is_the_probe_alone():
     """Linear map, ReLU layer and classes of one seed, computed with plain matrix products."""
     probe = Probe([3, 4], (2, 3, 5), classes=4, dimensions=6, hidden=7)
