@@ -42,6 +42,13 @@ def test_items_of_one_prompt_are_one_question_and_files_of_one_name_stay_apart(t
     assert [a.id, b.id, c.id] == [f"{first}:1", f"{first}:2", f"{second}:1"]
 
 
+def test_the_keys_of_paired_prompts_pass_and_change_nothing(tmp_path):
+    plain = {"id": "i", "prompt": "p", "answer": "a"}
+    paired = plain | {"form": "f", "foil": "b", "counterfactual": "q", "same_answer": "r"}
+    (one,), (other,) = (read_jsonl([lines(tmp_path / "t.jsonl", entry)]) for entry in (plain, paired))
+    assert one == other
+
+
 GOOD = b'{"prompt": "p", "answer": "a"}\n'
 BAD_LINES = [
     (b"", ": no items; give one JSON object with prompt and answer a line"),
@@ -60,7 +67,7 @@ BAD_LINES = [
     (b'{"promt": "p", "answer": "a"}', ":1: unknown key 'promt'; did you mean 'prompt'?"),
     (
         b'{"prompt": "p", "answer": "a", "x": 1}',
-        ":1: unknown key 'x'; known: prompt, answer, id, question_id, split",
+        ":1: unknown key 'x'; known: prompt, answer, id, question_id, split, form, foil, counterfactual, same_answer",
     ),
     (b'{"prompt": 5, "answer": "a"}', ":1: prompt must be text, got a number"),
     (b'{"prompt": "p", "answer": null}', ":1: answer must be text or a number, got null"),

@@ -23,6 +23,7 @@ SKILLS = {  # task key -> the label that the published CogQA data give the task'
     "inference": "Inference",
     "math_calculation": "Math Calculation",
 }
+PAIR_KEYS = ("form", "foil", "counterfactual", "same_answer")  # of config/tasks/english; no method reads them yet
 LONGEST_LINE = 1 << 20  # bytes of one JSON line; a longer one is a file of another kind
 LARGEST_FILE = 1 << 28  # bytes of a CogQA file, which is read as a whole
 
@@ -79,7 +80,7 @@ def read_jsonl(sources: Sequence[Path]) -> list[Item]:
     """Read files of JSON lines: `prompt` and `answer`, and where wanted `id`, `question_id` and `split`.
 
     Without `id` an item is named by file and line; without `question_id`, items of a prompt are one question.
-    A `split` holds for all items of its question. Empty lines are passed over.
+    A `split` holds for all items of its question. Empty lines are passed over, and `PAIR_KEYS` too.
 
     Returns:
         the items in the order of the files; `split` is None where the files leave it open.
@@ -166,7 +167,7 @@ def _jsonl_item(line: str, where: str, name: str) -> Item:
     entry = _parse(line, where)
     if isinstance(entry, list):
         raise HeadAtlasError(f"{where}: is a JSON list, not an object; for CogQA files set format: cogqa")
-    _check_keys(entry, where, required=("prompt", "answer"), optional=("id", "question_id", "split"))
+    _check_keys(entry, where, required=("prompt", "answer"), optional=("id", "question_id", "split", *PAIR_KEYS))
     prompt = _field(entry, "prompt", where)
     split = entry.get("split")
     if split not in (None, "score", "validate"):
