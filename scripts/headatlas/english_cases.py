@@ -10,7 +10,7 @@ from random import Random
 
 from headatlas.english_tokens import tokens
 
-NAMES = ("Tom", "Anna", "Ben", "Mary", "Sam", "Lucy", "Jack", "Emma", "Paul", "Kate", "Mark", "Jane", "Peter", "Sarah")
+NAMES = ("Tom", "Anna", "Ben", "Mary", "Sam", "Sarah", "Jack", "Jane", "Paul", "Alice", "Mark", "Maria", "Peter", "Alex")
 COLORS = ("red", "blue", "green", "yellow", "white", "black", "brown")
 ANIMALS = ("dog", "cat", "cow", "horse", "sheep", "pig", "duck", "lion")
 COUNTRIES = ("France", "Italy", "Spain", "Germany", "Japan", "China", "India", "Egypt")

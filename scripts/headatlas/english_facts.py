@@ -68,7 +68,7 @@ ANIMAL_FOR = {  # what a farmer or a film maker wants it for
 
 ANIMAL_SEEN = {  # what someone heard or saw it do
     "dog": ("bark at the mailman", "chew a bone", "wag its tail", "bring back a stick", "lie in its kennel"),
-    "cat": ("purr on the sofa", "meow at the door", "hunt a mouse", "play with a ball of wool", "scratch the sofa"),
+    "cat": ("purr on the sofa", "meow at the door", "hunt a mouse", "chase a toy mouse", "scratch the sofa"),
     "cow": ("moo in the barn", "nurse her calf", "stand beside a bull", "wear a bell in the Alps", "fill the milk pail"),
     "horse": ("gallop", "neigh in the stable", "carry a saddle", "jump over a fence", "nurse her foal"),
     "sheep": ("lose its wool", "follow the shepherd", "bleat in its flock", "nurse her lamb", "get shorn"),
@@ -127,7 +127,7 @@ NUMBER_WORDS = {
     "three": ("trio", "threesome", "triad", "triplets", "trilogy", "trinity"),
     "four": ("quartet", "foursome", "tetrad", "quadruplets", "tetralogy"),
     "five": ("quintet", "fivesome", "pentad", "quintuplets"),
-    "six": ("sextet", "half dozen", "hexad", "sextuplets"),
+    "six": ("sextet", "hexad", "sextuplets"),
     "seven": ("septet", "heptad", "septuplets"),
     "eight": ("octet", "octad", "octuplets"),
 }

@@ -121,7 +121,7 @@ def all_or_no(random: Random) -> Case:
     return yes_no_case(text, text, right, edited, {animal, color, country})
 
 
-DAYS = ("sunny", "rainy", "windy", "snowy", "cloudy", "foggy", "stormy", "icy", "warm", "dark")
+DAYS = ("sunny", "rainy", "snowy", "cloudy", "icy", "warm", "dark", "late", "early", "hot")
 
 
 def if_then(random: Random) -> Case:
@@ -199,10 +199,9 @@ def role(random: Random) -> Case:
     """Who does it and to whom it is done, in the active and in the passive."""
     (one, other), verb = random.sample(ANIMALS, 2), random.choice(("followed", "liked", "watched", "passed"))
     told = random.choice((f"The {one} {verb} the {other}.", f"The {other} was {verb} by the {one}."))
-    texts = [f"{told} The one that {verb} was the", f"{told} The one that was {verb} was the"]
-    answer, foil = random.sample((one, other), 2)
-    text, edited = texts if answer == one else texts[::-1]
-    return Case(text, text, answer, foil, edited, frozenset({one, other}))
+    asked, answer, foil = random.choice(((verb, one, other), (f"was {verb}", other, one)))
+    text = f"{told} The one that {asked} was the"
+    return Case(text, text, answer, foil, swapped(text, one, other), frozenset({one, other}))
 
 
 def adjective(random: Random) -> Case:
