@@ -43,6 +43,13 @@ def test_items_of_one_prompt_are_one_question_and_files_of_one_name_stay_apart(t
     assert [a.id, b.id, c.id] == [f"{first}:1", f"{first}:2", f"{second}:1"]
 
 
+def test_the_keys_of_paired_prompts_pass_and_change_nothing(tmp_path):
+    plain = {"id": "i", "prompt": "p", "answer": "a"}
+    paired = plain | {"form": "f", "foil": "b", "counterfactual": "q", "same_answer": "r"}
+    (one,), (other,) = (read_prompts([lines(tmp_path / "t.jsonl", entry)], "jsonl") for entry in (plain, paired))
+    assert one == other
+
+
 GOOD = b'{"prompt": "p", "answer": "a"}\n'
 BAD_LINES = [
     (b"", ": no items; give one JSON object with prompt and answer a line"),
