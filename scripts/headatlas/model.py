@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
 from headatlas.heads import LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
@@ -195,7 +195,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     for quiet in ("modeling_utils", "distributed.tensor_parallel"):
         logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = _auto_class(settings).from_pretrained(
             path,
             revision=settings.get("revision") or "main",
             dtype=getattr(torch, settings.get("dtype") or "float32"),
@@ -232,6 +232,22 @@ def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
             f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its config.json names {named[0]} "
             f"of {named[1]}, by which the jobs were planned; this family is not supported"
         )
+
+
+def _auto_class(settings: dict) -> type:
+    """Which of transformers' auto classes loads it: a model with a vision part (LLaVA) has none of a causal one.
+
+    Given text alone, such a model runs its language model alone.
+    """
+    config = AutoConfig.from_pretrained(
+        settings["path"],
+        revision=settings.get("revision") or "main",
+        trust_remote_code=settings.get("trust_remote_code", False),
+    )
+    causal, seeing = (
+        type(config) in kind._model_mapping for kind in (AutoModelForCausalLM, AutoModelForImageTextToText)
+    )
+    return AutoModelForImageTextToText if seeing and not causal else AutoModelForCausalLM
 
 
 def _check_weights(loaded: dict, path: str) -> None:
