@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from headatlas.reliability import WANTED
+from headatlas.statistics import FEWEST
 from headatlas.summary import COMPLETE, LEVEL
 
 RELIABLE = 0.7  # below this a map's ranking of heads is called shaky
@@ -84,6 +85,7 @@ def _overview(tables: Tables, method: str) -> list[str]:
     ]
     for row in tables.summary.filter(method=method).iter_rows(named=True):
         counts = f"{row['significant']} of {row['heads']} ({row['helping']}, {row['hurting']})"
+        counts = counts if row["tested"] else "not tested"
         cells = [
             _name(row["task"]), counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
             _with_interval(row, "top_5_percent", ".0%"), _with_interval(row, "layer_centre", ".2f"),
@@ -378,7 +380,8 @@ def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
         shown = []
         for row in part.filter(pl.col("q_value") < LEVEL).iter_rows(named=True):
             shown.append(f"{row['layer']}.{row['head']} {_bracket(row, 'effect', '+.3f')}")
-        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else 'none with q < 0.05'}")
+        none = "none with q < 0.05" if part["q_value"].count() else f"not tested with fewer than {FEWEST} questions"
+        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else none}")
     return lines
 
 

@@ -75,8 +75,8 @@ def summarise(
 
     Returns:
         model, method, task, completeness_error (share; NaN where effects need not add up), readable (not where that is
-        above `COMPLETE`), heads, significant (q < 0.05), helping and hurting (of these), exclusive
-        (significant for this task alone, by this method), elbow (heads), each of `FIGURES`, `_low`, `_high`,
+        above `COMPLETE`), heads, tested (those with a p-value), significant (q < 0.05), helping and hurting (of these),
+        exclusive (significant for this task alone, by this method), elbow (heads), each of `FIGURES`, `_low`, `_high`,
         layer_q25, layer_q50, layer_q75 (layers, from 0), density_lower, density_upper (share of the heads in
         that half of the layers that are significant; an odd middle layer is in neither).
     """
@@ -164,6 +164,7 @@ def _counts(part: pl.DataFrame) -> dict[str, int]:
     helping = int((significant["effect"] > 0).sum())
     return {
         "heads": part.height,
+        "tested": part["q_value"].count(),
         "significant": significant.height,
         "helping": helping,
         "hurting": significant.height - helping,

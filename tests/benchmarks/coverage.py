@@ -165,7 +165,7 @@ KINDS = ("normal", "t3", "exponential", "lognormal", "sparse 3", "sparse 10")
 def carrying(population: np.ndarray) -> float:
     """Effective number of questions that carry the spread: n over the kurtosis."""
     squares = (population - population.mean()) ** 2
-    return float(squares.sum() ** 2 / (squares**2).sum())
+    return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else float("inf")
 
 
 def hottest(folder: Path) -> list[np.ndarray]:
@@ -213,6 +213,23 @@ def print_coverage(groups: dict[str, list], rng: np.random.Generator) -> None:
             print(f"| {name} | {len(populations)} | {n} | {means} |", flush=True)
 
 
+def print_by_sample(populations: list[np.ndarray], rng: np.random.Generator) -> None:
+    """Coverage by what a sample itself shows of the number of questions that carry its spread."""
+    bins = [(0, 1.5), (1.5, 3), (3, 5), (5, 8), (8, np.inf)]
+    print(f"\n| questions | {' | '.join(f'{low} to {high}' for low, high in bins)} |")
+    print("| --- " * (1 + len(bins)) + "|")
+    for n in SIZES[2:]:
+        seen, right = [], []
+        for population in populations:
+            x = population[rng.integers(len(population), size=(EXPERIMENTS, n))]
+            low, high = in_use(Sample.of(x, rng))
+            right.append((low <= population.mean()) & (population.mean() <= high))
+            seen.append([carrying(row) for row in x])
+        seen, right = np.concatenate(seen), np.concatenate(right)
+        inside = [(low <= seen) & (seen < high) for low, high in bins]
+        print(f"| {n} | {' | '.join(f'{right[one].mean():.2f} ({one.mean():.0%})' for one in inside)} |", flush=True)
+
+
 def print_tests(real: list[np.ndarray], rng: np.random.Generator) -> None:
     """Error at 0.05 on simulated nulls, false discoveries among 64 heads of which 13 are real, and power."""
     tests = {"sign flips": sign_flips, "Hall": hall_alone, "Student and Hall": both_t}
@@ -242,14 +259,16 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+", help="folders of effects files")
-    rng, groups, real = np.random.default_rng(0), {}, []
+    rng, groups, real, everything = np.random.default_rng(0), {}, [], []
     for folder in parser.parse_args().folders:
         heads = hottest(folder)
+        everything += heads
         for name, low, high in (("5 or more", 5, np.inf), ("2 to 5", 2, 5), ("fewer than 2", 0, 2)):
             chosen = [head for head in heads if low <= carrying(head) < high]
             groups |= {f"{folder}, carried by {name}": chosen} if chosen else {}
             real += chosen if low >= 2 else []
     print_coverage(groups | {kind: [kind] for kind in KINDS}, rng)
+    print_by_sample(everything, rng)
     print_tests(real, rng)
 
 

@@ -11,7 +11,7 @@ from importance_samples import importance, planted
 from script_runs import run_script, write_effects
 
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
-FIGURE_COLUMNS |= {"completeness_error": None, "readable": True}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
 
 
 def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:
@@ -76,6 +76,15 @@ def test_numbers_of_the_overview_and_of_heads():
     assert "| math calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |" in text
     assert "- math calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text  # the head with q = 0.2 is not among them
     assert "retrieval in layer 3 (60% [50%, 70%])" in text
+
+
+def test_what_could_not_be_tested_is_not_called_insignificant():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
+    summary = found.summary.with_columns(tested=0)
+    hottest = found.hottest.with_columns(q_value=pl.lit(None, pl.Float64))
+    text = write_findings(found._replace(summary=summary, hottest=hottest), 0.95)
+    assert "| math calculation | not tested | 4 |" in text
+    assert "- math calculation: not tested with fewer than 20 questions\n" in text
     for limit in ("lower bounds", "self-repair", "this checkpoint"):
         assert limit in text
 

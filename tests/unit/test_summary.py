@@ -286,6 +286,7 @@ def test_heads_that_could_not_be_tested_are_not_significant_and_break_nothing():
     table = importance(rows).with_columns(pl.col("q_value").cast(pl.Float64))
     found = summarise(table, {("ablation", "a"): None, ("ablation", "b"): None}, 0.95)
     assert found["significant"].to_list() == [2, 0]
+    assert found["tested"].to_list() == [2, 0]
     assert found["exclusive"].to_list() == [2, 0]
     assert found.select("density_lower", "density_upper").rows() == [(1.0, 0.0), (0.0, 0.0)]
     profile = layer_profile(table, {("ablation", "a"): None, ("ablation", "b"): None}, 0.95)
