@@ -22,7 +22,7 @@ from headatlas.trace import trace_batch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "workflow/resources/demo-model"
 PLAIN = {"revision": None, "chat_template": False, "trust_remote_code": False}
 HALVES = [torch.bfloat16, torch.float16]
