@@ -1,7 +1,6 @@
 """Half-precision weights, float32 arithmetic: the numbers of the float32 model with the same weights, by family."""
 
 import copy
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
