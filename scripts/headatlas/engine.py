@@ -37,7 +37,8 @@ class Report:
     `engine`: replay or hooked; `reason`: why not replay, None where it was taken or not wanted; `padded`: whether items
     of different lengths shared a batch; `work`: how many times the work of replay the passes took (an estimate in
     layers x positions); `checked`: numbers computed again by plain passes in float32; `difference`: the largest
-    difference found, `noise`: its root mean square, nats per answer token; effects below it are rounding.
+    difference found, `noise`: their root mean square, nats per answer token; effects below it are rounding;
+    `half_because`: why the model computes in half precision, None where it computes in float32.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Report:
     checked: int
     difference: float
     noise: float
+    half_because: str | None = None
 
     def as_dict(self) -> dict:
         """As it is stored in files."""
@@ -82,7 +84,9 @@ def run_checked(
             result = compute("replay", padded)
             found = _check(model, items, baseline, positions, result, cells)
             if found.holds:
-                return result, Report("replay", None, padded, 1.0, found.cells, found.difference, found.noise)
+                return result, Report(
+                    "replay", None, padded, 1.0, found.cells, found.difference, found.noise, model.half_because
+                )
             reason = f"replayed passes differ from plain ones by {found.difference:.2g} nats"
         except UnsupportedError as error:
             reason = str(error)
@@ -100,7 +104,9 @@ def run_checked(
             "nats; this model cannot be mapped in batches (set compute.batch_tokens: 1)"
         )
     work = work_ratio(model, items, positions, entries)
-    return result, Report("hooked", reason, padded, work, found.cells, found.difference, found.noise)
+    return result, Report(
+        "hooked", reason, padded, work, found.cells, found.difference, found.noise, model.half_because
+    )
 
 
 def padding_matters(model: HeadModel, items: list[dict]) -> bool:

