@@ -232,14 +232,15 @@ def _one_product(values: Tensor, weight: Tensor) -> Tensor:
 
 def _product_of_rows(values: Tensor, weight: Tensor, groups: int, rows: int) -> Tensor:
     """The first row's product, and to it the rounded product of what each other row differs by."""
-    rows_apart = values.reshape(groups, rows, -1, values.shape[-1])
-    first = _one_product(rows_apart[:, :1], weight)
-    change = (rows_apart[:, 1:] - rows_apart[:, :1]).flatten(0, 2)
-    scale = _scale(change, weight.dtype)
-    changed = torch.mm((change / scale).to(weight.dtype), weight) * scale
+    apart = values.reshape(groups, rows, -1, values.shape[-1])
+    first = _one_product(apart[:, :1], weight)
+    high, scale = _rounded((apart[:, 1:] - apart[:, :1]).flatten(0, 2), weight.dtype)
+    changed = torch.mm(high, weight)
+    changed = (changed if scale is None else changed * scale).unflatten(0, (groups, rows - 1, -1))
     found = first.new_empty(groups, rows, *first.shape[2:])
     found[:, :1] = first
-    torch.add(first, changed.unflatten(0, (groups, rows - 1, -1)), out=found[:, 1:])
+    found[:, 1:] = changed  # cast and added apart: one step for both is slower
+    found[:, 1:] += first
     return found.reshape(*values.shape[:-1], -1)
 
 
@@ -267,19 +268,21 @@ class SplitProduct(torch.autograd.Function):
 def split_product(values: Tensor, weight: Tensor) -> Tensor:
     """values @ weight in float32 from products of halves: each value is the sum of two, exact to 16 bits or more."""
     rows = values.reshape(-1, values.shape[-1])
-    scale = _scale(rows, weight.dtype)
-    rows = rows / scale
-    high = rows.to(weight.dtype)
-    low = (rows - high.float()).to(weight.dtype)
-    found = (half_product(high, weight) + half_product(low, weight)) * scale
-    return found.reshape(*values.shape[:-1], weight.shape[-1])
+    high, scale = _rounded(rows, weight.dtype)
+    low = ((rows if scale is None else rows / scale) - high.float()).to(weight.dtype)
+    found = half_product(high, weight) + half_product(low, weight)
+    return (found if scale is None else found * scale).reshape(*values.shape[:-1], -1)
 
 
-def _scale(rows: Tensor, dtype: torch.dtype) -> Tensor | int:
-    """What rows [row, n] are divided by before they are rounded: float16 (6e-8 to 65,504) is too narrow for some."""
+def _rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Rows [row, n] in half precision, and what to multiply them with [row, 1].
+
+    float16 (6e-8 to 65,504) is too narrow for some rows: each is divided by its largest value first.
+    """
     if dtype == torch.bfloat16:
-        return 1
-    return rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return rows.to(dtype), None
+    scale = rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return (rows / scale).to(dtype), scale
 
 
 def half_product(values: Tensor, weight: Tensor) -> Tensor:
