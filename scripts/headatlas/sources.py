@@ -28,6 +28,7 @@ SKILLS = {  # task key -> the label that the published CogQA data give the task'
     "math_calculation": "Math Calculation",
 }
 LONGEST_LINE = 1 << 20  # bytes of one JSON line; a longer one is a file of another kind
+DEEPEST = 20  # levels of lists and objects in a key that has no meaning here
 LARGEST_FILE = 1 << 28  # bytes of a JSON or CSV file, which is read as a whole
 FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "csv"}  # a .json file's content tells json from cogqa
 TELLING = re.compile(rb'"(prompt|generated)"\s*:')
@@ -276,8 +277,29 @@ def _item(entry: object, where: str, name: str) -> Item:
         prompt=prompt,
         answer=_field(entry, "answer", where, number=True),
         where=where,
-        extra={key: _plain(value) for key, value in entry.items() if key not in REQUIRED + OPTIONAL},
+        extra=_extra(entry, where),
     )
+
+
+def _extra(entry: dict, where: str) -> dict:
+    """The keys of an entry that have no meaning here, fit to be written again."""
+    given = {key: value for key, value in entry.items() if key not in REQUIRED + OPTIONAL}
+    if _depth(given) > DEEPEST:
+        raise HeadAtlasError(f"{where}: is nested too deeply to be a task's file")
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise HeadAtlasError(f"{where}: has half a character (a lone \\ud800 to \\udfff); mend it") from None
+    return _plain(given)
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects, counted up to one more than are allowed."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        parts = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level, depth = [part for inner in parts for part in inner], depth + 1
+    return depth
 
 
 def _plain(value: object) -> object:

@@ -123,6 +123,14 @@ BAD_LINES = [
         "into one split",
     ),
     (b"[" * 100_000, ":1: is nested too deeply to be a task's file"),
+    (
+        b'{"prompt": "p", "answer": "a", "x": ' + b"[" * 20 + b"]" * 20 + b"}",
+        ":1: is nested too deeply to be a task's file",
+    ),
+    (
+        b'{"prompt": "p", "answer": "a", "x": ["\\ud83d"]}',
+        ":1: has half a character (a lone \\ud800 to \\udfff); mend it",
+    ),
     (GOOD + b"x" * (1 << 20) + b"\n", ":2: is longer than 1048576 bytes; is this JSON lines?"),
 ]
 
@@ -413,6 +421,22 @@ def test_whatever_a_jsonl_file_holds_only_the_projects_own_error_comes_out(tmp_p
     text = content if isinstance(content, bytes) else "\n".join(map(json.dumps, content)).encode()
     file.write_bytes(text)
     read_or_complain(file)
+
+
+@FUZZ
+@given(content=st.binary(max_size=80) | st.lists(LINE | JSON, max_size=5) | JSON)
+def test_whatever_a_list_holds_only_the_projects_own_error_comes_out(tmp_path, content):
+    file = tmp_path / "t.json"
+    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    read_or_complain(file, format="json")
+
+
+@FUZZ
+@given(content=st.binary(max_size=80) | st.text(',"prompt\r\n ;ä', max_size=60))
+def test_whatever_a_table_holds_only_the_projects_own_error_comes_out(tmp_path, content):
+    file = tmp_path / "t.csv"
+    file.write_bytes(b"prompt,answer\n" + (content if isinstance(content, bytes) else content.encode()))
+    read_or_complain(file, format="csv")
 
 
 @FUZZ
