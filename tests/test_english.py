@@ -11,7 +11,7 @@ from headatlas import english
 from headatlas.english_cases import YES_NO
 from headatlas.english_facts import CITIES
 from headatlas.english_forms import FORMS
-from headatlas.english_tokens import SPLIT_WORDS, tokens
+from headatlas.english_tokens import tokens
 from headatlas.sources import SKILLS, read_jsonl
 from headatlas.surface import predict_held_out
 

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from headatlas.surface import ALL_TASKS, surface_control
 from headatlas.tokens import text_ids, tokeniser_of
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCH_TOKENS = 2048
 
 
@@ -146,7 +146,9 @@ def print_surface(items: dict[str, list[dict]]) -> None:
     for row in surface_control(items, **options):
         if row["task"] == ALL_TASKS:
             low, high = row["ci_low"], row["ci_high"]
-            print(f"a bag of words tells the task from the {row['input']}: {row['accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+            print(
+                f"a bag of words tells the task from the {row['input']}: {row['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+            )
 
 
 if __name__ == "__main__":
