@@ -21,10 +21,10 @@ COLOR = {
 }
 ANIMAL = {
     "dog": "barks bark puppy kennel sticks stick guards guard hound poodle terrier beagle bulldog scent blind "
-    "sled bone wag",
+    "fetch bone wag",
     "cat": "meows meow purrs purr kitten litter nine mice mouse tabby tomcat kitty siamese calico scratch",
-    "cow": "moos moo calf beef bull milked milk butter cheese heifer holstein hereford guernsey ayrshire bell",
-    "horse": "neighs neigh foal saddle jockey carriages ride jump knight gallop mare stallion pony colt mustang",
+    "cow": "moos moo calf beef bull milked milk butter steaks heifer holstein hereford guernsey ayrshire",
+    "horse": "neighs neigh foal saddle jockey carriages ride derby trot knight gallop mare stallion pony colt mustang",
     "sheep": "baas lamb wool shepherd shorn sweater yarn fleece ewe ram merino wether cheviot bleat",
     "pig": "oinks oink piglet piglets bacon sty ham pork hog sow boar swine berkshire roll grunt curl",
     "duck": "quacks quack duckling ducklings webbed ponds feathers bird pillow mallard drake teal eider pintail "

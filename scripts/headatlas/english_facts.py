@@ -56,10 +56,10 @@ KINDS_OF_ANIMAL = {
 }
 
 ANIMAL_FOR = {  # what a farmer or a film maker wants it for
-    "dog": ("guard the house", "track a scent", "lead a blind man", "pull a sled", "fetch sticks"),
+    "dog": ("guard the house", "track a scent", "lead a blind man", "play fetch", "fetch sticks"),
     "cat": ("catch mice", "hear it purr", "hear it meow", "raise a kitten", "keep a litter box"),
-    "cow": ("get milk", "make butter", "get beef", "make cheese", "raise a calf"),
-    "horse": ("ride to town", "jump over fences", "put on a saddle", "raise a foal", "carry a knight"),
+    "cow": ("get milk", "make butter", "get beef", "sell steaks", "raise a calf"),
+    "horse": ("ride to town", "win the derby", "put on a saddle", "raise a foal", "carry a knight"),
     "sheep": ("get wool", "knit a sweater", "raise a lamb", "make yarn", "sell a fleece"),
     "pig": ("make bacon", "get ham", "make pork sausages", "raise piglets", "fill the sty"),
     "duck": ("get feathers", "own a bird", "fill a pillow", "hear it quack", "raise ducklings"),
@@ -73,10 +73,10 @@ ANIMAL_SEEN = {  # what someone heard or saw it do
         "moo in the barn",
         "nurse her calf",
         "stand beside a bull",
-        "wear a bell",
+        "get milked",
         "fill the milk pail",
     ),
-    "horse": ("gallop", "neigh in the stable", "carry a saddle", "jump over a fence", "nurse her foal"),
+    "horse": ("gallop", "neigh in the stable", "carry a saddle", "trot around the track", "nurse her foal"),
     "sheep": ("lose its wool", "follow the shepherd", "bleat in its flock", "nurse her lamb", "get shorn"),
     "pig": ("roll in the mud", "oink in the sty", "grunt at the trough", "nurse her piglets", "curl its short tail"),
     "duck": ("quack on the pond", "lead her ducklings", "spread its wings", "fly over the lake", "lay an egg"),

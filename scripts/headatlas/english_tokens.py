@@ -9,7 +9,7 @@ import re
 # Words that one of the two tokenizers cuts (after a space): pieces in GPT-2's, in SmolLM2's. All others are one.
 _PIECES = {
     (1, 2): (
-        "Bangalore Chennai Forbidden Fuji Jinping Merkel Modi Osaka blazing crammed crimson denim dime "
+        "Bangalore Chennai Forbidden Fuji Jinping Merkel Modi Osaka blazing crammed crimson denim derby dime "
         "dripping filthy grunt laughs raven roar ruby smash sofa sweater trilogy unlucky "
     ),
     (1, 3): ("Berkshire Mubarak "),
@@ -28,8 +28,9 @@ _PIECES = {
         "grimy heifer hexad hexagon hound jockey kitty ladybug mailman mallard mane mare meow meows merino "
         "milked moo moos mustang neighs octad octagon octet oink oinks onyx pail panther parched pentad "
         "pentagon piglet piglets pintail poodle puddle purr purrs quack quacks quadruplets quartet quintet "
-        "rainless roars scrubbed shorn snowman soiled spotless stallion starfish sumo swan swims tabby teal "
-        "terrier tetrad tomcat tricycle trinity triplets unfilled unoccupied unwashed waterless webbed wether "
+        "rainless roars scrubbed shorn snowman soiled spotless stallion starfish steaks sumo swan swims tabby "
+        "teal terrier tetrad tomcat tricycle trinity triplets trot unfilled unoccupied unwashed waterless "
+        "webbed wether "
     ),
     (2, 3): ("Debussy Marseille Shenzhen Vivaldi carmine ebony grubby ketchup "),
     (2, 4): ("Miyazaki "),
