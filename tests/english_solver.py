@@ -256,7 +256,7 @@ PATTERNS = tuple(
         (r"It (.+, and now .+) is", lambda entry: known(QUALITY, entry)),
         (r"\w+ saw something (.+)\. It was a", lambda entry: known(ANIMAL, entry)),
         (r"\w+ woke up in a hotel in (.+)\. The country around \w+ was", lambda entry: known(COUNTRY, entry)),
-        (r"\w+ painted the (\w+) the color of (.+)\. Now the \1 is", lambda _, entry: known(COLOR, entry)),
+        (r"The (\w+) has the same color as (.+)\. So the \1 is", lambda _, entry: known(COLOR, entry)),
         (r"(\w+) paid one coin for each (.+)\. All in all \1 paid", lambda _, entry: known(COUNT, entry)),
         (
             r"The (\w+) ran ahead of the (\w+)\. The (\w+) ran ahead of the (\w+)\. So the (first|last) one was the",

@@ -381,7 +381,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "result": known(facts.RESULTS, "It {entry} is"),
         "animal": known(facts.ANIMAL_SEEN, "{name} saw something {entry}. It was a"),
         "country": known(facts.CITIES, "{name} woke up in a hotel in {entry}. The country around {name} was"),
-        "color": known(facts.COLOR_OF, "{name} painted the {thing} the color of {entry}. Now the {thing} is"),
+        "color": known(facts.COLOR_OF, "The {thing} has the same color as {entry}. So the {thing} is"),
         "number": known(facts.NEEDED_FOR_EACH, "{name} paid one coin for each {entry}. All in all {name} paid"),
         "race": story(race),
         "implied": implied,

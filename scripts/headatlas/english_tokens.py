@@ -53,7 +53,13 @@ _PIECES = {
 SPLIT_WORDS = {word: pieces for pieces, words in _PIECES.items() for word in words.split()}
 
 
+# Words that both cut at the start of a line only, where no space is before them.
+_AT_START = ("eleven", "twelve")
+
+
 def tokens(text: str) -> tuple[int, int]:
-    """How many tokens a text inside a sentence is, in GPT-2's tokenizer and in SmolLM2's."""
+    """How many tokens a line, or a text inside a line, is: in GPT-2's tokenizer and in SmolLM2's."""
     pieces = [SPLIT_WORDS.get(word, (1, 1)) for word in re.findall(r"'s\b|\w+|[^\w\s]", text)]
+    if text.startswith(_AT_START):
+        pieces.append((1, 1))
     return sum(gpt2 for gpt2, _ in pieces), sum(smollm2 for _, smollm2 in pieces)
