@@ -30,7 +30,7 @@ _PIECES = {
         "pentagon piglet piglets pintail poodle puddle purr purrs quack quacks quadruplets quartet quintet "
         "rainless roars scrubbed shorn snowman soiled spotless stallion starfish steaks sumo swan swims tabby "
         "teal terrier tetrad tomcat tricycle trinity triplets trot unfilled unoccupied unwashed waterless "
-        "webbed wether "
+        "webbed wether Dame "
     ),
     (2, 3): ("Debussy Marseille Shenzhen Vivaldi carmine ebony grubby ketchup "),
     (2, 4): ("Miyazaki "),
@@ -59,7 +59,7 @@ _AT_START = ("eleven", "twelve")
 
 def tokens(text: str) -> tuple[int, int]:
     """How many tokens a line, or a text inside a line, is: in GPT-2's tokenizer and in SmolLM2's."""
-    pieces = [SPLIT_WORDS.get(word, (1, 1)) for word in re.findall(r"'s\b|\w+|[^\w\s]", text)]
+    pieces = [SPLIT_WORDS.get(word, (1, 1)) for word in re.findall(r"'s\b|\w+|[^\w\s]+", text)]
     if text.startswith(_AT_START):
         pieces.append((1, 1))
     return sum(gpt2 for gpt2, _ in pieces), sum(smollm2 for _, smollm2 in pieces)
