@@ -76,7 +76,7 @@ TOOL = {
     "key": "unlock open-lock car lock open-safe",
     "pen": "write sign-check form draw",
     "lamp": "light dark read brighten find",
-    "broom": "sweep dust",
+    "phone": "call dial text ring",
     "hammer": "nail smash",
     "bed": "sleep rest nap lie dream",
 }

@@ -254,7 +254,7 @@ TOOL_FOR = {
     "key": ("unlock the door", "open the lock", "get into the car", "open the safe", "lock the gate"),
     "pen": ("write a letter", "sign a check", "write a note", "fill in a form", "draw a line"),
     "lamp": ("light the room", "see in the dark", "read at night", "brighten the hall", "find the way at night"),
-    "broom": ("sweep the floor", "clean up the dust", "sweep the porch", "sweep up leaves", "gather the dust"),
+    "phone": ("call a friend", "dial a number", "call the police", "send a text", "ring the office"),
     "hammer": ("drive in a nail", "hit a nail", "pound a nail", "smash a rock", "nail up a sign"),
     "bed": ("sleep", "rest at night", "take a nap", "lie down", "dream all night"),
 }
