@@ -39,10 +39,11 @@ def form_items(task: str, form: str, seed: int = SEED) -> list[dict[str, str]]:
     for number, case in enumerate(chosen(random, cases, ITEMS_PER_FORM)):
         partner = same_answer(random, case, cases)
         examples = draw_examples(random, cases, case, partner)
+        name = f"{number:02d}" if case.key == case.text else case.key  # a drawn text is asked once
         items.append(
             {
                 "id": f"{task}-{form}-{number:02d}",
-                "question_id": f"{task}-{form}-{case.key}",
+                "question_id": f"{task}-{form}-{name}",
                 "form": form,
                 "prompt": prompt(examples, case.text),
                 "answer": case.answer,

@@ -11,21 +11,8 @@ from random import Random
 from headatlas.english_tokens import tokens
 
 NAMES = (
-    "Tom",
-    "Anna",
-    "Ben",
-    "Mary",
-    "Sam",
-    "Sarah",
-    "Jack",
-    "Jane",
-    "Paul",
-    "Alice",
-    "Mark",
-    "Maria",
-    "Peter",
-    "Alex",
-)
+    "Tom", "Anna", "Ben", "Mary", "Sam", "Sarah", "Jack", "Jane", "Paul", "Alice", "Mark", "Maria", "Peter", "Alex",
+)  # fmt: skip
 COLORS = ("red", "blue", "green", "yellow", "white", "black", "brown")
 ANIMALS = ("dog", "cat", "cow", "horse", "sheep", "pig", "duck", "lion")
 COUNTRIES = ("France", "Italy", "Spain", "Germany", "Japan", "China", "India", "Egypt")

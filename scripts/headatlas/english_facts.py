@@ -15,7 +15,7 @@ COLOR_OF = {
 }
 
 SHADES = {
-    "red": ("scarlet", "crimson", "ruby", "cherry", "vermilion", "maroon"),
+    "red": ("scarlet", "crimson", "ruby", "cherry", "vermilion", "carmine"),
     "blue": ("navy", "azure", "sapphire", "cobalt", "indigo", "ultramarine"),
     "green": ("emerald", "olive", "lime", "jade", "mint", "moss"),
     "yellow": ("lemon", "mustard", "canary", "saffron", "banana", "straw"),
@@ -56,10 +56,10 @@ KINDS_OF_ANIMAL = {
 }
 
 ANIMAL_FOR = {  # what a farmer or a film maker wants it for
-    "dog": ("guard the house", "track a scent", "lead a blind man", "pull a sled", "fetch sticks"),
+    "dog": ("guard the house", "track a scent", "lead a blind man", "play fetch", "fetch sticks"),
     "cat": ("catch mice", "hear it purr", "hear it meow", "raise a kitten", "keep a litter box"),
-    "cow": ("get milk", "make butter", "get beef", "make cheese", "raise a calf"),
-    "horse": ("ride to town", "jump over fences", "put on a saddle", "raise a foal", "carry a knight"),
+    "cow": ("get milk", "make butter", "get beef", "sell steaks", "raise a calf"),
+    "horse": ("ride to town", "win the derby", "put on a saddle", "raise a foal", "carry a knight"),
     "sheep": ("get wool", "knit a sweater", "raise a lamb", "make yarn", "sell a fleece"),
     "pig": ("make bacon", "get ham", "make pork sausages", "raise piglets", "fill the sty"),
     "duck": ("get feathers", "own a bird", "fill a pillow", "hear it quack", "raise ducklings"),
@@ -73,10 +73,10 @@ ANIMAL_SEEN = {  # what someone heard or saw it do
         "moo in the barn",
         "nurse her calf",
         "stand beside a bull",
-        "wear a bell in the Alps",
+        "get milked",
         "fill the milk pail",
     ),
-    "horse": ("gallop", "neigh in the stable", "carry a saddle", "jump over a fence", "nurse her foal"),
+    "horse": ("gallop", "neigh in the stable", "carry a saddle", "trot around the track", "nurse her foal"),
     "sheep": ("lose its wool", "follow the shepherd", "bleat in its flock", "nurse her lamb", "get shorn"),
     "pig": ("roll in the mud", "oink in the sty", "grunt at the trough", "nurse her piglets", "curl its short tail"),
     "duck": ("quack on the pond", "lead her ducklings", "spread its wings", "fly over the lake", "lay an egg"),
@@ -91,7 +91,7 @@ CITIES = {
     "Japan": ("Tokyo", "Osaka", "Kyoto", "Hiroshima", "Nagoya", "Nagasaki"),
     "China": ("Beijing", "Shanghai", "Wuhan", "Nanjing", "Shenzhen", "Chengdu"),
     "India": ("Delhi", "Mumbai", "Bangalore", "Chennai", "Kolkata", "Jaipur"),
-    "Egypt": ("Cairo", "Alexandria", "Giza", "Luxor", "Aswan", "Suez"),
+    "Egypt": ("Cairo", "Port Said", "Giza", "Luxor", "Aswan", "Suez"),
 }
 
 PEOPLE = {
@@ -126,7 +126,7 @@ SIGHTS = {
         "Tibet",
         "the Yangtze",
     ),
-    "India": ("the Taj Mahal", "the Ganges", "Bollywood", "the beaches of Goa", "the Red Fort", "the slums of Mumbai"),
+    "India": ("the Taj Mahal", "the Ganges", "Bollywood", "the beaches of Goa", "the Red Fort", "old Delhi"),
     "Egypt": (
         "the pyramids",
         "the Sphinx",
@@ -166,7 +166,7 @@ NUMBER_WORDS = {
 }
 
 NEEDED_FOR_EACH = {  # one thing for each of them: how many things
-    "two": ("eye of his face", "wheel of his bicycle", "wing of the bird", "hand of his own", "ear of the baby"),
+    "two": ("eye of the face", "wheel of the bicycle", "wing of the bird", "hand of the king", "ear of the baby"),
     "three": ("wheel of the tricycle", "side of the triangle", "little pig of the tale", "light of the traffic light"),
     "four": ("leg of the dog", "wheel of the car", "season of the year", "side of the square", "hoof of the horse"),
     "five": ("finger of one hand", "toe of one foot", "side of the pentagon", "arm of the starfish"),
@@ -180,49 +180,73 @@ MEANS = {
     "hot": ("scorching", "boiling", "sizzling", "roasting", "burning", "blazing"),
     "cold": ("freezing", "icy", "chilly", "frosty", "frigid", "wintry"),
     "wet": ("soaked", "damp", "moist", "drenched", "soggy", "dripping"),
-    "dry": ("arid", "parched", "waterless", "dehydrated", "rainless", "droughty"),
-    "clean": ("spotless", "washed", "stainless", "scrubbed", "unsoiled", "hygienic"),
+    "dry": ("arid", "parched", "waterless", "dehydrated", "rainless", "desiccated"),
+    "clean": ("spotless", "washed", "immaculate", "scrubbed", "unsoiled", "hygienic"),
     "dirty": ("filthy", "muddy", "grimy", "soiled", "unwashed", "grubby"),
     "full": ("packed", "crammed", "filled", "stuffed", "brimming", "crowded"),
-    "empty": ("vacant", "void", "unfilled", "unoccupied", "hollow", "blank"),
+    "empty": ("vacant", "void", "unfilled", "unoccupied", "hollow", "deserted"),
 }
 OPPOSITE = {"hot": "cold", "wet": "dry", "clean": "dirty", "full": "empty"}
 OPPOSITE |= {value: key for key, value in OPPOSITE.items()}
 
 RESULTS = {  # what has become of a thing, and the thing
     "hot": (
-        "stood on the fire, and now the pot", "came out of the oven, and now the bread", "lay on the grill, and now the meat",
-        "was boiled, and now the soup", "stood in flames, and now the stove",
+        "stood on the fire, and now the pot",
+        "came out of the oven, and now the bread",
+        "lay on the grill, and now the meat",
+        "was boiled, and now the soup",
+        "burned for an hour, and now the stove",
     ),
     "cold": (
-        "stood in the freezer, and now the cup", "lay in the snow, and now the key", "was put on ice, and now the drink",
-        "lay in the fridge, and now the milk", "stood out on a winter night, and now the car",
+        "stood in the freezer, and now the cup",
+        "lay in the snow, and now the key",
+        "was put on ice, and now the drink",
+        "lay in the fridge, and now the milk",
+        "stood out on a winter night, and now the car",
     ),
     "wet": (
-        "fell into the lake, and now the coat", "was left in the rain, and now the shirt", "lay in a puddle, and now the hat",
-        "dropped into the sea, and now the shoe", "was under the shower, and now the hair",
+        "fell into the lake, and now the coat",
+        "was left in the rain, and now the shirt",
+        "lay in a puddle, and now the hat",
+        "dropped into the sea, and now the shoe",
+        "stood in the shower, and now the dog",
     ),
     "dry": (
-        "hung in the sun all day, and now the towel", "got no rain for a year, and now the field",
-        "lay in the desert, and now the bone", "went through the dryer, and now the sock", "was wiped with a towel, and now the dish",
+        "hung in the sun all day, and now the towel",
+        "got no rain for a year, and now the field",
+        "lay in the desert, and now the bone",
+        "went through the dryer, and now the sock",
+        "was wiped with a towel, and now the dish",
     ),
     "clean": (
-        "was scrubbed with soap, and now the floor", "went through the car wash, and now the van",
-        "was washed well, and now the plate", "was polished, and now the window", "was in the washing machine, and now the dress",
+        "was scrubbed with soap, and now the floor",
+        "went through the car wash, and now the van",
+        "was washed well, and now the plate",
+        "was polished, and now the window",
+        "was in the washing machine, and now the dress",
     ),
     "dirty": (
-        "fell in the mud, and now the suit", "was driven through mud, and now the bus", "swept the chimney, and now the brush",
-        "lay in the trash, and now the toy", "was used by muddy boots, and now the rug",
+        "fell in the mud, and now the suit",
+        "was driven through mud, and now the bus",
+        "swept the chimney, and now the brush",
+        "lay in the trash, and now the toy",
+        "was used by muddy boots, and now the rug",
     ),
     "full": (
-        "was filled to the brim, and now the glass", "took in sixty guests, and now the room",
-        "was stuffed with clothes, and now the bag", "was packed with books, and now the box", "stood under the tap, and now the bucket",
+        "was filled to the brim, and now the glass",
+        "took in sixty guests, and now the room",
+        "was stuffed with clothes, and now the bag",
+        "was packed with books, and now the box",
+        "stood under the tap, and now the bucket",
     ),
     "empty": (
-        "lost all its water, and now the pool", "was drunk up, and now the bottle", "was robbed of everything, and now the safe",
-        "was poured out, and now the jug", "gave away its last coin, and now the purse",
+        "lost all its water, and now the pool",
+        "was drunk up, and now the bottle",
+        "was robbed of everything, and now the safe",
+        "was poured out, and now the jug",
+        "gave away its last coin, and now the purse",
     ),
-}  # fmt: skip
+}
 
 TOOL_FOR = {
     "knife": ("cut bread", "slice a tomato", "peel an apple", "carve the meat", "chop onions"),
@@ -230,7 +254,7 @@ TOOL_FOR = {
     "key": ("unlock the door", "open the lock", "get into the car", "open the safe", "lock the gate"),
     "pen": ("write a letter", "sign a check", "write a note", "fill in a form", "draw a line"),
     "lamp": ("light the room", "see in the dark", "read at night", "brighten the hall", "find the way at night"),
-    "broom": ("sweep the floor", "clean up the dust", "sweep the porch", "sweep up leaves", "gather the dust"),
+    "phone": ("call a friend", "dial a number", "call the police", "send a text", "ring the office"),
     "hammer": ("drive in a nail", "hit a nail", "pound a nail", "smash a rock", "nail up a sign"),
     "bed": ("sleep", "rest at night", "take a nap", "lie down", "dream all night"),
 }
@@ -245,26 +269,26 @@ CAN = {  # what some animals can do, and some cannot
 }
 
 SHOULD = (  # what Tom should do; when he should, and when not
-    ("take an umbrella", "It is raining.", "The sky is clear."),
+    ("take an umbrella", "It is rainy.", "It is sunny."),
     ("turn on the lamp", "The room is dark.", "The room is bright."),
-    ("wear a coat", "It is freezing outside.", "It is very hot outside."),
-    ("eat something", "He is very hungry.", "He is completely full."),
-    ("drink some water", "He is very thirsty.", "He is not thirsty at all."),
-    ("go to bed", "He is very tired.", "He is wide awake and late for work."),
-    ("see a doctor", "He has broken his leg.", "He feels healthy and well."),
-    ("stop the car", "The traffic light is red.", "The traffic light is green."),
-    ("wash the shirt", "The shirt is dirty.", "The shirt is already clean."),
-    ("buy milk", "There is no milk left.", "The fridge is full of milk."),
-    ("eat the bread", "The bread is fresh.", "The bread is full of mold."),
-    ("call the fire department", "The house is on fire.", "The house is quiet and safe."),
-    ("water the plant", "The soil is dry.", "The soil is soaked."),
-    ("open the window", "The air in here is bad.", "A storm is blowing outside."),
-    ("run to the station", "The train leaves in two minutes.", "The train leaves tomorrow."),
+    ("wear a coat", "It is very cold outside.", "It is very hot outside."),
+    ("eat something", "He is very hungry.", "He is very full."),
+    ("drink some water", "He is very thirsty.", "He is not thirsty."),
+    ("go to bed", "He is very tired.", "He is wide awake."),
+    ("see a doctor", "His leg is broken.", "His leg is healthy."),
+    ("stop the car", "The light is red.", "The light is green."),
+    ("wash the shirt", "The shirt is dirty.", "The shirt is clean."),
+    ("buy milk", "The milk bottle is empty.", "The milk bottle is full."),
+    ("eat the bread", "The bread is fresh.", "The bread is rotten."),
+    ("call the fire department", "The house is on fire.", "The house is for sale."),
+    ("water the plant", "The soil is too dry.", "The soil is too wet."),
+    ("open the window", "The room is too hot.", "The room is too cold."),
+    ("run to the station", "The train leaves soon.", "The train leaves tomorrow."),
     ("fill the tank", "The tank is empty.", "The tank is full."),
-    ("fix the roof", "The roof is leaking.", "The roof is new and tight."),
-    ("charge the phone", "The battery is almost empty.", "The battery is full."),
-    ("feed the dog", "The dog has not eaten all day.", "The dog has just eaten."),
-    ("trust the seller", "The seller is honest.", "The seller always lies."),
+    ("fix the roof", "The roof is broken.", "The roof is new."),
+    ("charge the phone", "The battery is low.", "The battery is full."),
+    ("feed the dog", "The dog is hungry.", "The dog is full."),
+    ("trust the seller", "The seller is honest.", "The seller is dishonest."),
 )
 
 IMPLIES = (  # a premise; of the thing it is about, what follows and what cannot be

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from headatlas.surface import ALL_TASKS, surface_control
 from headatlas.tokens import text_ids, tokeniser_of
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCH_TOKENS = 2048
 
 
