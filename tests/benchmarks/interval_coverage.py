@@ -1,6 +1,6 @@
 """How often intervals and tests of heads are right: the ones in use beside others, on known populations of questions.
 
-PYTHONPATH=scripts python tests/benchmarks/coverage.py results/demo/effects/ablation [MORE FOLDERS OF EFFECTS]
+PYTHONPATH=scripts python tests/benchmarks/interval_coverage.py results/demo/effects/ablation [MORE FOLDERS OF EFFECTS]
 
 A population is what a head does on each question of a task. Samples of n questions are drawn from it with replacement,
 and what a method says of the mean is compared with the population's. Populations are the five hottest heads of each
