@@ -216,7 +216,7 @@ def print_coverage(groups: dict[str, list], rng: np.random.Generator) -> None:
 def print_by_sample(populations: list[np.ndarray], rng: np.random.Generator) -> None:
     """Coverage by what a sample itself shows of the number of questions that carry its spread."""
     bins = [(0, 1.5), (1.5, 3), (3, 5), (5, 8), (8, np.inf)]
-    print(f"\n| questions | {' | '.join(f'{low} to {high}' for low, high in bins)} |")
+    print(f"\n| questions | {' | '.join(f'{low} to {high}'.replace(' to inf', ' or more') for low, high in bins)} |")
     print("| --- " * (1 + len(bins)) + "|")
     for n in SIZES[2:]:
         seen, right = [], []
