@@ -2,8 +2,8 @@
 
 Several items of one question are one cluster: questions, not items, are counted. Interval and test are one thing: an
 interval holds the means that the test does not reject. Two tests are made, and both have to reject: Student's t, and
-Hall's t, which takes out what the skewness of the effects does to it. `tests/benchmarks/coverage.py` compares them with
-others; config/README.md shows what it finds.
+Hall's t, which takes out what the skewness of the effects does to it. `tests/benchmarks/interval_coverage.py` compares
+them with others; config/README.md shows what it finds.
 """
 
 from typing import NamedTuple

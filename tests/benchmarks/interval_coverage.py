@@ -1,6 +1,6 @@
 """How often intervals and tests of heads are right: the ones in use beside others, on known populations of questions.
 
-PYTHONPATH=scripts python tests/benchmarks/coverage.py results/demo/effects/ablation [MORE FOLDERS OF EFFECTS]
+PYTHONPATH=scripts python tests/benchmarks/interval_coverage.py results/demo/effects/ablation [MORE FOLDERS OF EFFECTS]
 
 A population is what a head does on each question of a task. Samples of n questions are drawn from it with replacement,
 and what a method says of the mean is compared with the population's. Populations are the five hottest heads of each
@@ -216,7 +216,7 @@ def print_coverage(groups: dict[str, list], rng: np.random.Generator) -> None:
 def print_by_sample(populations: list[np.ndarray], rng: np.random.Generator) -> None:
     """Coverage by what a sample itself shows of the number of questions that carry its spread."""
     bins = [(0, 1.5), (1.5, 3), (3, 5), (5, 8), (8, np.inf)]
-    print(f"\n| questions | {' | '.join(f'{low} to {high}' for low, high in bins)} |")
+    print(f"\n| questions | {' | '.join(f'{low} to {high}'.replace(' to inf', ' or more') for low, high in bins)} |")
     print("| --- " * (1 + len(bins)) + "|")
     for n in SIZES[2:]:
         seen, right = [], []
