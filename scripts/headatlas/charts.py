@@ -129,11 +129,11 @@ def _panels(table: pl.DataFrame, settings: dict) -> Panels:
             "rerun `aggregate`, or leave the task out of `figures.order`"
         )
     layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
-    _check_cells(rows, tasks, layers, heads, method)
+    empty = _empty(rows)
+    _check_cells(rows, tasks, layers, heads, method, empty)
     place = {task: index for index, task in enumerate(tasks)}
     rows = rows.sort(pl.col("task").replace_strict(place, return_dtype=pl.Int32), "layer", "head")
-    empty = rows.filter(pl.col("effect").is_null())["layer"].unique().sort().to_list()
-    rows = rows.filter(pl.col("effect").is_not_null())
+    rows = rows.filter(~pl.col("layer").is_in(empty))
     return Panels(rows, tasks, layers, heads, look, UNITS.get(method, "nats per answer token"), empty)
 
 
@@ -151,10 +151,17 @@ def task_order(look: Looks, tasks: list[str]) -> list[str]:
     return look.order
 
 
-def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, method: str) -> None:
+def _empty(rows: pl.DataFrame) -> list[int]:
+    """Layers without attention: those that have no effect in any row."""
+    effects = rows.group_by("layer").agg(pl.col("effect", "importance").is_null().all())
+    return effects.filter(pl.col("effect") & pl.col("importance"))["layer"].sort().to_list()
+
+
+def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, method: str, empty: list[int]) -> None:
     """Every task has each layer and head once, with finite values: a hole would look like importance zero.
 
-    Rows without effect and importance are of layers without attention.
+    Args:
+        empty: layers without attention, which have no values.
     """
     for task in tasks:
         of_task = rows.filter(pl.col("task") == task)
@@ -164,7 +171,7 @@ def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, 
                 f"importance table: method {method}, task {task} has {len(of_task)} rows for {cells} heads, "
                 f"expected one for each of {layers} x {heads}; rerun `aggregate`"
             )
-        of_heads = of_task.filter(~pl.all_horizontal(pl.col("importance", "effect").is_null()))
+        of_heads = of_task.filter(~pl.col("layer").is_in(empty))
         bad = of_heads.filter(~pl.all_horizontal(pl.col("importance", "effect").is_finite().fill_null(False)))
         if len(bad):
             layer, head = bad["layer"][0], bad["head"][0]

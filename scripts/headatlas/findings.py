@@ -183,7 +183,9 @@ def _sparsity(summary: pl.DataFrame) -> list[str]:
 
 def _clusters(profiles: pl.DataFrame, layers: int) -> list[str]:
     """The busiest layer of each task, called so where its interval lies above an even share."""
-    above, even = [], 1 / layers
+    shares = profiles.group_by("layer").agg(pl.col("share").is_null().all())["share"]
+    without = 0 if shares.all() else shares.sum()  # layers without attention, in hybrid models
+    above, even = [], 1 / (layers - without)
     for (task,), part in profiles.group_by("task", maintain_order=True):
         row = part.sort("share", descending=True, nulls_last=True).row(0, named=True)
         if row["ci_low"] is not None and row["ci_low"] > even:

@@ -16,7 +16,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads")
 HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry a layer
-NO_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")  # families without any attention layer
 POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
 )  # fmt: skip
@@ -71,8 +70,8 @@ def read_geometry(model: dict) -> Geometry:
     """
     config = read_model_config(model)
     path = model["path"]
-    _refuse_other_kinds(config, path)
     _refuse_unmapped(config, path)
+    _refuse_other_kinds(config, path)
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
     _refuse_unequal_layers(text, path)
@@ -233,10 +232,6 @@ def _refuse_unequal_layers(config: dict, path: str) -> None:
 
 
 def _refuse_other_kinds(config: dict, path: str) -> None:
-    if config.get("model_type") in NO_ATTENTION:
-        raise HeadAtlasError(
-            f"{path}: a {config['model_type']} model has no attention and so no heads; give a model with attention"
-        )
     names = config.get("architectures")
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     causal = [name for name in names if name.endswith(("ForCausalLM", "LMHeadModel"))]

@@ -69,10 +69,14 @@ OVERRIDES = {
     "olmo_hybrid": {**_DELTA, **_EVERY_OTHER},
     **{family: {**_DELTA, **_EVERY_OTHER} for family in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
     "qwen4_exp_text": {**_DELTA, **_EVERY_OTHER, "hc_count": 2, "hc_lowrank": 8, "ple_embed_dim": 8,
-                       "ngram_vocab_size_base": 100, "split_ngram_parts": 2},
+                       "ngram_vocab_size_base": 100, "split_ngram_parts": 2, "heads_per_ngram": 2},
     "codegen": {"rotary_dim": 4}, "gptj": {"rotary_dim": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "dots1": {"n_shared_experts": 1},
+    "dots3_note_text": {**_INDEXED, "per_layer_config": None, "head_dim": 16},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": None}, "num_key_value_heads": None,
+             "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2}},
+    "whisper": {"max_target_positions": 64},
     "hunyuan_v1_dense": {"head_dim": 8}, "hunyuan_v1_moe": {"head_dim": 8}, "ministral": {"head_dim": 8},
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "gemma3n_text": {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2,
@@ -86,7 +90,7 @@ OVERRIDES = {
     "phi3": {"rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4,
                                  "long_factor": [4.0] * 4, "original_max_position_embeddings": 16},
              "original_max_position_embeddings": 16},
-    "inkling_text": {"num_attention_heads": 4},
+    "inkling_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8},
     "reformer": {**_DECODER, "attn_layers": ["local"] * 4, "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16],
                  "attention_head_size": 8, "feed_forward_size": 48, "local_attn_chunk_length": 8},
     "xmod": {**_DECODER, "default_language": "en_XX"},
@@ -109,7 +113,9 @@ FAMILIES = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in LA
 
 def tiny_config(family: str):
     """The family's text config with `SIZES` where it names them, and its overrides."""
-    config = CONFIG_MAPPING[family]().get_text_config(decoder=True)
+    config = CONFIG_MAPPING[family]()
+    if not hasattr(config, "decoder_layers"):  # BART and the like; of others, the language part
+        config = config.get_text_config(decoder=True)
     known = set(config.to_dict()) | set(getattr(config, "attribute_map", {}))
     sizes = {name: size for name, size in SIZES.items() if name in known}
     if config.to_dict().get("head_dim") is None:

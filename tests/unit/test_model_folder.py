@@ -37,6 +37,9 @@ GEOMETRIES = [
     ({"num_hidden_layers": 32, "num_attention_heads": 16, "max_position_embeddings": 9}, (32, 16, 9)),
     ({"n_layer": 12, "n_head": 12, "n_positions": 1024, "n_ctx": 1024}, (12, 12, 1024)),
     ({"n_layer": 24, "n_head": 16}, (24, 16, None)),
+    ({"num_hidden_layers": 12, "decoder_layers": 6, "num_attention_heads": 16, "decoder_attention_heads": 8},
+     (6, 8, None)),
+    ({"n_layer": 2, "n_head": 4, "num_attention_heads_per_layer": [4, 4]}, (2, 4, None)),
     ({"num_layers": 6, "num_heads": 16, "max_position_embeddings": 2048}, (6, 16, 2048)),
     ({"n_layers": 40, "n_heads": 48, "max_seq_len": 32768}, (40, 48, 32768)),
     (
@@ -68,9 +71,12 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
         ("[" * 100_000, "is not valid JSON"),
         (
             {"n_head": 2},
-            "gives no number of layers (looked for num_hidden_layers, n_layer, num_layers, n_layers)",
+            "gives no number of layers (looked for decoder_layers, num_hidden_layers, n_layer, num_layers, n_layers)",
         ),
-        ({"n_layer": 2, "n_head": "2"}, "gives no number of heads (looked for num_attention_heads"),
+        (
+            {"n_layer": 2, "n_head": "2"},
+            "gives no number of heads (looked for decoder_attention_heads, num_attention_heads",
+        ),
         ({"n_layer": True, "n_head": 2}, "gives no number of layers"),
         ({"architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM, not a causal language model"),
         ({"architectures": ["LlamaModel"]}, "is a LlamaModel, not a causal language model"),
@@ -95,6 +101,18 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
         (
             {"n_layer": 2, "n_head": 4, "quantization_config": {"bits": 4}},
             "its weights are quantised (config.json has a quantization_config)",
+        ),
+        (
+            {"num_query_heads": [4, 6, 6]},  # OpenELM
+            "its layers differ in the number or width of their heads (4, 6 by config.json)",
+        ),
+        (
+            {"head_dim": 256, "per_layer_config": {"05": {"head_dim": 512}}},  # Gemma 4
+            "its layers differ in the number or width of their heads (256, 512 by config.json)",
+        ),
+        (
+            {"text_config": {"head_dim": 256, "global_head_dim": 512}},
+            "its layers differ in the number or width of their heads (256, 512 by config.json)",
         ),
     ],
 )
