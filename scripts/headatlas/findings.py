@@ -371,14 +371,14 @@ def _on_hottest(part: pl.DataFrame, a: str, b: str) -> str:
     """What the second method says of the heads that are hottest by the first: a rank correlation hardly shows it."""
     opposite = (part["hottest_ratio"] < 0).sum()
     text = (
-        f"But look at the hottest heads: of the one that is hottest for each task by `{a}`, `{b}` gives the opposite "
-        f"sign for {opposite} of {part.height}, and ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} "
-        f"it gives the same sign to {part['same_sign'].min():.0%} to {part['same_sign'].max():.0%}."
+        f"Of each task's hottest head by `{a}`, `{b}` gives the opposite sign for {opposite} of {part.height} tasks, and "
+        f"the ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} heads {part['same_sign'].min():.0%} to "
+        f"{part['same_sign'].max():.0%} have the same sign by both."
     )
     shares = part.filter("same_unit")["hottest_ratio"].abs()
     if shares.is_empty():
         return text
-    return f"{text} It puts the hottest head's effect at {_share(shares.min())} to {_share(shares.max())} of its size."
+    return f"{text} The hottest head's effect is {_share(shares.min())} to {_share(shares.max())} of its size by `{a}`."
 
 
 def _numbers(ranks: pl.Series) -> str:

@@ -244,7 +244,7 @@ def bar(limit: float, clipped: bool, signed: bool) -> Bar:
 
 
 def symlog_bar(limit: float, clipped: bool, typical: float) -> Bar:
-    """The bar from -`limit` to `limit` on a symmetric log scale, with a tick at each power of ten.
+    """The bar from -`limit` to `limit` on a symmetric log scale, with a tick at each power of ten, or at 2 and 5 too.
 
     Args:
         typical: about the size of a small value (their median), around which colours begin to go by powers of ten.
@@ -253,6 +253,9 @@ def symlog_bar(limit: float, clipped: bool, typical: float) -> Bar:
     fewest, most = (top - decades for decades in DECADES)
     power = min(fewest, max(most, math.floor(math.log10(typical)))) if typical > 0 else most
     up = [0.0] + [float(f"1e{exponent}") for exponent in range(power + 1, top + 1)]  # the next lower is too near 0
+    if len(up) == 2:
+        steps = [float(f"{digit}e{exponent}") for exponent in range(power, top + 1) for digit in (2, 5)]
+        up = sorted(tick for tick in up + steps if tick <= limit)
     if clipped:
         up = [tick for tick in up if tick < 0.6 * limit] + [limit]
     return Bar((-limit, limit), [-tick for tick in reversed(up[1:])] + up, "~g", clipped, float(f"1e{power}"))
