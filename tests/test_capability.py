@@ -24,18 +24,19 @@ def test_wilson_s_ends_are_the_shares_whose_test_just_reaches_the_level(right, n
 
 
 def test_measure_by_hand():
-    """Four questions of two items each; loss 1 and 3 by question: mean 2, standard error 1 / sqrt(3)."""
-    log_prob = -np.repeat([1.0, 3.0, 1.0, 3.0], 2)
-    correct = np.array([1, 0, 0, 0, 1, 1, 0, 0])
-    row = measure(log_prob, correct, np.repeat(range(4), 2), ["x", "y", "x", "z", "x ", "u", "v", "w"], 0.95)
+    """Ten questions of two items each; loss 1 and 3 by question: mean 2, standard error 1 / sqrt(9)."""
+    log_prob = -np.repeat([1.0, 3.0] * 5, 2)
+    correct = np.array([1, 0, 0, 0, 1, 1, 0, 0] + [1, 0] * 6)
+    answers = ["x", "y", "x", "z", "x ", "u", "v", "w"] + [f"a{i}" for i in range(12)]
+    row = measure(log_prob, correct, np.repeat(range(10), 2), answers, 0.95)
     assert list(row) == [name for name in COLUMNS if name != "task"]
-    assert (row["n_questions"], row["n_items"], row["exact_match"], row["chance"]) == (4, 8, 3 / 8, 3 / 8)
-    assert (row["exact_match_low"], row["exact_match_high"]) == wilson_interval(3 / 8, 4, 0.95)
-    assert not row["capable"]
+    assert (row["n_questions"], row["n_items"], row["exact_match"], row["chance"]) == (10, 20, 9 / 20, 3 / 20)
+    assert (row["exact_match_low"], row["exact_match_high"]) == wilson_interval(9 / 20, 10, 0.95)
+    assert row["capable"]  # 0.207 > 0.15
     assert row["log_prob"] == -2
-    factor = math.exp(3.182 / math.sqrt(3) / 2)  # Student's t with 3 degrees of freedom
-    assert row["log_prob_low"] == pytest.approx(-2 * factor, rel=0.02)
-    assert row["log_prob_high"] == pytest.approx(-2 / factor, rel=0.02)
+    factor = math.exp(2.262 / 3 / 2)  # Student's t with 9 degrees of freedom
+    assert row["log_prob_low"] == pytest.approx(-2 * factor, rel=0.005)
+    assert row["log_prob_high"] == pytest.approx(-2 / factor, rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,8 @@ def test_script(tmp_path):
             },
             traces[-1],
         )  # fmt: skip
-        write_items(items[-1], {"items": [{"answer": str(i)} for i in range(20)]})
+        rows = [{"answer": str(i)} for i in range(20)]
+        write_items(items[-1], {"task": task, "counts": {}, "items": rows})
     settings = {"tasks": ["good", "bad"], "confidence": 0.95}
     table = tmp_path / "table.parquet"
     done = run_script("measure_capability", settings, traces=traces, items=items, table=table)

@@ -371,9 +371,9 @@ def _on_hottest(part: pl.DataFrame, a: str, b: str) -> str:
     """What the second method says of the heads that are hottest by the first: a rank correlation hardly shows it."""
     opposite = (part["hottest_ratio"] < 0).sum()
     text = (
-        f"Of each task's hottest head by `{a}`, `{b}` gives the opposite sign for {opposite} of {part.height} tasks, and "
-        f"the ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} heads {part['same_sign'].min():.0%} to "
-        f"{part['same_sign'].max():.0%} have the same sign by both."
+        f"Of each task's hottest head by `{a}`, `{b}` gives the opposite sign for {opposite} of {part.height} tasks, "
+        f"and the ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} heads "
+        f"{part['same_sign'].min():.0%} to {part['same_sign'].max():.0%} have the same sign by both."
     )
     shares = part.filter("same_unit")["hottest_ratio"].abs()
     if shares.is_empty():
