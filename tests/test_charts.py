@@ -203,7 +203,7 @@ def test_a_task_that_the_model_does_not_do_is_crossed_out_and_says_so():
         assert words == ["Not done by the model Exact match 0 % [0, 9]"]
         assert [len(panel.cells) for panel in drawn.panels] == [48] * 8
         svg = vl_convert.vegalite_to_svg(charts.draw(table, settings(figure=figure), capability(failed=failed)), "6.4")
-        assert svg.count("mark-rule") == 2  # both diagonals
+        assert svg.count("mark-rule role-mark") == 2  # both diagonals
         done = charts.draw(table, settings(figure=figure), capability())
         assert done == charts.draw(table, settings(figure=figure))
         assert plain.words("title-subtitle") == []
