@@ -254,11 +254,6 @@ def _refuse_unmapped(config: dict, path: str) -> None:
     kind = config.get("model_type")
     if kind in NO_ATTENTION:
         raise HeadAtlasError(f"{path}: a {kind} model has no attention, so no heads to map; give a transformer")
-    if kind == "openai-gpt":
-        raise HeadAtlasError(
-            f"{path}: a GPT-1 (openai-gpt) keeps no keys and values between passes, which ablation needs; give a GPT-2 "
-            "or any later model"
-        )
     quantised = config.get("quantization_config")
     if not isinstance(quantised, dict):
         return

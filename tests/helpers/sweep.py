@@ -72,6 +72,15 @@ def sweep(family: str) -> Row:
     row.layers = "".join("A" if attention else "-" for attention in heads.attentions)
     row.heads, row.between, row.proof = f"{heads.n_heads} x {heads.d_head}", first.between or "", first.proof
     row.geometry = says_the_same(heads)
+    try:
+        _compare(heads, row)
+    except HeadAtlasError as error:
+        row.refusal = str(error)
+    return row
+
+
+def _compare(heads: HeadModel, row: Row) -> None:
+    """Fill in the engines and their differences from the reference."""
     row.engines, row.differences = {}, {}
     for positions in ("answer", "all"):
         truth = reference(heads, positions)
@@ -80,7 +89,6 @@ def sweep(family: str) -> Row:
         row.differences[positions] = {row.engines[positions]: float(np.abs(found - truth).max())}
         if row.engines[positions] != "hooked":
             row.differences[positions]["hooked"] = float(np.abs(effects(heads, positions, "hooked")[0] - truth).max())
-    return row
 
 
 def says_the_same(heads: HeadModel) -> bool:

@@ -89,7 +89,6 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
             "a mamba2 model has no attention, so no heads to map; give a transformer",
         ),
         ({"model_type": "rwkv", "num_hidden_layers": 4}, "a rwkv model has no attention"),
-        ({"model_type": "openai-gpt", "n_layer": 2, "n_head": 4}, "a GPT-1 (openai-gpt) keeps no keys and values"),
         (
             {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "gptq", "bits": 4}},
             "its weights are quantised (gptq); give the model in float32, bfloat16 or float16",

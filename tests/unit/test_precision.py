@@ -15,7 +15,7 @@ from headatlas.engine import rms
 from headatlas.knock_out import knock_out
 from headatlas.model import find_heads, load_model
 from headatlas.precision import compute_in_float32, float32_reference, split_product
-from headatlas.sources import read_jsonl
+from headatlas.sources import read_prompts
 from headatlas.tokens import load_tokeniser, tokenise
 from headatlas.trace import trace_batch
 from torch.nn import functional
@@ -234,7 +234,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def demo_items(task: str, n: int) -> list[dict]:
     """The first items of a task of the demo, as tokens."""
-    read = tokenise(read_jsonl([ROOT / f"config/tasks/{task}.jsonl"])[:n], load_tokeniser(PLAIN | {"path": DEMO}), None)
+    read = tokenise(read_prompts([ROOT / f"config/tasks/{task}.jsonl"], "jsonl")[:n], load_tokeniser(PLAIN | {"path": DEMO}), None)
     return [{"id": item.id, "prompt_ids": item.prompt_ids, "answer_ids": item.answer_ids} for item in read]
 
 
