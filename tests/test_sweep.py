@@ -11,8 +11,9 @@ pytestmark = pytest.mark.sweep
 # What config and no weights cannot be built of here: sizes that do not go together, or no class for the text config.
 NOT_BUILT = {"cohere_compass_text", "dbrx", "emu3", "gemma4_assistant", "mllama", "musicgen", "musicgen_melody",
              "qwen4_exp", "qwen4_exp_text"}  # fmt: skip
-# The top keys of their indexers are ties that padding breaks otherwise: no batch is right, only an item alone.
-PADDING_MATTERS = {"axk2", "deepseek_v32", "dots3_note", "dots3_note_text", "glm_moe_dsa", "hy_v4"}
+# Padding changes what the model says, so that no batch of unequal items is right, hooked or not: the top keys of an
+# indexer are ties that padding breaks otherwise; longrope takes its frequencies by the padded length.
+PADDING_MATTERS = {"axk2", "deepseek_v32", "dots3_note", "dots3_note_text", "glm_moe_dsa", "hy_v4", "phi3"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -24,8 +25,7 @@ def test_effects_are_those_of_plain_passes_or_the_model_is_refused(family):
         assert "\n" not in row.refusal
         return
     assert row.largest > 1e-3
-    if family in PADDING_MATTERS:
-        pytest.xfail("effects depend on padding")
-    for ways in row.differences.values():
-        for difference in ways.values():
-            assert difference < 3e-5
+    worst = max(difference for ways in row.differences.values() for difference in ways.values())
+    if family in PADDING_MATTERS and worst >= 3e-5:
+        pytest.xfail(f"effects depend on padding: {worst:.2g} nats")
+    assert worst < 3e-5
