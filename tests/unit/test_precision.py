@@ -234,7 +234,9 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def demo_items(task: str, n: int) -> list[dict]:
     """The first items of a task of the demo, as tokens."""
-    read = tokenise(read_prompts([ROOT / f"config/tasks/{task}.jsonl"], "jsonl")[:n], load_tokeniser(PLAIN | {"path": DEMO}), None)
+    read = tokenise(
+        read_prompts([ROOT / f"config/tasks/{task}.jsonl"], "jsonl")[:n], load_tokeniser(PLAIN | {"path": DEMO}), None
+    )
     return [{"id": item.id, "prompt_ids": item.prompt_ids, "answer_ids": item.answer_ids} for item in read]
 
 
