@@ -134,8 +134,8 @@ def _refuse_selection(model: HeadModel, longest: int) -> None:
     kept = getattr(model.model.config.get_text_config(), "index_topk", None)
     if isinstance(kept, int) and longest > kept:
         raise HeadAtlasError(
-            f"model {model.name}: its indexer picks {kept} of up to {longest} keys, and which of equal ones depends on what "
-            f"shares a pass; take items of at most {kept} tokens (items.max_tokens)"
+            f"model {model.name}: its indexer picks {kept} of up to {longest} keys, and which of equal ones depends on "
+            f"what shares a pass; take items of at most {kept} tokens (items.max_tokens)"
         )
 
 
