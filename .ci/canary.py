@@ -39,7 +39,7 @@ def main(kind: str) -> None:
     for line in (*measured, *failed):
         print(f"  {line}")
     status, table = verdict(wanted, versions, failed)
-    print("\n".join(table), flush=True)
+    print("".join(f"{row}\n" for row in table), end="", flush=True)
     sys.exit(f"{kind}: fails within the declared ranges" if status else 0)
 
 
