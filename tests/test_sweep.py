@@ -24,8 +24,7 @@ def test_effects_are_those_of_plain_passes_or_the_model_is_refused(family):
     if row.refusal:
         assert "\n" not in row.refusal
         return
-    assert row.largest > 1e-3
     worst = max(difference for ways in row.differences.values() for difference in ways.values())
     if family in PADDING_MATTERS and worst >= 3e-5:
         pytest.xfail(f"effects depend on padding: {worst:.2g} nats")
-    assert worst < 3e-5
+    assert worst < min(3e-5, row.largest / 20)
