@@ -52,7 +52,7 @@ class Row:
         )
         proof = f"{self.proof}" + (f" (between: {self.between})" if self.between else "")
         return (
-            f"| {self.family} | {self.model} | {self.layers} | {self.heads} | {proof} | {self.largest:.2f} | {found} | "
+            f"| {self.family} | {self.model} | {self.layers} | {self.heads} | {proof} | {self.largest:.2g} | {found} | "
             f"{self.geometry} |"
         )
 

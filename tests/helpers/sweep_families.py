@@ -72,6 +72,7 @@ OVERRIDES = {
                        "ngram_vocab_size_base": 100, "split_ngram_parts": 2, "heads_per_ngram": 2},
     "codegen": {"rotary_dim": 4}, "gptj": {"rotary_dim": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "doge": {"keep_window_size": WINDOW},
     "dots1": {"n_shared_experts": 1},
     "dots3_note_text": {**_INDEXED, "per_layer_config": None, "head_dim": 16},
     "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": None}, "num_key_value_heads": None,

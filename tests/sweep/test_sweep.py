@@ -21,7 +21,5 @@ def test_effects_are_those_of_plain_passes_or_the_model_is_refused(family):
     if row.refusal:
         assert "\n" not in row.refusal
         return
-    assert row.largest > 1e-3
-    for ways in row.differences.values():
-        for difference in ways.values():
-            assert difference < 3e-5
+    worst = max(difference for ways in row.differences.values() for difference in ways.values())
+    assert worst < min(3e-5, row.largest / 20)
