@@ -9,6 +9,7 @@ traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 
 from pathlib import Path
 
+import numpy as np
 from headatlas.concentration import elbow
 from headatlas.effects import output_norms
 from headatlas.job import run, write_json
@@ -22,8 +23,9 @@ def main(settings: dict, effects: Path, traces: list[Path], sets: Path) -> None:
     for index, (task, trace) in enumerate(zip(settings["tasks"], traces, strict=True)):
         read = read_task(effects / method, settings["effects"][method], task, settings["items"])
         effect = mean_effects(read.effect, read.question)
-        size = settings["dissociation_k"] or compared_size(effect.size)
-        ks = {*k_grid(effect.size, elbow(abs(effect).ravel())), size}
+        sizes = abs(effect[~np.isnan(effect)])
+        size = settings["dissociation_k"] or compared_size(len(sizes))
+        ks = {*k_grid(len(sizes), elbow(sizes)), size}
         chosen[task] = choose_sets(effect, output_norms(trace), ks, settings["draws"], (settings["seed"], index))
     write_json(sets, {"method": method, "dissociation_k": size, "sets": chosen})
 

@@ -1,19 +1,19 @@
 """Agreement between methods per task, and overlap between tasks per method.
 
 Reads the importance table; writes two tables (Parquet): method agreement (task, method_a, method_b,
-rank_correlation, overlap, k, p_value) and task overlap (method, task_a, task_b, rank_correlation, jaccard, k,
-p_value). Settings: top (share of the heads that count as top, 0.1 = a tenth), permutations, seed.
+rank_correlation, overlap, k, p_value, p_adjusted) and task overlap (method, task_a, task_b, rank_correlation, jaccard,
+k, p_value, p_adjusted). Settings: top (share of the heads that count as top, 0.1 = a tenth), permutations, seed.
 """
 
 from pathlib import Path
 
 from headatlas.agreement import method_agreement, task_overlap
 from headatlas.job import run
-from headatlas.tables import read_importance, write_table
+from headatlas.tables import read_importance, with_heads, write_table
 
 
 def main(settings: dict, importance: Path, agreement: Path, overlap: Path) -> None:
-    table = read_importance(importance)
+    table = with_heads(read_importance(importance))
     options = (settings["top"], settings["permutations"], settings["seed"])
     write_table(method_agreement(table, *options), agreement)
     write_table(task_overlap(table, *options), overlap)

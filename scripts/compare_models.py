@@ -9,6 +9,7 @@ its files in {method}/, {task} open), items (all | correct), permutations, confi
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from headatlas.comparison import Mapped, pairs, side_by_side
 from headatlas.job import run
@@ -53,7 +54,9 @@ def _maps(settings: dict, model: str, items: list[Path], effects: Path) -> dict[
     for method, names in settings["effects"][model].items():
         for task, asked in questions.items():
             read = read_task(effects / method, names, task, settings["items"])
-            maps[method, task] = Mapped(read.effect, [asked[row] for row in read.row])
+            # A layer without attention has no share of the importance: no head there can have any effect.
+            effect = np.nan_to_num(read.effect) if read.without_attention else read.effect
+            maps[method, task] = Mapped(effect, [asked[row] for row in read.row])
     return maps
 
 

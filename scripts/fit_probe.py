@@ -23,7 +23,7 @@ def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, 
     permuted = permuted_labels(labels, questions, settings["probe"]["permutations"], settings["seed"])
     fits = fit_probes(outputs, [labels, *permuted], questions, settings["probe"], settings["seed"], device)
     result = next(fits)
-    correct = np.concatenate([correct for _, correct in runs])
+    correct = np.concatenate([correct for _, correct, _ in runs])
     null, accuracy = gather_null(zip(permuted, fits, strict=True), questions, correct, len(traces))
     for label, path in enumerate(effects):
         write_effects(path, result.effect[labels == label], *runs[label], null=null[label])

@@ -28,8 +28,7 @@ def main(settings: dict, items: list[Path], effects: Path, table: Path) -> None:
         tasks = {}
         for task, formats in scored.items():
             read = read_task(effects / method, names, task, settings["items"])
-            flat = read.effect.reshape(len(read.effect), -1)
-            tasks[task] = Answered(flat, read.question, [formats[row] for row in read.row])
+            tasks[task] = Answered(read.flat, read.question, [formats[row] for row in read.row])
         rows += [{"method": method} | row for row in format_control(tasks, **options)]
     write_table(pl.DataFrame(rows, infer_schema_length=None), table)
 

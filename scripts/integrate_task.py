@@ -1,12 +1,13 @@
 """Integrated gradients of every head (attribution with several steps) on the score items of one task.
 
 Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
-nats per answer token. Settings: model, task, seed, positions, baseline, steps.
+nats per answer token, and what those of an item should add up to.
+Settings: model, task, seed, positions, baseline, steps.
 """
 
 from pathlib import Path
 
-from headatlas.attribution import integrate
+from headatlas.attribution import integrate, path_gains
 from headatlas.device import choose_device
 from headatlas.effects import clean_run, read_baseline, trace_shape, write_effects
 from headatlas.job import run
@@ -30,7 +31,8 @@ def main(
     model = load_model(settings["model"], choose_device(device, threads))
     with progress("attribute", len(chosen), "items") as advance:
         effect = integrate(model, chosen, replacement, settings["positions"], settings["steps"], batch_tokens, advance)
-    write_effects(effects, effect, *clean_run(trace))
+    gain = path_gains(model, chosen, replacement, settings["positions"], batch_tokens)
+    write_effects(effects, effect, *clean_run(trace), gain=gain)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main(settings: dict, raw: list[Path], curve: Path, area: Path, matrix: Path,
             raise HeadAtlasError(f"no knock-out file of {method}, {task} was given; run knock_out first")
     files = [found[key] for key in wanted]
     options = {name: settings[name] for name in ("resamples", "confidence", "seed")}
-    write_table(curves(files, **options), curve)
+    write_table(curves(files, settings["confidence"]), curve)
     write_table(areas(files, **options), area)
     cells, merit = dissociation(files, settings["tasks"], permutations=settings["permutations"], **options)
     write_table(cells, matrix)

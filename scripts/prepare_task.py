@@ -15,6 +15,7 @@ def main(settings: dict, source: list[Path], items: Path) -> None:
     short = tokens.tokenise(task.items, tokeniser, settings["max_tokens"])
     tasks.require_splits(short, settings["task"], settings["validate_fraction"])
     kept = tasks.sample(short, settings["max_items"])
+    tasks.warn_of_one_question(kept, settings["task"])
     tasks.write_items(items, tasks.items_content(settings["task"], task, n_short=len(short), kept=kept))
 
 

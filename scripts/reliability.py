@@ -27,8 +27,8 @@ def main(settings: dict, effects: Path, table: Path) -> None:
     for method, names in settings["effects"].items():
         for task in settings["tasks"]:
             read = read_task(effects / method, names, task, settings["items"])
-            flat, n_questions = read.effect.reshape(len(read.effect), -1), len(set(read.question.tolist()))
-            found = [split_half(flat, read.question, of=of, **options) for of in ("ranking", "values")]
+            n_questions = len(set(read.question.tolist()))
+            found = [split_half(read.flat, read.question, of=of, **options) for of in ("ranking", "values")]
             needed = [questions_needed(value, n_questions) for value, _, _ in found]
             rows.append((method, task, *found[0], *found[1], n_questions, *needed))
     columns = {"method": pl.String, "task": pl.String}

@@ -1,9 +1,9 @@
 """Statistics of every head of one layer, for one model, method and task.
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
-writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions.
-Settings: model, method, task, layer, seed, items (all | correct), resamples, confidence, permutations (number of
-sign flips; null takes the null that the effects file holds).
+writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
+where there is no interval; in a layer without attention (hybrid models) all is null. Settings: model, method, task,
+layer, items (all | correct), confidence, null (true takes p-values from the null that the effects file holds).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.job import run
 from headatlas.scores import read_effects, read_null, write_scores
-from headatlas.statistics import head_statistics
+from headatlas.statistics import head_statistics, no_statistics
 
 
 def main(settings: dict, effects: Path, scores: Path) -> None:
@@ -20,15 +20,14 @@ def main(settings: dict, effects: Path, scores: Path) -> None:
         read = read_effects(effects, layer, settings["items"])
     except HeadAtlasError as error:
         raise HeadAtlasError(f"model {settings['model']}, task {settings['task']}: {error}") from error
-    flips = settings["permutations"]
+    if layer in read.without_attention:
+        write_scores(scores, no_statistics(read.effect.shape[2]), settings, layer)
+        return
     statistics = head_statistics(
         read.effect[:, 0],
         read.question,
-        resamples=settings["resamples"],
-        permutations=flips,
         confidence=settings["confidence"],
-        seed=(settings["seed"], layer),
-        null=read_null(effects, settings["items"]) if flips is None else None,
+        null=read_null(effects, settings["items"]) if settings["null"] else None,
     )
     write_scores(scores, statistics, settings, layer)
 

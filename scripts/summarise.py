@@ -9,9 +9,9 @@ confidence, seed.
 from pathlib import Path
 
 from headatlas.job import run
-from headatlas.scores import read_task
+from headatlas.scores import read_completeness, read_task
 from headatlas.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
-from headatlas.tables import read_importance, write_table
+from headatlas.tables import read_importance, with_heads, write_table
 
 
 def main(
@@ -23,14 +23,14 @@ def main(
     profiles: Path,
     hottest: Path,
 ) -> None:
-    table = read_importance(importance)
-    left_out = {}
+    table = with_heads(read_importance(importance))
+    left_out, completeness = {}, {}
     for method, names in settings["effects"].items():
         for task in settings["tasks"]:
             read = read_task(effects / method, names, task, settings["items"])
-            flat = read.effect.reshape(len(read.effect), -1)  # heads in order of layer and head, as in the table
-            left_out[method, task] = importance_left_out(flat, read.question, (settings["seed"],))
-    write_table(summarise(table, left_out, settings["confidence"]), summary)
+            completeness[method, task] = read_completeness(effects / method / names[0].format(task=task), read)
+            left_out[method, task] = importance_left_out(read.flat, read.question, (settings["seed"],))
+    write_table(summarise(table, left_out, settings["confidence"], completeness), summary)
     write_table(compare_tasks(table, left_out, settings["confidence"]), comparisons)
     write_table(layer_profile(table, left_out, settings["confidence"]), profiles)
     write_table(hottest_heads(table), hottest)

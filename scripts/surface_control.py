@@ -1,9 +1,9 @@
 """How well a bag of words, which sees no activation, tells the tasks apart: prompt, answer, or both.
 
 Reads the items of all tasks (JSON); writes a table (Parquet): task, input (prompt | answer | both),
-accuracy, majority (share of the largest task), ci_low, ci_high (of the accuracy, bootstrap over questions),
+accuracy, majority (share of the largest task), ci_low, ci_high (of the accuracy, over questions),
 n_items. The task "(all)" is all items together.
-Settings: folds, resamples, confidence, seed, matched (true: only items matched in the answer's
+Settings: folds, confidence, seed, matched (true: only items matched in the answer's
 number of words and digits).
 """
 

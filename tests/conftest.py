@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-TIERS = {"unit", "workflow", "slurm"}
+TIERS = {"unit", "workflow", "slurm"}  # tests/canary marks its own
 
 
 def pytest_collection_modifyitems(items):

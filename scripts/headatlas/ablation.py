@@ -41,13 +41,14 @@ def ablate_layers(
         engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
 
     Returns:
-        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps. And which engine
-        made it.
+        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps; NaN in layers
+        without attention. And which engine made it.
 
     Raises:
         HeadAtlasError: `replay` is asked for and does not hold; or full passes do not agree with plain ones either.
     """
     table = torch.from_numpy(np.ascontiguousarray(baseline))
+    with_heads = [layer for layer in layers if model.attentions[layer]]
 
     def compute(engine: str, padded: bool) -> np.ndarray:
         effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
@@ -59,25 +60,31 @@ def ablate_layers(
             advance(len(rows))
 
         run_batches(work, items, batch_tokens, model.devices, padded=padded)
+        effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
         return effects
 
     def cells(effects: np.ndarray, item: int) -> tuple[list[list[tuple[int, int]]], np.ndarray]:
-        chosen = _checked_heads(effects[item])
+        chosen = _checked_heads(effects[item], [layer - layers.start for layer in with_heads])
         edits = [[(layers.start + layer, head)] for layer, head in chosen]
         return edits, np.array([effects[item, layer, head] for layer, head in chosen])
 
-    entries = [layer for layer in layers for _ in range(model.n_heads)]
+    entries = [layer for layer in with_heads for _ in range(model.n_heads)]
     return run_checked(model, items, table, positions, engine, compute, cells, entries)
 
 
-def _checked_heads(effects: np.ndarray) -> list[tuple[int, int]]:
+def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
     """Cells of [layer, head] to compute again: the largest of the first, middle and last layer, and the last head.
 
     The last head stands last among the rows that the replay engine lays side by side, farthest from the prompt.
+
+    Args:
+        layers: those that have attention.
     """
-    last = len(effects) - 1
-    largest = [(layer, int(np.abs(effects[layer]).argmax())) for layer in (0, last // 2, last)]
-    return list(dict.fromkeys([*largest, (last // 2, effects.shape[1] - 1)]))
+    if not layers:
+        return []
+    middle = layers[(len(layers) - 1) // 2]
+    largest = [(layer, int(np.abs(effects[layer]).argmax())) for layer in (layers[0], middle, layers[-1])]
+    return list(dict.fromkeys([*largest, (middle, effects.shape[1] - 1)]))
 
 
 def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
@@ -118,7 +125,7 @@ def _hooked(model, items, rows, baseline: Tensor, layers: range, positions: str,
         for row, (layer, head) in enumerate(edits, start=1):
             effects[:, layer - layers.start, head] = log_prob[:, 0] - log_prob[:, row]
 
-    for layer in layers:
+    for layer in (layer for layer in layers if model.attentions[layer]):
         edits = [(layer, head) for head in range(model.n_heads)]
         for start in range(0, model.n_heads, most):
             halve_on_out_of_memory(work, edits[start : start + most])

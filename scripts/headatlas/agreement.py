@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
+from headatlas.jackknife import holm
 from headatlas.ranking import jaccard, overlap, rank_correlation, ranks, top
 
 
@@ -17,21 +18,31 @@ def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed:
     Returns:
         task, method_a, method_b, rank_correlation (Spearman), overlap (share of the top heads in common), k
         (how many heads are top; by chance the overlap is k / heads), p_value (of the rank correlation, by
-        `within_layer_p_value`).
+        `within_layer_p_value`), p_adjusted (Holm, over all tasks of the two methods).
     """
     names = ["task", "method_a", "method_b", "rank_correlation", "overlap"]
-    return _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
+    rows = _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
+    return with_adjusted(rows, ["method_a", "method_b"])
 
 
 def task_overlap(table: pl.DataFrame, share: float, permutations: int, seed: int) -> pl.DataFrame:
     """Compare every two tasks by each method, by importance.
 
     Returns:
-        method, task_a, task_b, rank_correlation, jaccard (of the top heads), k, p_value; otherwise as
-        `method_agreement`.
+        method, task_a, task_b, rank_correlation, jaccard (of the top heads), k, p_value, p_adjusted (Holm, over all
+        pairs of tasks of the method); otherwise as `method_agreement`.
     """
     names = ["method", "task_a", "task_b", "rank_correlation", "jaccard"]
-    return _compare_all(table, "method", "task", names, jaccard, share, permutations, seed)
+    return with_adjusted(_compare_all(table, "method", "task", names, jaccard, share, permutations, seed), ["method"])
+
+
+def with_adjusted(rows: pl.DataFrame, family: list[str]) -> pl.DataFrame:
+    """Add `p_adjusted`: Holm's adjustment of `p_value` over the rows alike in the columns of `family`."""
+    parts = [
+        part.with_columns(p_adjusted=pl.Series(holm(part["p_value"].to_numpy()), dtype=pl.Float64))
+        for _, part in rows.with_row_index("place").group_by(family, maintain_order=True)
+    ]
+    return pl.concat(parts).sort("place").drop("place") if parts else rows.with_columns(p_adjusted=pl.col("p_value"))
 
 
 def shuffles_within_layers(layer: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:

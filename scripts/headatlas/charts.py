@@ -41,6 +41,7 @@ class Panels:
     heads: int
     look: Looks
     unit: str
+    empty: list[int]  # layers without attention
 
     @property
     def cell(self) -> int:
@@ -128,10 +129,12 @@ def _panels(table: pl.DataFrame, settings: dict) -> Panels:
             "rerun `aggregate`, or leave the task out of `figures.order`"
         )
     layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
-    _check_cells(rows, tasks, layers, heads, method)
+    empty = _empty(rows)
+    _check_cells(rows, tasks, layers, heads, method, empty)
     place = {task: index for index, task in enumerate(tasks)}
     rows = rows.sort(pl.col("task").replace_strict(place, return_dtype=pl.Int32), "layer", "head")
-    return Panels(rows, tasks, layers, heads, look, UNITS.get(method, "nats per answer token"))
+    rows = rows.filter(~pl.col("layer").is_in(empty))
+    return Panels(rows, tasks, layers, heads, look, UNITS.get(method, "nats per answer token"), empty)
 
 
 def task_order(look: Looks, tasks: list[str]) -> list[str]:
@@ -148,8 +151,18 @@ def task_order(look: Looks, tasks: list[str]) -> list[str]:
     return look.order
 
 
-def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, method: str) -> None:
-    """Every task has each layer and head once, with finite values: a hole would look like importance zero."""
+def _empty(rows: pl.DataFrame) -> list[int]:
+    """Layers without attention: those that have no effect in any row."""
+    effects = rows.group_by("layer").agg(pl.col("effect", "importance").is_null().all())
+    return effects.filter(pl.col("effect") & pl.col("importance"))["layer"].sort().to_list()
+
+
+def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, method: str, empty: list[int]) -> None:
+    """Every task has each layer and head once, with finite values: a hole would look like importance zero.
+
+    Args:
+        empty: layers without attention, which have no values.
+    """
     for task in tasks:
         of_task = rows.filter(pl.col("task") == task)
         cells = of_task.select("layer", "head").n_unique()
@@ -158,7 +171,8 @@ def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, 
                 f"importance table: method {method}, task {task} has {len(of_task)} rows for {cells} heads, "
                 f"expected one for each of {layers} x {heads}; rerun `aggregate`"
             )
-        bad = of_task.filter(~pl.all_horizontal(pl.col("importance", "effect").is_finite().fill_null(False)))
+        of_heads = of_task.filter(~pl.col("layer").is_in(empty))
+        bad = of_heads.filter(~pl.all_horizontal(pl.col("importance", "effect").is_finite().fill_null(False)))
         if len(bad):
             layer, head = bad["layer"][0], bad["head"][0]
             raise HeadAtlasError(
@@ -193,7 +207,7 @@ def _grid(panels: Panels, measure: Measure, settings: dict, notes: dict[str, str
         description=_description(measure, settings),
         usermeta={"embedOptions": {"actions": PAGE_MENU}},
     ).resolve_scale(color="independent" if panels.own_bars else "shared")
-    title = _title(look, settings)
+    title = _title(look, settings, panels.empty)
     return (chart if title is None else chart.properties(title=title)).configure(**theme.config(look))
 
 
@@ -232,6 +246,8 @@ def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge:
     chart = cells.mark_rect(aria=False).encode(color=colour)
     if look.insignificant == "dim":
         chart = chart.encode(opacity=alt.condition(unsure, alt.value(theme.DIM_OPACITY), alt.value(1)))
+    if panels.empty:
+        chart = alt.layer(_empty_layers(panels), chart)
     if look.insignificant == "mark":
         dots = cells.mark_point(aria=False, **theme.dot(panels.cell, measure.signed)).transform_filter(unsure)
         chart = alt.layer(chart, dots)
@@ -240,6 +256,13 @@ def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge:
         .transform_calculate(label=f"'{_quoted(label)}'", interval=_INTERVAL)
         .properties(width=panels.width, height=panels.height, view=alt.ViewConfig(fill=zero))
     )
+
+
+def _empty_layers(panels: Panels) -> alt.Chart:
+    """Grey rows where a layer has no attention."""
+    rows = alt.InlineData(values=[{"layer": layer} for layer in panels.empty])
+    bands = alt.Chart(rows).mark_rect(aria=False, color=theme.EMPTY_LAYER)
+    return bands.encode(y=alt.Y("layer:O"), tooltip=[alt.Tooltip("layer:O", title="No attention in layer")])
 
 
 _INTERVAL = (
@@ -293,7 +316,7 @@ def _tooltip(panels: Panels) -> list[alt.Tooltip]:
         alt.Tooltip("head:O", title="Head"),
         alt.Tooltip("importance:Q", title="Importance", format=".5f"),
         alt.Tooltip("interval:N", title=f"Effect [interval], {panels.unit}"),
-        alt.Tooltip("rank:Q", title=f"Rank of {panels.layers * panels.heads:,}", format=",d"),
+        alt.Tooltip("rank:Q", title=f"Rank of {(panels.layers - len(panels.empty)) * panels.heads:,}", format=",d"),
         alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
     ]
 
@@ -307,13 +330,14 @@ def _inline(rows: pl.DataFrame) -> alt.InlineData:
     return alt.InlineData(values=rounded.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
 
 
-def _title(look: Looks, settings: dict) -> alt.TitleParams | None:
-    """The figure's title and, where cells are dimmed or marked, a line that says what that means."""
+def _title(look: Looks, settings: dict, empty: list[int]) -> alt.TitleParams | None:
+    """The figure's title and a line that says what dimmed or marked cells and grey rows mean, where there are any."""
     note = {
         "show": None,
         "dim": f"Dimmed: not significant (q ≥ {look.q_threshold:g})",
         "mark": f"Dot: not significant (q ≥ {look.q_threshold:g})",
     }[look.insignificant]
+    note = "; ".join(part for part in (note, empty and "Grey: no attention in this layer") if part) or None
     text = look.title
     for name in ("model", "method"):
         text = text and text.replace(f"{{{name}}}", settings[name])

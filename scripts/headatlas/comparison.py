@@ -167,9 +167,7 @@ def _rows(names: tuple, tasks: list[str], found: list[_Compared], permutations: 
     """The rows of one pair of models and one method."""
     alike, centres = [one.correlation() for one in found], [one.centres() for one in found]
     matrix = np.array([[float(profile_correlation(x.profiles[0], y.profiles[1])) for y in found] for x in found])
-    p_values = np.array([p for *_, p in centres])
-    adjusted = np.full(len(found), np.nan)
-    adjusted[~np.isnan(p_values)] = jackknife.holm(p_values[~np.isnan(p_values)])
+    adjusted = jackknife.holm(np.array([p for *_, p in centres]))
     rows = []
     for i, task in enumerate(tasks):
         others = np.delete(np.append(matrix[i], matrix[:, i]), [i, len(tasks) + i])

@@ -1,7 +1,7 @@
 """The whole of what the user may write in config.yaml, and what is said when it is wrong.
 
 Imported while Snakemake reads the Snakefile, so: standard library, yaml and jsonschema only.
-Knows nothing of what is inside the tasks' files.
+Knows of what is inside the tasks' files only the format.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.model_folder import Geometry, check_model_folder, find_model, is_local, read_geometry
 from headatlas.schema import Problem, complaints, fill_defaults, key_path, load_schema, plain, shown
-from headatlas.sources import SKILLS
+from headatlas.sources import SKILLS, format_of
 from headatlas.wording import either, nearest, shorten
 
 __all__ = [
@@ -81,6 +81,7 @@ def task_settings(config: dict, model: str, task: str, geometry: Geometry) -> di
     return {
         "task": task,
         **{key: value for key, value in entry.items() if key != "source"},
+        "join": None if source["chat_template"] else entry["join"],  # a template's turn stands between the two
         "seed": config["seed"],
         "validate_fraction": config["items"]["validate_fraction"],
         "max_tokens": longest_item(config, geometry),
@@ -180,9 +181,13 @@ def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         yield from (((*at, "source"), f"{shorten(file)} {BRACES}") for file in task["source"] if set(file) & set("{}"))
         if len({os.path.abspath(file) for file in task["source"]}) < len(sources):
             yield (*at, "source"), "names a file twice; take one out"
-        task["format"] = task["format"] or _format_of(sources)
+        task["format"] = task["format"] or _format_of(task["source"])
         if task["format"] is None:
-            yield (*at, "format"), f"cannot be told from {shorten(', '.join(sources))}; give jsonl or cogqa"
+            listed = shorten(", ".join(sources))
+            yield (
+                (*at, "format"),
+                f"cannot be told from {listed}; give jsonl, json, csv or cogqa to files of one format",
+            )
         if task["max_items"] is None:
             task["max_items"] = items["max_items"]
         yield from _settle_cogqa(name, task)
@@ -197,8 +202,8 @@ def _settle_cogqa(name: str, task: dict) -> Iterator[Problem]:
             yield (*at, "skill"), f"cannot be told from the task's name; give {either(SKILLS.values())}"
         return
     for only in ("skill", "context"):
-        if task.pop(only) is not None and task["format"] == "jsonl":
-            yield (*at, only), "is for format cogqa, the task's format is jsonl; take it out"
+        if task.pop(only) is not None and task["format"] is not None:
+            yield (*at, only), f"is for format cogqa, the task's format is {task['format']}; take it out"
 
 
 def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Problem]:
@@ -263,6 +268,5 @@ def _wrong_file(path: str, base: Path) -> str | None:
 
 
 def _format_of(sources: list[str]) -> str | None:
-    known = {".jsonl": "jsonl", ".json": "cogqa"}
-    formats = {known.get(os.path.splitext(file)[1].lower()) for file in sources}
+    formats = {format_of(file) for file in sources}
     return formats.pop() if len(formats) == 1 else None

@@ -1,14 +1,30 @@
 """Writes the tables of config/README.md: PYTHONPATH=scripts python -m headatlas.config_docs."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from headatlas.plan import METHODS, Atlas, rule_settings
 from headatlas.schema import expected, load_schema
 
-README = Path(__file__).parents[2] / "config" / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "config" / "README.md"
 BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
 HEAD = "| key | meaning | value | unit | default | an edit recomputes |\n" + "| --- " * 6 + "|\n"
+# A config whose keys are changed one after the other, to see which rules' settings change.
+SAMPLE = {
+    "models": {"model": {"path": "workflow/resources/demo-model"}},
+    "tasks": {task: {"source": f"config/tasks/{task}.jsonl"} for task in ("inference", "retrieval")},
+}
+# Other values than the default, where that does not say what they may be.
+OTHER = {
+    "models.<model>.device": "cpu", "items.max_items": 20, "items.max_tokens": 60, "evidence.dissociation_k": 3,
+    "compute.gpus": 2, "figures.order": ["retrieval"], "figures.labels": {"retrieval": "Finding"},
+    "figures.title": "Heads",
+    "figures.upper_limit": 0.5, "figures.signed_limit": 0.5, "figures.tick_step": 2, "figures.cell_size": 9,
+    "figures.font": "Arial",
+}  # fmt: skip
 ENTRY = {"models": "<model>", "tasks": "<task>"}  # how the sections with names of the user's own show them
 
 
@@ -41,8 +57,44 @@ def _keys(path: str, schema: dict) -> Iterator[tuple[str, dict]]:
 
 def _line(path: str, key: dict) -> str:
     unit, default = key.get("unit", ""), f"`{_default(key)}`" if "default" in key else "required"
-    cells = [f"`{path}`", key["description"], expected(key), unit, default, key["recomputes"]]
+    cells = [f"`{path}`", key["description"], expected(key), unit, default, recomputed(path, key)]
     return f"| {' | '.join(map(_cell, cells))} |\n"
+
+
+def recomputed(path: str, key: dict) -> str:
+    """The rules whose settings another value of a key changes, in words; what no settings tell the schema says."""
+    if "recomputes" in key:
+        return key["recomputes"]
+    before, after = _rules(path, key["default"]), _rules(path, OTHER[path] if path in OTHER else _other(key))
+    order = [*after, *(rule for rule in before if rule not in after)]
+    changed = [rule for rule in order if before.get(rule) != after.get(rule)]
+    return (", ".join(changed) + " of the model" * path.startswith("models.")) if changed else "nothing"
+
+
+def _rules(path: str, value: object) -> dict[str, list[str]]:
+    config = copy.deepcopy(SAMPLE)
+    *sections, name = path.replace("<model>", "model").split(".")
+    section = config
+    for step in sections:
+        section = section.setdefault(step, {})
+    section[name] = value
+    if path.startswith("methods."):  # an entry there leaves the other methods out
+        config["methods"] = {method: {} for method in METHODS} | config["methods"]
+    return rule_settings(Atlas(config, ROOT))
+
+
+def _other(key: dict) -> object:
+    """A value that a key can take and that is not its default."""
+    default = key["default"]
+    if "enum" in key:
+        return next(value for value in key["enum"] if value != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1 if default < key.get("maximum", default + 1) else default - 1
+    if isinstance(default, float):
+        return 0.8 * default
+    return f"{default} other"
 
 
 def _default(key: dict) -> str:

@@ -64,17 +64,19 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         dict(zip(names, ("layer", "low", "high"), strict=True))
     )
     layers, wide = profile["layer"].max() + 1, pl.col("layer").cast(pl.Float64)
+    with_heads = profile.drop_nulls("value")["layer"].n_unique()  # hybrid models have layers without attention
+    even = 1 / (with_heads or layers)
     rows = pl.concat(
         [
             profile.with_columns(wide, part=pl.lit("layer")),
             centre.with_columns(part=pl.lit("centre")),
-            pl.DataFrame({"task": wanted.tasks, "value": 1 / layers, "part": "even"}),
+            pl.DataFrame({"task": wanted.tasks, "value": even, "part": "even"}),
         ],
         how="diagonal",
     ).with_columns(label=wanted.label_column())
     x = Axis("Layer", (0, max(1, layers - 1)), theme.cell_ticks(layers, layers, layers, wanted.look))
     title = "Share of importance"
-    shares = profile.with_columns(even=pl.lit(1 / layers))
+    shares = profile.with_columns(even=pl.lit(even))
     ys = [_with_strip(y, len(wanted.methods)) for y in scales(wanted, title, shares, ["value", "low", "high", "even"])]
 
     def panel(_task, across, upward):

@@ -11,7 +11,6 @@ from headatlas import theme
 from headatlas.concentration import top_share
 from headatlas.errors import HeadAtlasError
 from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, inline, interval_tooltip, scales
-from headatlas.jackknife import holm
 from headatlas.summary import LEVEL
 
 
@@ -39,13 +38,14 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     """
     if len(wanted.methods) < 2:
         raise HeadAtlasError("figure agreement needs two methods; leave it out, or add one under `methods`")
-    columns = ["rank_correlation", "overlap", "k", "p_value"]
+    columns = ["rank_correlation", "overlap", "k", "p_adjusted"]
     pairs = [(a, b) for i, a in enumerate(wanted.methods) for b in wanted.methods[i + 1 :]]
     names = [f"{a} and {b}" for a, b in pairs]
     either = pl.concat([tables[0], tables[0].rename({"method_a": "method_b", "method_b": "method_a"})], how="diagonal")
     either = either.with_columns(series=pl.concat_str("method_a", pl.lit(" and "), "method_b"))
     rows = checked(either, "agreement", columns, task=wanted.tasks, series=names)
-    rows = pl.concat([_with_test(rows.filter(series=name)) for name in names])
+    rows = pl.concat([rows.filter(series=name) for name in names])
+    rows = rows.with_columns(sure=(pl.col("p_adjusted") < LEVEL).fill_null(False).cast(pl.Int8))
     heads = checked(tables[1], "summary", ["heads"], task=wanted.tasks)["heads"][0]
     k = rows["k"][0]
     rows = rows.with_columns(label=wanted.label_column())
@@ -60,12 +60,6 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     note = f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL})."
     chart = alt.hconcat(*charts, spacing=theme.PANEL_GAP)
     return finished(chart, wanted, "Agreement between methods", note)
-
-
-def _with_test(part: pl.DataFrame) -> pl.DataFrame:
-    """Adds `sure`: is the correlation more than chance, over all tasks of this pair?"""
-    adjusted = holm(part["p_value"].fill_nan(None).fill_null(1.0).to_numpy())
-    return part.with_columns(sure=pl.Series(adjusted < LEVEL, dtype=pl.Int8))
 
 
 def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:

@@ -5,6 +5,7 @@ Knows numpy and safetensors only, so that light jobs start fast.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +21,32 @@ def write_effects(
     effect: np.ndarray,
     question: np.ndarray,
     correct: np.ndarray,
+    without_attention: Sequence[int] = (),
     first_layer: int = 0,
     null: dict[str, np.ndarray] | None = None,
     engine: dict | None = None,
+    gain: np.ndarray | None = None,
 ) -> None:
     """Write per-item effects.
 
     Args:
         effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
+        without_attention: layers of the model that have none (hybrid models); their effects are NaN.
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store beside, [draw, layer, head] float32 each (see `label_null.null_effects`).
         engine: how they were computed (`engine.Report.as_dict`), where the model was run for them.
+        gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
 
     Metadata: one entry `about`, in JSON, as safetensors writes several in any order.
 
     Raises:
         HeadAtlasError: an effect is not finite.
     """
-    if not np.isfinite(effect).all():
-        item, layer, head = (int(i) for i in np.argwhere(~np.isfinite(effect))[0])
+    absent = np.isin(np.arange(effect.shape[1]) + first_layer, without_attention)
+    strange = ~np.isfinite(effect) & ~absent[:, None]
+    if strange.any():
+        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
         raise HeadAtlasError(
             f"{path}: the effect of layer {first_layer + layer}, head {head} on item {item} is not finite; "
             "the model overflows in this dtype (try dtype: float32)"
@@ -50,8 +57,10 @@ def write_effects(
         "correct": np.ascontiguousarray(correct, dtype=np.uint8),
     }
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
+    tensors |= {} if gain is None else {"gain": np.ascontiguousarray(gain, dtype=np.float32)}
+    about = {"first_layer": first_layer, "without_attention": list(without_attention), "engine": engine}
     with atomic(path) as draft:
-        save_file(tensors, draft, metadata={"about": json.dumps({"first_layer": first_layer, "engine": engine})})
+        save_file(tensors, draft, metadata={"about": json.dumps(about)})
 
 
 def question_index(items: list[dict]) -> np.ndarray:
@@ -76,11 +85,12 @@ def attribution_from_terms(trace: Path, baseline: np.ndarray, positions: str) ->
     return through - np.einsum("ilhd,ilhd->ilh", total, np.broadcast_to(baseline, total.shape))
 
 
-def clean_run(trace: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(`question` [item], `correct` [item]) of a trace's score items."""
+def clean_run(trace: Path) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """`question` [item] and `correct` [item] of a trace's score items; the model's layers without attention."""
     with safe_open(trace, "np") as file:
         score = file.get_tensor("validate") == 0
-        return file.get_tensor("question")[score], file.get_tensor("correct")[score]
+        without_attention = json.loads(file.metadata()["without_attention"])
+        return file.get_tensor("question")[score], file.get_tensor("correct")[score], without_attention
 
 
 def trace_shape(trace: Path) -> tuple[int, int, int]:
@@ -90,7 +100,10 @@ def trace_shape(trace: Path) -> tuple[int, int, int]:
 
 
 def output_norms(trace: Path) -> np.ndarray:
-    """[layer, head]: mean length of each head's output (mean at answer positions) over a trace's score items."""
+    """[layer, head]: mean length of each head's output (mean at answer positions) over a trace's score items.
+
+    NaN in layers without attention.
+    """
     with safe_open(trace, "np") as file:
         score = file.get_tensor("validate") == 0
         return np.linalg.norm(file.get_tensor("head_output")[score], axis=-1).mean(0)

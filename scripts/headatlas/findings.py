@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from headatlas.jackknife import holm
 from headatlas.reliability import WANTED
-from headatlas.summary import LEVEL
+from headatlas.statistics import FEWEST
+from headatlas.summary import COMPLETE, LEVEL
 
 RELIABLE = 0.7  # below this a map's ranking of heads is called shaky
 
@@ -67,7 +67,7 @@ def write_findings(tables: Tables, confidence: float, slow_ways: list[str] = ())
     for method in tables.summary["method"].unique(maintain_order=True):
         lines += [f"## By `{method}`", "", *_overview(tables, method), ""]
         lines += [f"- {sentence}" for sentence in _sentences(tables, method)] + [""]
-        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(tables.hottest, method), ""]
+        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(_readable(tables, method).hottest, method), ""]
     between = [*_agreement(tables.agreement), *_surface(tables.surface), *_formats(tables.formats)]
     if between:
         lines += ["## Controls", "", *(f"- {sentence}" for sentence in between), ""]
@@ -85,6 +85,7 @@ def _overview(tables: Tables, method: str) -> list[str]:
     ]
     for row in tables.summary.filter(method=method).iter_rows(named=True):
         counts = f"{row['significant']} of {row['heads']} ({row['helping']}, {row['hurting']})"
+        counts = counts if row["tested"] else "not tested"
         cells = [
             _name(row["task"]), counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
             _with_interval(row, "top_5_percent", ".0%"), _with_interval(row, "layer_centre", ".2f"),
@@ -95,10 +96,15 @@ def _overview(tables: Tables, method: str) -> list[str]:
 
 
 def _sentences(tables: Tables, method: str) -> list[str]:
+    incomplete = _incomplete(tables.summary.filter(method=method))
+    tables = _readable(tables, method)
     summary = tables.summary.filter(method=method)
+    if summary.is_empty():
+        return incomplete
     tests = tables.comparisons.filter(method=method)
     layers = tables.profiles["layer"].max()
     return [
+        *incomplete,
         *_extreme(summary, tests, "effective_heads", "The densest map, spread over most heads, is", ".1f", "heads"),
         *_extreme(summary, tests, "layer_centre", "The deepest is", ".2f", f"(centre, layers 0 to {layers})"),
         *_sparsity(summary),
@@ -108,6 +114,37 @@ def _sentences(tables: Tables, method: str) -> list[str]:
         *_area(tables.area, method),
         *_dissociation(tables.dissociation, tables.dominance, method),
     ]
+
+
+def _incomplete(summary: pl.DataFrame) -> list[str]:
+    """What integrated gradients miss, and which of their maps are for that reason not read."""
+    known = summary.drop_nulls("completeness_error").sort("completeness_error")
+    if known.is_empty():
+        return []
+    ends = [f"{row['completeness_error']:.1%} ({_name(row['task'])})" for row in known[[0, -1]].iter_rows(named=True)]
+    unread = known.filter(~pl.col("readable"))["task"].to_list()
+    verdict = (
+        f"More than {COMPLETE:.0%}: the map of {_listed(unread)} is not to be read, and nothing is said of it here; "
+        "take more `steps`, or a baseline nearer to what heads put out, such as `mean`."
+        if unread
+        else f"None is above {COMPLETE:.0%}, so all can be read."
+    )
+    return [
+        "The effects of all heads on an item should add up to its log-probability less that with every head at its "
+        f"baseline. They miss it by {ends[0]} to {ends[1]} of it. {verdict}"
+    ]
+
+
+def _readable(tables: Tables, method: str) -> Tables:
+    """The tables on maps without the rows of those that are not to be read."""
+    unread = tables.summary.filter(pl.col("method") == method, ~pl.col("readable"))["task"].to_list()
+    names = ("summary", "comparisons", "hottest", "profiles", "reliability", "overlap")
+    kept = {name: table for name in names if (table := getattr(tables, name)) is not None}
+    for name, table in kept.items():
+        for column in {"task", "task_a", "task_b"} & set(table.columns):
+            table = table.filter((pl.col("method") != method) | ~pl.col(column).is_in(unread))
+        kept[name] = table
+    return tables._replace(**kept)
 
 
 def _extreme(summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: str, digits: str, unit: str) -> list[str]:
@@ -146,7 +183,9 @@ def _sparsity(summary: pl.DataFrame) -> list[str]:
 
 def _clusters(profiles: pl.DataFrame, layers: int) -> list[str]:
     """The busiest layer of each task, called so where its interval lies above an even share."""
-    above, even = [], 1 / layers
+    shares = profiles.group_by("layer").agg(pl.col("share").is_null().all())["share"]
+    without = 0 if shares.all() else shares.sum()  # layers without attention, in hybrid models
+    above, even = [], 1 / (layers - without)
     for (task,), part in profiles.group_by("task", maintain_order=True):
         row = part.sort("share", descending=True, nulls_last=True).row(0, named=True)
         if row["ci_low"] is not None and row["ci_low"] > even:
@@ -160,17 +199,16 @@ def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str
     exclusive = summary.filter(pl.col("exclusive") > 0).sort("exclusive", descending=True)
     named = [f"{_name(task)} {n}" for task, n in exclusive.select("task", "exclusive").iter_rows()]
     sentences = [f"Heads significant for one task alone: {', '.join(named) if named else 'none'}."]
-    pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_value")
+    pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_adjusted")
     if pairs is None or pairs.is_empty():
         return sentences
-    adjusted = holm(pairs["p_value"].to_numpy())
     most = pairs.sort("jaccard", descending=True).row(0, named=True)
     sentences.append(
         f"Overlap between tasks (top {most['k']} heads, Jaccard): mean {pairs['jaccard'].mean():.2f}, "
         "most between "
         f"{_name(most['task_a'])} and {_name(most['task_b'])} ({most['jaccard']:.2f}). Beyond sharing "
         "layers, "
-        f"{(adjusted < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
+        f"{(pairs['p_adjusted'] < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
         "within layers, "
         "Holm-adjusted)."
     )
@@ -273,9 +311,9 @@ def _agreement(agreement: pl.DataFrame | None) -> list[str]:
     if agreement is None:
         return []
     sentences = []
-    known = agreement.drop_nulls("p_value")
+    known = agreement.drop_nulls("p_adjusted")
     for (a, b), part in known.group_by("method_a", "method_b", maintain_order=True):
-        called = (holm(part["p_value"].to_numpy()) < LEVEL).sum()
+        called = (part["p_adjusted"] < LEVEL).sum()
         r = part["rank_correlation"]
         sentences.append(
             f"`{a}` and `{b}` rank heads alike beyond sharing layers for {called} of {part.height} "
@@ -315,8 +353,7 @@ def _formats(formats: pl.DataFrame | None) -> list[str]:
         if not maps:
             sentences.append(f"No map by `{method}` changes when a task is matched in format to another.")
             continue
-        adjusted = holm(np.array([row["p_value"] for row in maps]))
-        called = [_matched(row) for row, p in zip(maps, adjusted, strict=True) if p < LEVEL]
+        called = [_matched(row) for row in maps if row["p_adjusted"] < LEVEL]
         least = min(maps, key=lambda row: row["rank_correlation"])
         sentences.append(
             f"Matched in format to another task, {len(maps)} maps by `{method}` change. The least like its map on all "
@@ -345,7 +382,8 @@ def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
         shown = []
         for row in part.filter(pl.col("q_value") < LEVEL).iter_rows(named=True):
             shown.append(f"{row['layer']}.{row['head']} {_bracket(row, 'effect', '+.3f')}")
-        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else 'none with q < 0.05'}")
+        none = "none with q < 0.05" if part["q_value"].count() else f"not tested with fewer than {FEWEST} questions"
+        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else none}")
     return lines
 
 

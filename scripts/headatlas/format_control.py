@@ -39,8 +39,8 @@ def format_control(
         task, matched_to, formats (that both have), n_items (matched), n_all, rank_correlation (of importance with the
         map on all items), ci_low, ci_high (jackknife over questions), expected (the mean of that over shuffles: what
         fewer items do by themselves), p_value (share of shuffles with no higher correlation), k (top heads), top_kept
-        (share of them that stay), top_expected. Without matched items, or where matching leaves the mix of formats
-        as it was, nothing is there to compare: NaN.
+        (share of them that stay), top_expected, p_adjusted (Holm, over all different maps). Without matched items, or
+        where matching leaves the mix of formats as it was, nothing is there to compare: NaN.
     """
     known: dict[tuple, dict] = {}
     rows = []
@@ -51,8 +51,11 @@ def format_control(
         if key not in known:
             known[key] = _compare(tasks[task], weights, top, shuffles, confidence, seed)
         row = {"task": task, "matched_to": other, "formats": len({*mine} & {*theirs})}
-        rows.append(row | {"n_items": round(weights.sum()), "n_all": len(weights)} | known[key])
-    return rows
+        rows.append((row | {"n_items": round(weights.sum()), "n_all": len(weights)}, key))
+    adjusted = jackknife.holm(np.array([found["p_value"] for found in known.values()]))
+    for found, p_value in zip(known.values(), adjusted, strict=True):
+        found["p_adjusted"] = float(p_value)
+    return [row | known[key] for row, key in rows]
 
 
 def matched_weights(mine: Sequence[tuple], theirs: Sequence[tuple]) -> np.ndarray:

@@ -5,10 +5,9 @@ entropy, rank correlations) move with the noise. Leaving out a twentieth of the 
 Source: Shao and Tu 1995, The Jackknife and Bootstrap, section 2.3 (delete-group jackknife).
 """
 
-from math import sqrt
-from statistics import NormalDist
-
 import numpy as np
+
+from headatlas import student
 
 GROUPS = 20  # of questions, left out one after the other
 FEWEST = 8  # questions; with fewer, intervals are not given
@@ -37,9 +36,7 @@ def std_error(left_out: np.ndarray) -> np.ndarray:
 
 def reach(confidence: float, groups: int) -> float:
     """Half width of an interval in standard errors: Student's t with `groups` - 1 degrees of freedom."""
-    z, df = NormalDist().inv_cdf((1 + confidence) / 2), groups - 1
-    # Cornish and Fisher's expansion: within 0.01 of the quantile from 7 degrees of freedom on (95 %).
-    return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
+    return student.quantile(confidence, groups - 1)
 
 
 def interval(whole: np.ndarray, left_out: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
@@ -81,21 +78,19 @@ def inverse_logit(x: np.ndarray) -> np.ndarray:
 
 
 def difference_p_value(difference: float, std_error: float, groups: int) -> float:
-    """Two-sided p-value of a difference of two independent figures, by Student's t.
+    """Two-sided p-value of a difference of two independent figures, by Student's t: that of `reach`.
 
     Without any spread a difference is certain, and no difference is none.
     """
     if std_error == 0:
         return float(difference == 0)
-    t, df = abs(difference) / std_error, groups - 1
-    z = t * (1 - 1 / (4 * df)) / sqrt(1 + t**2 / (2 * df))  # Abramowitz and Stegun 26.7.8
-    return 2 * NormalDist().cdf(-z)
+    return float(student.p_value(difference / std_error, groups - 1))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's adjustment of [test] p-values: the chance of any false call stays below the level."""
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty(n)
-    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(n, 0, -1))
-    return np.minimum(adjusted, 1.0)
+    """Holm's adjustment of [test] p-values: the chance of any false call stays below the level. NaN is no test."""
+    adjusted, tested = np.full(len(p_values), np.nan), np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    steps = p_values[order] * np.arange(len(tested), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted

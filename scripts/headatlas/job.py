@@ -162,7 +162,8 @@ def _usage(seconds: float) -> str:
     """What the job took, for the log; Snakemake's own benchmark would not see a fork of `headatlas.warm`."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     processor = used.ru_utime + used.ru_stime
-    return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {used.ru_maxrss // 1024} MB of memory at most"
+    megabytes = used.ru_maxrss // (1024**2 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
+    return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {megabytes} MB of memory at most"
 
 
 def _watch() -> None:

@@ -30,7 +30,8 @@ def choose_sets(
 
     Args:
         effect: [layer, head], signed mean effects: the top heads are those that help most (to knock out heads
-            that hurt helps, which would hide what the others cost), the bottom ones those nearest to 0.
+            that hurt helps, which would hide what the others cost), the bottom ones those nearest to 0. NaN in
+            layers without attention, of which nothing is chosen.
         norms: [layer, head], mean length of the head's output.
         ks: sizes, each at most a quarter of the heads.
         draws: of each kind of random set.
@@ -47,17 +48,18 @@ def choose_sets(
     flat = effect.ravel()
     layer = np.repeat(np.arange(n_layers), n_heads)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    most_first = np.argsort(-flat, kind="stable")
-    least_first = np.argsort(np.abs(flat), kind="stable")
+    heads = np.flatnonzero(~np.isnan(flat))
+    most_first = heads[np.argsort(-flat[heads], kind="stable")]
+    least_first = heads[np.argsort(np.abs(flat[heads]), kind="stable")]
     sets = [_set("none", 0, np.array([], dtype=int), n_heads)]
     for k in sorted(ks):
-        if not 0 < k <= flat.size // SMALLEST_PART:
-            raise ValueError(f"k = {k} of {flat.size} heads leaves too few others to compare with")
+        if not 0 < k <= len(heads) // SMALLEST_PART:
+            raise ValueError(f"k = {k} of {len(heads)} heads leaves too few others to compare with")
         chosen = most_first[:k]
         sets += [_set("top", 0, chosen, n_heads), _set("bottom", 0, least_first[:k], n_heads)]
         for draw in range(draws):
-            sets.append(_set("random", draw, _match_layers(chosen, layer, rng), n_heads))
-            sets.append(_set("random_norm", draw, _match_norms(chosen, norms.ravel(), rng), n_heads))
+            sets.append(_set("random", draw, _match_layers(chosen, heads, layer, rng), n_heads))
+            sets.append(_set("random_norm", draw, _match_norms(chosen, heads, norms.ravel(), rng), n_heads))
     return sets
 
 
@@ -66,8 +68,8 @@ def _set(selection: str, draw: int, heads: np.ndarray, n_heads: int) -> dict:
     return {"selection": selection, "draw": draw, "k": len(pairs), "heads": pairs}
 
 
-def _match_layers(chosen: np.ndarray, layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    others = rng.permutation(np.setdiff1d(np.arange(len(layer)), chosen))
+def _match_layers(chosen: np.ndarray, heads: np.ndarray, layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    others = rng.permutation(np.setdiff1d(heads, chosen))
     drawn = []
     for one, wanted in zip(*np.unique(layer[chosen], return_counts=True), strict=True):
         drawn.append(others[layer[others] == one][:wanted])
@@ -76,8 +78,8 @@ def _match_layers(chosen: np.ndarray, layer: np.ndarray, rng: np.random.Generato
     return np.concatenate([drawn, left[: len(chosen) - len(drawn)]])
 
 
-def _match_norms(chosen: np.ndarray, norms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    free = np.setdiff1d(np.arange(len(norms)), chosen)
+def _match_norms(chosen: np.ndarray, heads: np.ndarray, norms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    free = np.setdiff1d(heads, chosen)
     drawn = []
     for head in rng.permutation(chosen):
         nearest = free[np.argsort(np.abs(norms[free] - norms[head]), kind="stable")[:NEAREST]]

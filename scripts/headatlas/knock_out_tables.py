@@ -16,20 +16,19 @@ from headatlas.statistics import head_statistics, question_totals
 SELECTIONS = ("top", "bottom", "random", "random_norm")
 
 
-def curves(files: Iterable[KnockOut], resamples: int, confidence: float, seed: int) -> pl.DataFrame:
+def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
     """How each task fares without its top, bottom and random heads.
 
     Returns:
         method, task, selection (`SELECTIONS`), draw, k (0 = no head, for each selection), log_prob (nats per
-        answer token), accuracy (exact match), each with `_low`, `_high` (bootstrap over questions), n_items.
+        answer token), accuracy (exact match), each with `_low`, `_high` (over questions, as of heads), n_items.
     """
-    options = {"resamples": resamples, "permutations": 1, "confidence": confidence, "seed": (seed,)}
     rows = []
     for file in files:
         target = file.targets[file.task]
-        log_prob = head_statistics(target.log_prob.T, target.question, **options)
-        accuracy = head_statistics(target.correct.T.astype(float), target.question, **options)
-        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # widening may reach beyond
+        log_prob = head_statistics(target.log_prob.T, target.question, confidence=confidence)
+        accuracy = head_statistics(target.correct.T.astype(float), target.question, confidence=confidence)
+        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # a t may reach beyond
         accuracy = accuracy._replace(ci_low=low, ci_high=high)
         for i, index in enumerate(target.sets):
             one = file.sets[index]

@@ -1,9 +1,9 @@
 """The probe's null: what a head's effect is where labels carry no information. Knows numpy, neither files nor torch.
 
 Labels change places between questions and the whole chain is run again: split, scales, training, early stopping,
-scores on held-out questions. Sign flips will not do: what the linear map adds to every head's features gives each
-head an offset by chance, so that its mean effect is not zero even where nothing is to be known (a flip test at 0.05
-then calls some 20 % of the heads).
+scores on held-out questions. A test of a mean of zero will not do: what the linear map adds to every head's features
+gives each head an offset by chance, so that its mean effect is not zero even where nothing is to be known (at 0.05 such
+a test calls some 20 % of the heads).
 
 Refits are dear and heads many, so a head is compared with all heads of the refits. That takes their effects, over
 their standard errors, to be distributed alike under the null, as they are where features are standardised (whatever
@@ -82,13 +82,15 @@ def null_effects(
         ones; NaN where there is none, the error also where there is one question only.
     """
     _, question = np.unique(questions, return_inverse=True)
+    present = ~np.isnan(effect).all((0, 2))  # the layers that have attention
     found = {}
     for name, kept in zip(SELECTIONS, (np.ones(len(labels), bool), correct.astype(bool)), strict=True):
         both = np.full((2, n_tasks, *effect.shape[1:]), np.nan, np.float32)
         for task in range(n_tasks):
             rows = kept & (labels == task)
             if rows.any():
-                totals, counts = question_totals(effect[rows].reshape(rows.sum(), -1), question[rows])
-                both[:, task] = np.stack(mean_and_error(totals, counts)).reshape(2, *effect.shape[1:])
+                totals, counts = question_totals(effect[rows][:, present].reshape(rows.sum(), -1), question[rows])
+                both_here = np.stack(mean_and_error(totals, counts))
+                both[:, task, present] = both_here.reshape(2, int(present.sum()), effect.shape[2])
         found |= {f"null_effect_{name}": both[0], f"null_error_{name}": both[1]}
     return found

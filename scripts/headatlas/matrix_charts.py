@@ -9,7 +9,6 @@ import polars as pl
 from headatlas import charts, theme
 from headatlas.clustering import clustered_order
 from headatlas.evidence_panels import Wanted, checked, finished, inline, interval_tooltip
-from headatlas.jackknife import holm
 from headatlas.summary import LEVEL
 
 
@@ -77,13 +76,12 @@ def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the task overlap table.
     """
-    columns = ["task_a", "task_b", "rank_correlation", "jaccard", "k", "p_value"]
+    columns = ["task_a", "task_b", "rank_correlation", "jaccard", "k", "p_adjusted"]
     pairs = checked(tables[0], "task overlap", columns, method=[wanted.method]).filter(
         pl.col("task_a").is_in(wanted.tasks) & pl.col("task_b").is_in(wanted.tasks)
     )
     order = _order(pairs, wanted.tasks)
-    adjusted = holm(pairs["p_value"].fill_null(1.0).to_numpy())
-    pairs = pairs.with_columns(sure=pl.Series(adjusted < LEVEL, dtype=pl.Int8))
+    pairs = pairs.with_columns(sure=(pl.col("p_adjusted") < LEVEL).fill_null(False).cast(pl.Int8))
     swapped = pairs.rename({"task_a": "task_b", "task_b": "task_a"}).select(pairs.columns)
     both = pl.concat([pairs, swapped])
     grey = "abs(datum.value) > 0.6"
@@ -94,12 +92,12 @@ def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     matrices = []
     for column, colours in (("rank_correlation", correlation), ("jaccard", jaccard)):
         rows = both.select(pl.col("task_a").alias("row"), pl.col("task_b").alias("column"),
-                           pl.col(column).alias("value"), "p_value", "sure")  # fmt: skip
+                           pl.col(column).alias("value"), "p_adjusted", "sure")  # fmt: skip
         shown = [
             alt.Tooltip("row:N", title="Task"),
             alt.Tooltip("column:N", title="and"),
             alt.Tooltip("value:Q", title=colours.title, format=".3f"),
-            alt.Tooltip("p_value:Q", title="p-value of the rank correlation", format=".3~g"),
+            alt.Tooltip("p_adjusted:Q", title="Adjusted p-value of the rank correlation", format=".3~g"),
         ]
         bold = "sure" if column == "rank_correlation" else None
         matrices.append(matrix(wanted, rows, order, colours, shown, (None, None), bold))

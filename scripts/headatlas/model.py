@@ -3,40 +3,49 @@
 Knows modules, projections and hooks; knows nothing of tasks, baselines or methods.
 """
 
-import inspect
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, PreTrainedModel
 
 from headatlas.errors import HeadAtlasError
+from headatlas.heads import LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
 from headatlas.job import log
+from headatlas.model_folder import Geometry, read_geometry
 from headatlas.precision import compute_in_float32, kept_in
 
-PROBE_TOKENS = 6  # positions of the random sequence with which heads are looked for and checked
+PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
 # Largest relative error between the heads' summed contributions and the attention output, per dtype.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+
+NO_ATTENTION = "give a model with attention heads"
 
 
 @dataclass(frozen=True)
 class Attention:
     """One layer's attention as found in the loaded model.
 
-    The input of `projection` is the concatenation of the head outputs `z`, `n_heads` slices of `d_head`.
+    The input of `projection` is the concatenation of the head outputs `z`, `n_heads` slices of `d_head`. `module` is
+    the smallest one that puts out what the projection does (plus the residual, in some families), None where a family
+    has none. `between` says what lies between attention and projection and so belongs to the head (a gate, a norm),
+    None where nothing does. `proof` says what showed the heads (see `heads`).
     """
 
     name: str
     layer: nn.Module
-    module: nn.Module
+    module: nn.Module | None
     projection: nn.Module
     n_heads: int
     d_head: int
+    between: str | None = None
+    proof: str = "attention function"
 
     def split(self, z: Tensor) -> Tensor:
         """[..., n_heads * d_head] -> [..., head, d_head]."""
@@ -58,13 +67,14 @@ class Attention:
 
 @dataclass
 class HeadModel:
-    """A causal language model whose heads are known, one `Attention` per layer, in order of execution.
+    """A causal language model whose heads are known.
 
-    It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why.
+    It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why. `attentions`:
+    one per layer in order of execution; None for a layer without attention (hybrid models).
     """
 
     model: PreTrainedModel
-    attentions: list[Attention]
+    attentions: list[Attention | None]
     name: str = "model"
     half_because: str | None = None
 
@@ -74,14 +84,32 @@ class HeadModel:
         return len(self.attentions)
 
     @property
+    def attention_layers(self) -> list[int]:
+        """The layers that have attention; all but in hybrid models."""
+        return [layer for layer, attention in enumerate(self.attentions) if attention]
+
+    @property
+    def layers_without_attention(self) -> list[int]:
+        """The others."""
+        return [layer for layer, attention in enumerate(self.attentions) if not attention]
+
+    def over_layers(self, values: Tensor) -> Tensor:
+        """[item, layer with attention, ...] -> [item, layer, ...], NaN in the layers without."""
+        if not self.layers_without_attention:
+            return values
+        full = values.new_full((len(values), self.n_layers, *values.shape[2:]), torch.nan)
+        full[:, self.attention_layers] = values
+        return full
+
+    @property
     def n_heads(self) -> int:
-        """Number of query heads per layer (the same in every layer)."""
-        return self.attentions[0].n_heads
+        """Number of query heads per layer (the same in every layer that has attention)."""
+        return self.attentions[self.attention_layers[0]].n_heads
 
     @property
     def d_head(self) -> int:
         """Width of one head's output."""
-        return self.attentions[0].d_head
+        return self.attentions[self.attention_layers[0]].d_head
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +195,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     for quiet in ("modeling_utils", "distributed.tensor_parallel"):
         logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = _auto_class(settings).from_pretrained(
             path,
             revision=settings.get("revision") or "main",
             dtype=getattr(torch, settings.get("dtype") or "float32"),
@@ -192,7 +220,34 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
         )  # fmt: skip
     found = find_heads(model, str(path))
     found.half_because = half_because
+    _check_geometry(found, read_geometry(settings), str(path))
     return found
+
+
+def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
+    """The jobs were planned by config.json: what is found must be as many layers and heads."""
+    found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
+    if found != named:
+        raise HeadAtlasError(
+            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its config.json names {named[0]} "
+            f"of {named[1]}, by which the jobs were planned; this family is not supported"
+        )
+
+
+def _auto_class(settings: dict) -> type:
+    """Which of transformers' auto classes loads it: a model with a vision part (LLaVA) has none of a causal one.
+
+    Given text alone, such a model runs its language model alone.
+    """
+    config = AutoConfig.from_pretrained(
+        settings["path"],
+        revision=settings.get("revision") or "main",
+        trust_remote_code=settings.get("trust_remote_code", False),
+    )
+    causal, seeing = (
+        type(config) in kind._model_mapping for kind in (AutoModelForCausalLM, AutoModelForImageTextToText)
+    )
+    return AutoModelForImageTextToText if seeing and not causal else AutoModelForCausalLM
 
 
 def _check_weights(loaded: dict, path: str) -> None:
@@ -210,75 +265,56 @@ def _check_weights(loaded: dict, path: str) -> None:
 
 
 def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
-    """Find every layer's output projection by structure and check it on a forward pass.
-
-    An attention module is an innermost module whose `forward` takes an `attention_mask`; its output projection
-    is the last linear map in it whose output is the attention output (or that plus one of the module's
-    inputs, where a family adds the residual inside, as BLOOM does).
+    """Find every layer's heads and its output projection, proven on a forward pass (see `heads`).
 
     Raises:
-        HeadAtlasError: no such structure, heads that do not fit it, weights that give NaN, a model that looks ahead.
+        HeadAtlasError: no attention, heads that cannot be proven, layers that differ in their heads, weights that
+            give NaN, a model that looks ahead or goes through a layer more than once.
     """
     model.eval().requires_grad_(False)
-    candidates = _attention_modules(model)
-    if not candidates:
-        raise HeadAtlasError(
-            f"model {name}: looked for modules that take an attention_mask and hold a linear map, found none"
-        )
     with torch.no_grad():
-        calls = _record_calls(model, candidates, name)
-    attentions = [_attention(model, module_name, module, calls, name) for module_name, module in candidates.items()]
-    shapes = {(attention.n_heads, attention.d_head) for attention in attentions}
+        calls = _layer_calls(model, name)
+        attentions = [_attention(call, name) if call.calls or call.patterns else None for call in calls]
+    shapes = {(attention.n_heads, attention.d_head) for attention in attentions if attention}
     if len(shapes) != 1:
         raise HeadAtlasError(f"model {name}: layers differ in (heads, head width): {sorted(shapes)}; not supported")
     return HeadModel(model, attentions, name)
 
 
-def _attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Innermost modules that take an attention mask and hold a linear map, by name."""
-    takes_mask = {
-        name: module
-        for name, module in model.named_modules()
-        if name and "attention_mask" in inspect.signature(module.forward).parameters
-    }
-    return {
-        name: module
-        for name, module in takes_mask.items()
-        if not any(other.startswith(f"{name}.") for other in takes_mask)
-        and any(_is_linear(part) for part in module.modules())
-    }
+def _layer_calls(model: nn.Module, name: str) -> list[LayerCall]:
+    """The calls of the layers that stand in the list (or lists) with attention, in order of execution.
 
-
-def _is_linear(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Embedding)
-
-
-def _record_calls(model: nn.Module, candidates: dict[str, nn.Module], name: str) -> dict[nn.Module, tuple]:
-    """module -> (inputs, output) of the candidates and their linear maps, on a fixed random sequence.
-
-    It is passed twice, with two different last tokens, to see that nothing looks ahead.
+    A fixed random sequence is passed twice, with two different last tokens, to see that nothing looks ahead.
     """
-    calls: dict[nn.Module, tuple] = {}
-
-    def hook(module, args, kwargs, output):
-        # Modules called again (shared weights) keep their last call; dict order is order of execution.
-        calls.pop(module, None)
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        calls[module] = (inputs, output[0] if isinstance(output, tuple) else output)
-
-    watched = {part for module in candidates.values() for part in (module, *filter(_is_linear, module.modules()))}
-    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in watched]
-    embeddings = model.get_input_embeddings().weight
+    if not outermost_layers(model):
+        raise HeadAtlasError(f"model {name}: holds no list of layers in which heads could be; {NO_ATTENTION}")
+    embeddings = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, embeddings.shape[0], (1, PROBE_TOKENS), generator=generator).repeat(2, 1)
-    ids[1, -1] = (ids[1, -1] + 1) % embeddings.shape[0]
-    ids = ids.to(embeddings.device)
-    try:
+    ids = torch.randint(0, embeddings.weight.shape[0], (1, PROBE_TOKENS), generator=generator).repeat(2, 1)
+    ids[1, -1] = (ids[1, -1] + 1) % embeddings.weight.shape[0]
+    ids = ids.to(embeddings.weight.device)
+    with watch_layers(model, PROBE_TOKENS) as calls:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    finally:
-        for handle in handles:
-            handle.remove()
+    _check_logits(logits, name)
+    if any(call.calls for call in calls):  # beside attention functions, other softmaxes are not attention
+        calls = [replace(call, patterns=[]) for call in calls]
+    lists = {call.name.rpartition(".")[0] for call in calls if call.calls or call.patterns}
+    if not lists:
+        raise HeadAtlasError(
+            f"model {name}: in a forward pass nothing in its layers mixes positions with attention "
+            f"weights (a state-space, convolutional or recurrent model?); {NO_ATTENTION}"
+        )
+    calls = [call for call in calls if call.name.rpartition(".")[0] in lists]
+    if repeated := [layer for layer, times in Counter(call.name for call in calls).items() if times > 1]:
+        raise HeadAtlasError(
+            f"model {name}: {repeated[0]} runs {sum(call.name == repeated[0] for call in calls)} times in one pass; "
+            "looped models are not supported, since a head's output is not one thing there"
+        )
+    return calls
+
+
+def _check_logits(logits: Tensor, name: str) -> None:
+    """Refuse logits [2, position, token] that are not finite, or whose last token changes what comes before it."""
     if not bool(torch.isfinite(logits).all()):
         raise HeadAtlasError(
             f"model {name}: the logits of a probe sequence are not finite; the weights hold NaN or infinity, "
@@ -290,67 +326,50 @@ def _record_calls(model: nn.Module, candidates: dict[str, nn.Module], name: str)
             f"model {name}: another last token changes what the model says before it, so it is not causal "
             "(an encoder?); give a causal language model"
         )
-    return calls
 
 
-def _attention(model: nn.Module, module_name: str, module: nn.Module, calls: dict, name: str) -> Attention:
-    if module not in calls:
-        raise HeadAtlasError(f"model {name}: {module_name} takes an attention_mask but took no part in a forward pass")
-    inputs, output = calls[module]
-    linear = {part: calls[part] for part in module.modules() if part is not module and part in calls}
-    for projection in sorted(linear, key=list(calls).index, reverse=True):
-        (z, *_), projected = linear[projection]
-        offset = _offset(output, projected, inputs)
-        if offset is not None:
-            break
-    else:
-        raise HeadAtlasError(
-            f"model {name}: looked in {module_name} for a linear map whose output is the attention output "
-            f"{tuple(output.shape)}; found {[part.__class__.__name__ for part in linear]} with none that fits"
-        )
-    n_heads, d_head = _head_shape(model, module, z.shape[-1], f"model {name}: {module_name}")
-    attention = Attention(module_name, _layer_of(model, module_name, name), module, projection, n_heads, d_head)
-    _check_contributions(attention, z, output - offset, name)
+def _attention(call: LayerCall, name: str) -> Attention:
+    proof = prove(call, name)
+    path, module = _around_projection(call, proof.projection)
+    attention = Attention(
+        f"{call.name}.{path}".rstrip("."),
+        call.layer,
+        module,
+        proof.projection.module,
+        proof.n_heads,
+        proof.d_head,
+        proof.between,
+        proof.by,
+    )
+    _check_contributions(attention, proof.projection.input, proof.projection.output, name)
     return attention
 
 
-def _offset(output: Tensor, projected: Tensor, inputs: list[Tensor]) -> Tensor | None:
-    """What the attention module adds to its projection's output: nothing, or one of its inputs; else None."""
+def _around_projection(call: LayerCall, projection: LinearCall) -> tuple[str, nn.Module | None]:
+    """(path in the layer, module) of the smallest module around the projection that puts out what it does.
+
+    Its output is the projection's, or that plus one of the module's inputs (BLOOM adds the residual inside).
+    Where there is none, the module is None and the path is that of the projection's parent.
+    """
+    path = next(path for path, module in call.layer.named_modules() if module is projection.module)
+    above = [path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)]
+    calls = record_calls(call, [call.layer.get_submodule(part) for part in above])
+    for part in above:
+        module = call.layer.get_submodule(part)
+        if module in calls and _adds_an_input(*calls[module], projection.output):
+            return part, module
+    return path.rpartition(".")[0], None
+
+
+def _adds_an_input(inputs: list[Tensor], output: Tensor, projected: Tensor) -> bool:
+    """Whether a module puts out what its projection does, or that plus one of the module's inputs."""
     if projected.numel() != output.numel():
-        return None
+        return False
     projected = projected.reshape(output.shape)
-    if torch.equal(projected, output):
-        return torch.zeros_like(output)
-    for value in inputs:
-        if value.shape == output.shape and torch.allclose(projected + value, output, rtol=1e-3, atol=1e-5):
-            return value
-    return None
-
-
-def _head_shape(model: nn.Module, module: nn.Module, width: int, where: str) -> tuple[int, int]:
-    """(n_heads, d_head) of one attention module, from the module's own attributes, else from the config."""
-    config = model.config.get_text_config()
-    for owner in (module, config):
-        for attribute in ("num_attention_heads", "num_heads", "n_head", "n_heads"):
-            n_heads = getattr(owner, attribute, None)
-            if isinstance(n_heads, int) and n_heads > 0 and width % n_heads == 0:
-                d_head = width // n_heads
-                stated = getattr(module, "head_dim", None) or getattr(module, "head_size", None) or d_head
-                if stated != d_head:
-                    raise HeadAtlasError(
-                        f"{where}: {n_heads} heads of width {stated} expected, but the output projection takes {width}"
-                    )
-                return n_heads, d_head
-    raise HeadAtlasError(f"{where}: found no number of heads that divides the output projection's input, {width}")
-
-
-def _layer_of(model: nn.Module, module_name: str, name: str) -> nn.Module:
-    """The decoder layer around an attention module: its outermost ancestor that stands in a ModuleList."""
-    parts = module_name.split(".")
-    for end in range(1, len(parts)):
-        if isinstance(model.get_submodule(".".join(parts[:end])), nn.ModuleList):
-            return model.get_submodule(".".join(parts[: end + 1]))
-    raise HeadAtlasError(f"model {name}: {module_name} does not stand in a list of layers")
+    return torch.allclose(projected, output, rtol=1e-3, atol=1e-5) or any(
+        value.shape == output.shape and torch.allclose(projected + value, output, rtol=1e-3, atol=1e-5)
+        for value in inputs
+    )
 
 
 def contribution_error(attention: Attention, z: Tensor, output: Tensor) -> float:

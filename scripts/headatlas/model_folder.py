@@ -12,13 +12,23 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+# The decoder's own counts come first: BART's others are those of its encoder, of which a causal model has none.
+LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
+HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads")
+HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry a layer
 POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
 )  # fmt: skip
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 NUMBER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a layer's tensor; its experts' numbers come behind
+NO_ATTENTION = ("falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm")  # `model_type` of recurrent models
+LOAD = "AutoModelForCausalLM.from_pretrained('{path}'"
+UNPACKED = {  # by `quant_method`: how transformers loads the weights as plain numbers, which it then can save
+    "bitsandbytes": f"{LOAD}).dequantize()",
+    "compressed-tensors": f"{LOAD}, quantization_config=CompressedTensorsConfig(dequantize=True))",
+    "fp8": f"{LOAD}, quantization_config=FineGrainedFP8Config(dequantize=True))",
+    "mxfp4": f"{LOAD}, quantization_config=Mxfp4Config(dequantize=True))",
+}
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 
 
@@ -39,7 +49,7 @@ class Geometry:
 
 def is_local(path: str) -> bool:
     """Tell a local folder (is there, or cannot be a hub's `name` or `owner/name`) from a hub id."""
-    return os.path.isdir(path) or os.path.isfile(path) or HUB_ID.fullmatch(path) is None
+    return os.path.exists(path) or HUB_ID.fullmatch(path) is None or path.lower().endswith(".gguf")
 
 
 def find_model(path: str, base: Path) -> str:
@@ -55,14 +65,25 @@ def read_geometry(model: dict) -> Geometry:
     Args:
         model: an entry of `models` in the config; `path` and `revision` count.
     Raises:
-        HeadAtlasError: no such model, not a causal language model, or no count of layers or heads.
+        HeadAtlasError: no such model, not a causal language model or one without attention, layers that differ in
+            their heads, or no count of layers or heads.
     """
     config = read_model_config(model)
     path = model["path"]
+    _refuse_unmapped(config, path)
     _refuse_other_kinds(config, path)
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
+    _refuse_unequal_layers(text, path)
     return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
+
+
+def gguf_files(path: str) -> list[Path]:
+    """Return the GGUF files that `path` names or, as a folder without safetensors weights, holds; sorted."""
+    if path.lower().endswith(".gguf"):
+        return [Path(path)]
+    folder = Path(path)
+    return [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("*.gguf"))
 
 
 def read_model_config(model: dict) -> dict:
@@ -158,6 +179,8 @@ def _read_object(file: Path) -> dict:
 
 def _local_config(path: str) -> Path:
     folder = Path(path)
+    if found := gguf_files(path):
+        raise HeadAtlasError(_no_gguf(found[0]))
     if os.path.isfile(path):
         raise HeadAtlasError(f"{path}: is a file; give the folder with config.json, weights and tokenizer")
     if not os.path.isdir(path):
@@ -183,10 +206,29 @@ def _hub_config(name: str, revision: str | None) -> Path:
     except Exception as error:  # its own errors, those of the HTTP client under it, and OSError
         why = " ".join(str(error).split())[:200] or type(error).__name__
         of = f" (revision {revision})" if revision else ""
+        gguf = " (GGUF is not read; name the repository of the original weights)" if "gguf" in name.lower() else ""
         raise HeadAtlasError(
             f"{name}{of}: there is no such folder in {Path.cwd()}, so the Hugging Face hub was asked, which "
-            f"gave no config.json: {type(error).__name__}: {why}"
+            f"gave no config.json{gguf}: {type(error).__name__}: {why}"
         ) from None
+
+
+def _refuse_unequal_layers(config: dict, path: str) -> None:
+    """A grid has one number of heads; heads of different width have no common baseline or probe."""
+    lists = [config.get(name) for name in HEADS_PER_LAYER]
+    unequal = [sorted(set(counts)) for counts in lists if isinstance(counts, list) and len(set(map(str, counts))) > 1]
+    per_layer = config.get("per_layer_config")
+    layers = list(per_layer.values()) if isinstance(per_layer, dict) else []
+    for name in (*HEADS, "head_dim", "v_head_dim"):
+        values = {layer[name] for layer in layers if isinstance(layer, dict) and isinstance(layer.get(name), int)}
+        unequal += [sorted(values | {config[name]})] if values - {config.get(name)} and config.get(name) else []
+    if isinstance(config.get("global_head_dim"), int) and config["global_head_dim"] != config.get("head_dim"):
+        unequal.append([config.get("head_dim"), config["global_head_dim"]])
+    if unequal:
+        raise HeadAtlasError(
+            f"{path}: its layers differ in the number or width of their heads ({', '.join(map(str, unequal[0]))} by "
+            "config.json); such models are not supported"
+        )
 
 
 def _refuse_other_kinds(config: dict, path: str) -> None:
@@ -207,6 +249,28 @@ def _refuse_other_kinds(config: dict, path: str) -> None:
     raise HeadAtlasError(f"{path}: {kind}, not a causal language model; give one that AutoModelForCausalLM loads")
 
 
+def _refuse_unmapped(config: dict, path: str) -> None:
+    """Refuse causal models that have no attention heads, or none that can be reached, and quantised weights."""
+    kind = config.get("model_type")
+    if kind in NO_ATTENTION:
+        raise HeadAtlasError(f"{path}: a {kind} model has no attention, so no heads to map; give a transformer")
+    if kind == "openai-gpt":
+        raise HeadAtlasError(
+            f"{path}: a GPT-1 (openai-gpt) keeps no keys and values between passes, which ablation needs; give a GPT-2 "
+            "or any later model"
+        )
+    quantised = config.get("quantization_config")
+    if not isinstance(quantised, dict):
+        return
+    method = quantised.get("quant_method")
+    way = UNPACKED.get(method, "")
+    way = way and f", or write it once: {way.format(path=path)}.save_pretrained('new-folder')"
+    raise HeadAtlasError(
+        f"{path}: its weights are quantised ({method or 'config.json has a quantization_config'}); give the model in "
+        f"float32, bfloat16 or float16{way}"
+    )
+
+
 def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
     count = _first(config, names)
     if count is None:
@@ -219,6 +283,17 @@ def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
 def _first(config: dict, names: tuple[str, ...]) -> int | None:
     counts = [config.get(name) for name in names]
     return next((n for n in counts if isinstance(n, int) and not isinstance(n, bool) and n > 0), None)
+
+
+def _no_gguf(file: Path) -> str:
+    if not file.is_file():
+        return f"{file}: there is no such file (looked in {Path.cwd()})"
+    folder, name = str(file.parent), file.name
+    return (
+        f"{file}: GGUF weights are not read; give the folder of the original safetensors, or convert once, model and "
+        f"tokenizer: {LOAD.format(path=folder)}, gguf_file='{name}').save_pretrained('new-folder'), and the same with "
+        "AutoTokenizer (pip install gguf)"
+    )
 
 
 def _no_weights(folder: Path) -> str:

@@ -40,6 +40,17 @@ EVIDENCE_FIGURES = {
     "layer-profile": ("evidence/layer-profile", "summary"),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
+# The slices of `evidence`, `statistics` and what is common that the rules of the evidence use.
+EVIDENCE_SLICES = {
+    "reliability": ("tasks", "seed", "items", "halves", "confidence"),
+    "summarise": ("tasks", "seed", "items", "confidence"),
+    "compare_maps": ("top", "permutations", "seed"),
+    "surface_control": ("folds", "confidence", "seed", "matched"),
+    "format_control": ("tasks", "seed", "items", "top", "shuffles", "confidence"),
+    "knock_out_summary": ("methods", "tasks", "resamples", "permutations", "confidence", "seed"),
+    "write_findings": ("confidence",),
+    "compare_models": ("tasks", "items", "permutations", "confidence", "seed"),
+}
 RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
 
 
@@ -369,11 +380,10 @@ class Atlas:
 
     def score_settings(self, model: str, method: str, task: str, layer: int) -> str:
         """`score_layer`."""
-        which = {"model": model, "method": method, "task": task, "layer": layer, "seed": self.config["seed"]}
-        chosen = which | self.config["statistics"]
-        if self.config["methods"][method].get("permutations"):
-            chosen["permutations"] = None  # no sign flips: the effects file holds a null
-        return canonical(chosen)
+        which = {"model": model, "method": method, "task": task, "layer": layer}
+        chosen = {name: self.config["statistics"][name] for name in ("items", "confidence")}
+        null = bool(self.config["methods"][method].get("permutations"))  # the effects file holds one
+        return canonical(which | chosen | {"null": null})
 
     def aggregate_settings(self, model: str) -> str:
         """`aggregate`."""
@@ -440,13 +450,40 @@ class Atlas:
     def pair_settings(self) -> str:
         """`compare_models`."""
         files = {model: self.effect_names(model) for model in self.models}
-        names = ("tasks", "items", "permutations", "confidence", "seed")
-        return self.evidence_settings(*names, models=list(self.models), effects=files)
+        return self.evidence_settings(*EVIDENCE_SLICES["compare_models"], models=list(self.models), effects=files)
 
     def render_settings(self) -> str:
         """`render_figure`."""
         scale = self.config["figures"]["png_scale"] if "png" in self.formats else None
         return canonical({"png_scale": scale})
+
+
+def rule_settings(atlas: Atlas) -> dict[str, list[str]]:
+    """The settings of each rule's jobs of the first model, rules in the order of the work: what an edit can change."""
+    model, tasks, methods = next(iter(atlas.models)), atlas.tasks, atlas.methods
+    attribute = "integrate_task" if atlas.integrates else "attribute_task"
+    found = {
+        "prepare_task": [atlas.prepare_settings(model, task) for task in tasks],
+        "trace_task": [atlas.trace_settings(model)],
+        "pool_baseline": [atlas.pool_settings()],
+        attribute: [atlas.attribution_settings(model, task) for task in tasks],
+        "fit_probe": [atlas.probe_settings()],
+        "ablate_layers": [
+            atlas.ablation_settings(model, task, *block) for task in tasks for block in atlas.blocks(model)
+        ],
+        "score_layer": [atlas.score_settings(model, method, tasks[0], 0) for method in methods],
+        "aggregate": [atlas.aggregate_settings(model)],
+    }
+    found |= {rule: [atlas.evidence_settings(*names)] for rule, names in EVIDENCE_SLICES.items()}
+    found |= {
+        "choose_heads": [atlas.choice_settings(model, method) for method in methods],
+        "knock_out": [atlas.knock_out_settings(model)],
+        "draw_figure": [atlas.figure_settings(model, "heatmap-grid", method) for method in methods],
+        "draw_evidence": [atlas.chart_settings(model, "layer-profile")],
+        "draw_comparison": [atlas.comparison_settings("comparison.ablation")],
+        "render_figure": [atlas.render_settings()],
+    }
+    return found
 
 
 def count_gpus(devices: str = "/dev") -> int:

@@ -21,8 +21,9 @@ LEAST_GAIN = 1e-3  # nats: a smaller fall of the stopping loss is no reason to g
 class ProbeResult:
     """Held-out outcome of all seeds.
 
-    `effect` [item, layer, head]: gradient times activation of the true class's logit; `predicted` [item]: class;
-    `epochs` [seed]: passes over the training items until the best stopping loss; `losses` [seed]: that loss.
+    `effect` [item, layer, head]: gradient times activation of the true class's logit less the mean over classes;
+    `predicted` [item]: class; `epochs` [seed]: passes over the training items until the best stopping loss; `losses`
+    [seed]: that loss.
     """
 
     effect: np.ndarray
@@ -121,13 +122,16 @@ def fit_probes(
     question out.
 
     Args:
-        outputs: [item, layer, head, d_head] float32, mean head outputs; label_sets: [item] class 0..n-1 each.
+        outputs: [item, layer, head, d_head] float32, mean head outputs, NaN in layers without attention, whose
+            effects are NaN too; label_sets: [item] class 0..n-1 each.
         questions: [item]; items of one question are never on both sides of a split.
         settings: `seeds`, `dimensions`, `hidden`, `epochs`, `batch_size`, `learning_rate`, `weight_decay`,
             `patience`, `standardise` as in the config.
         seed: from which the folds and every probe's seed follow.
     """
     n_seeds = settings["seeds"]
+    present = ~np.isnan(outputs[0]).all((1, 2))
+    outputs = outputs if present.all() else outputs[:, present]
     folds = question_folds(questions, n_seeds, seed)
     stops = question_folds(questions, 5, seed + 1)  # a fifth of what is not held out decides when to stop
     held = torch.tensor(np.stack([folds == fold for fold in range(n_seeds)]))
@@ -141,7 +145,9 @@ def fit_probes(
         probe.to(device)
         epochs, losses = _train(probe, data, target, train, stop, settings, seeds)
         effect, predicted = _score(probe, data, target, held, settings["batch_size"])
-        yield ProbeResult(effect, predicted, epochs, losses)
+        full = np.full((len(effect), len(present), effect.shape[2]), np.nan, np.float32)
+        full[:, present] = effect
+        yield ProbeResult(full, predicted, epochs, losses)
 
 
 def question_folds(questions: list[str], n_folds: int, seed: int) -> np.ndarray:
@@ -235,14 +241,20 @@ def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple
     for fold, items in enumerate(held):
         for rows in items.nonzero()[:, 0].split(size):
             scores, classes = _gradient_times_activation(probe, data, target, fold, rows.to(target.device))
-            effect[rows], predicted[rows] = scores.cpu().numpy(), classes.cpu().numpy()
+            at = rows.numpy()  # numpy would take a tensor of one row for a plain number
+            effect[at], predicted[at] = scores.cpu().numpy(), classes.cpu().numpy()
     return effect, predicted
 
 
 def _gradient_times_activation(probe: Probe, data, target: Tensor, fold: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [item, layer, head] of the true class's logit and predicted class [item] by one seed's probe."""
+    """Scores [item, layer, head] and predicted class [item] by one seed's probe.
+
+    Scored is the true class's logit less the mean over classes: what is added to the logits of all classes alike tells
+    them apart no better, and training leaves it to chance.
+    """
     single = probe.only(fold)
     features = single.features(*data.batch(rows[None], slice(fold, fold + 1))).detach().requires_grad_()
     logits = single.classify(features)[0]
-    (slope,) = torch.autograd.grad(logits.gather(1, target[rows][:, None]).sum(), features)
+    scored = logits.gather(1, target[rows][:, None])[:, 0] - logits.mean(1)
+    (slope,) = torch.autograd.grad(scored.sum(), features)
     return (slope * features).mean(-1)[0].detach(), logits.argmax(-1)

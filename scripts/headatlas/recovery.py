@@ -37,6 +37,11 @@ def recover(workflow) -> None:
             lock.unlink(missing_ok=True)
 
 
+def lock_file(results: Path) -> Path:
+    """The lock file of the runs that write to a folder of results."""
+    return results.absolute().parent / ".snakemake" / NAME
+
+
 def hold(path: Path) -> bool:
     """Hold the lock file `path` until this process ends; False where another process holds it or the disk cannot."""
     path = path.absolute()

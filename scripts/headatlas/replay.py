@@ -61,9 +61,7 @@ class Replay:
 
     def __init__(self, model: HeadModel, batch: Batch, positions: str, layers: range):
         self.model, self.batch, self.at_answers = model, batch, positions == "answer"
-        kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
-        if kind not in (None, "eager", "sdpa"):
-            raise UnsupportedError(f"attn_implementation: {kind} takes no mask of our own; take sdpa or eager")
+        _check_layers(model)
         self.cache = SharedCache()
         self.inputs: dict[int, Tensor] = {}  # layer -> its input at the edited positions [item, position, hidden]
         self.attended: dict[int, Tensor] = {}  # layer -> its attention output there
@@ -339,3 +337,19 @@ def replay_length(model: HeadModel, length: int) -> int:
     while length in taken:
         length += 1
     return length
+
+
+def _check_layers(model: HeadModel) -> None:
+    """Raise UnsupportedError where layers cannot be run for rows side by side.
+
+    That is so where the attention implementation takes no mask of our own (flash attention), where layers mix
+    positions by other means (hybrid models), and where no module of a layer puts out what its heads add up to.
+    """
+    if model.layers_without_attention:
+        raise UnsupportedError(f"layer {model.layers_without_attention[0]} mixes positions without attention")
+    for attention in model.attentions:
+        if attention.module is None:
+            raise UnsupportedError(f"no module around {attention.name} puts out what its heads add up to")
+    kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
+    if kind not in (None, "eager", "sdpa"):
+        raise UnsupportedError(f"attn_implementation: {kind} takes no mask of our own; take sdpa or eager")

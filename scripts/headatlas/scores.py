@@ -13,26 +13,36 @@ from safetensors import SafetensorError, safe_open
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import atomic
-from headatlas.statistics import HeadStatistics, studentised
+from headatlas.statistics import FEWEST, HeadStatistics, studentised
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "method", "task")]
     + [(name, pa.int32()) for name in ("layer", "head")]
     + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
     + [(name, pa.int32()) for name in ("n_items", "n_questions")]
+    + [("note", pa.string())]
 )
+NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}  # pyarrow 20 wants pandas for its own `to_pandas_dtype`
 
 
 class Effects(NamedTuple):
     """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
 
-    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds.
+    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
+    `without_attention` (hybrid models) have no effects but NaN.
     """
 
     effect: np.ndarray
     question: np.ndarray
     layers: range
     row: np.ndarray
+    without_attention: list[int]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """[item, head]: effects of all heads there are, in order of layer and head."""
+        present = ~np.isin(self.layers, self.without_attention)
+        return self.effect[:, present].reshape(len(self.effect), -1)
 
 
 def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
@@ -49,7 +59,8 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            first = json.loads(file.metadata()["about"])["first_layer"]
+            about = json.loads(file.metadata()["about"])
+            first, without_attention = about["first_layer"], about.get("without_attention", [])
             stored = file.get_slice("effect")
             layers = range(first, first + stored.get_shape()[1])
             if layer is None:
@@ -62,15 +73,15 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
             question, correct = file.get_tensor("question"), file.get_tensor("correct").astype(bool)
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not an effects file ({error}); delete it and run again") from error
-    _check_finite(effect, layers, path)
+    _check_finite(effect, layers, without_attention, path)
     kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
-    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept))
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention)
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
-    """Studentised effects of a null that an effects file holds, of all its heads: [draw, layer * head].
+    """Studentised effects of a null that an effects file holds, of all heads of layers with attention: [draw, head].
 
     Args:
         items: as `read_effects`.
@@ -81,9 +92,28 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
     try:
         with safe_open(path, framework="numpy") as file:
             effect, error = (file.get_tensor(f"null_{name}_{items}") for name in ("effect", "error"))
+            without_attention = json.loads(file.metadata()["about"])["without_attention"]
     except SafetensorError as reason:
         raise HeadAtlasError(f"{path}: holds no null ({reason}); delete it and run again") from reason
-    return studentised(effect, error).reshape(len(effect), -1)
+    present = ~np.isin(np.arange(effect.shape[1]), without_attention)
+    return studentised(effect[:, present], error[:, present]).reshape(len(effect), -1)
+
+
+def read_completeness(path: Path, read: Effects) -> float:
+    """How far the effects of an item's heads miss what they should add up to (`attribution.path_gains`).
+
+    Args:
+        read: all layers of the file at `path`.
+
+    Returns:
+        mean over items of the absolute error, as a share of the mean absolute gain; NaN where the file holds no gains.
+    """
+    with safe_open(path, framework="numpy") as file:
+        if "gain" not in set(file.keys()):
+            return float("nan")
+        gain = file.get_tensor("gain")[read.row].astype(np.float64)
+    error = np.abs(np.nansum(read.effect, axis=(1, 2), dtype=np.float64) - gain).mean()
+    return float(error / np.abs(gain).mean()) if gain.any() else float("nan")
 
 
 def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:
@@ -109,11 +139,11 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
             raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
-    return Effects(effect, blocks[0].question, layers, blocks[0].row)
+    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
-    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null.
+    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
@@ -121,11 +151,19 @@ def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str
     n = len(statistics.effect)
     columns = [_text(names[name], n) for name in ("model", "method", "task")]
     columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
-    for field in SCHEMA.names[5:]:
+    for field in SCHEMA.names[5:-1]:
         values = np.broadcast_to(getattr(statistics, field), n)
-        columns.append(_numbers(values.astype(SCHEMA.field(field).type.to_pandas_dtype())))
+        columns.append(_numbers(values.astype(NUMPY[SCHEMA.field(field).type])))
+    columns.append(_texts([_note(effect, statistics.n_questions) for effect in statistics.effect]))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
+
+
+def _note(effect: float, n_questions: int) -> str | None:
+    """Why a head has no interval; None where it has."""
+    if np.isnan(effect):
+        return "no effect"
+    return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 
 # Arrow arrays are put together from raw buffers, because `pyarrow.array` imports pandas where that is
@@ -137,9 +175,14 @@ def _numbers(values: np.ndarray) -> pa.Array:
 
 
 def _text(value: str, n: int) -> pa.Array:
-    content = value.encode()
-    ends = np.arange(n + 1, dtype=np.int32) * np.int32(len(content))
-    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(ends), pa.py_buffer(content * n)])
+    return _texts([value] * n)
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    known = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little").tobytes())
+    contents = [(value or "").encode() for value in values]
+    ends = pa.py_buffer(np.cumsum([0, *map(len, contents)], dtype=np.int32))
+    return pa.Array.from_buffers(pa.string(), len(values), [known, ends, pa.py_buffer(b"".join(contents))])
 
 
 def _no_item_left(n: int) -> str:
@@ -151,9 +194,10 @@ def _no_item_left(n: int) -> str:
     )
 
 
-def _check_finite(effect: np.ndarray, layers: range, path: Path) -> None:
-    if not np.isfinite(effect).all():
-        item, layer, head = (int(i) for i in np.argwhere(~np.isfinite(effect))[0])
+def _check_finite(effect: np.ndarray, layers: range, without_attention: list[int], path: Path) -> None:
+    strange = ~np.isfinite(effect) & ~np.isin(layers, without_attention)[:, None]
+    if strange.any():
+        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
         raise HeadAtlasError(
             f"{path}: the effect of layer {layers[layer]}, head {head} on item {item} is not finite; "
             "the model overflows: set its dtype to bfloat16 or float32"

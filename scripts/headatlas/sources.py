@@ -1,9 +1,13 @@
-"""The two kinds of files that tasks come from: read, and checked to the last key.
+"""The kinds of files that tasks come from: read, and checked to the last key.
 
 Knows nothing of models, splits and samples. Standard library only.
 """
 
+import csv
+import difflib
+import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +28,25 @@ SKILLS = {  # task key -> the label that the published CogQA data give the task'
     "math_calculation": "Math Calculation",
 }
 LONGEST_LINE = 1 << 20  # bytes of one JSON line; a longer one is a file of another kind
-LARGEST_FILE = 1 << 28  # bytes of a CogQA file, which is read as a whole
+DEEPEST = 20  # levels of lists and objects in a key that has no meaning here
+LARGEST_FILE = 1 << 28  # bytes of a JSON or CSV file, which is read as a whole
+FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "csv"}  # a .json file's content tells json from cogqa
+TELLING = re.compile(rb'"(prompt|generated)"\s*:')
+REQUIRED = ("prompt", "answer")
+OPTIONAL = ("id", "question_id", "split")
+MISSPELT = 0.85  # likeness (difflib) from which on a key is no key of the user's but a known one misspelt
+OTHER_NAMES = {  # what other collections of data call the two
+    "prompt": ("question", "input", "query", "text", "instruction", "context", "problem"),
+    "answer": ("target", "output", "label", "completion", "response", "solution", "gold"),
+}
 
 
 @dataclass
 class Item:
-    """One prompt with its answer. `where` is its name in messages; the token ids come from `tokens`."""
+    """One prompt with its answer. `where` is its name in messages; the token ids come from `tokens`.
+
+    `extra` holds the keys of the file that this project gives no meaning, such as a category.
+    """
 
     id: str
     question_id: str
@@ -39,6 +56,7 @@ class Item:
     where: str
     prompt_ids: list[int] = field(default_factory=list)
     answer_ids: list[int] = field(default_factory=list)
+    extra: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -75,28 +93,62 @@ class Number(str):
     """A JSON number as it is written in the file: 44 stays 44, 196.50 stays 196.50."""
 
 
-def read_jsonl(sources: Sequence[Path]) -> list[Item]:
-    """Read files of JSON lines: `prompt` and `answer`, and where wanted `id`, `question_id` and `split`.
+def format_of(path: str | Path) -> str | None:
+    """Tell a file's format from its name, and for .json from its first keys; None where nothing tells it."""
+    suffix = Path(path).suffix.lower()
+    if suffix != ".json":
+        return FORMATS.get(suffix)
+    try:
+        with open(path, "rb") as file:
+            found = TELLING.search(file.read(1 << 16))
+    except OSError:
+        found = None
+    return "json" if found and found[1] == b"prompt" else "cogqa"
 
-    Without `id` an item is named by file and line; without `question_id`, items of a prompt are one question.
-    A `split` holds for all items of its question. Empty lines are passed over.
 
+def read_prompts(sources: Sequence[Path], form: str) -> list[Item]:
+    """Read files of `prompt` and `answer`, and where wanted `id`, `question_id` and `split`; other keys are kept.
+
+    Without `id` an item is named by file and line (json: entry); without `question_id`, items of a prompt are one
+    question. A `split` holds for all items of its question. Empty lines are passed over.
+
+    Args:
+        form: `jsonl` (an object a line), `json` (a list of objects) or `csv` (a first row of names, then one item
+            a row; a .tsv file has tabs between cells).
     Returns:
         the items in the order of the files; `split` is None where the files leave it open.
     Raises:
-        HeadAtlasError: file, line, what is wrong, what to do.
+        HeadAtlasError: file, line or entry, what is wrong, what to do.
     """
+    read = {"jsonl": _jsonl_entries, "json": _json_entries, "csv": _csv_entries}[form]
+    at, sign = (": entry ", "#") if form == "json" else (":", ":")
     items = [
-        _jsonl_item(line, f"{path}:{number}", f"{name}:{number}")
+        _item(entry, f"{path}{at}{number}", f"{name}{sign}{number}")
         for path, name in _names(sources)
-        for number, line in _lines(path)
+        for number, entry in read(path)
     ]
     if not items:
-        raise HeadAtlasError(f"{_listed(sources)}: no items; give one JSON object with prompt and answer a line")
+        raise HeadAtlasError(f"{_listed(sources)}: no items; give {EXPECTED[form]}")
     _refuse_repeats((item.id, item.where, "the id") for item in items)
     _refuse_repeats(((item.prompt, item.answer), item.where, "prompt and answer") for item in items)
     _spread_splits(items)
     return items
+
+
+def spaces_at_the_end(items: Sequence[Item]) -> dict[str, int]:
+    """Count the prompts that end in a space, by the file they are of; files without any are left out."""
+    return dict(Counter(item.where.rpartition(":")[0] for item in items if item.prompt.endswith(" ")))
+
+
+def move_spaces(items: Sequence[Item]) -> None:
+    """Move the spaces that end a prompt to the front of its answer.
+
+    The text of the two stays as it is and only the cut between them moves: tokens of most models carry the space before
+    a word, so that "is " + "Paris" has a lone space and a word without one, which a model hardly ever read.
+    """
+    for item in items:
+        bare = item.prompt.rstrip(" ")
+        item.prompt, item.answer = bare, item.prompt[len(bare) :] + item.answer
 
 
 def read_cogqa(sources: Sequence[Path]) -> list[Question]:
@@ -162,11 +214,57 @@ def _prompt(question: Question, number: int, context: str | list[str]) -> str:
     return "\n".join([f"Question: {question.text}", *steps, f"Subquestion: {asked.text}\nAnswer:"])
 
 
-def _jsonl_item(line: str, where: str, name: str) -> Item:
-    entry = _parse(line, where)
-    if isinstance(entry, list):
-        raise HeadAtlasError(f"{where}: is a JSON list, not an object; for CogQA files set format: cogqa")
-    _check_keys(entry, where, required=("prompt", "answer"), optional=("id", "question_id", "split"))
+EXPECTED = {
+    "jsonl": "one JSON object with prompt and answer a line",
+    "json": "a list of objects with prompt and answer",
+    "csv": "a first row with prompt,answer and one item a row",
+}
+
+
+def _jsonl_entries(path: Path) -> Iterator[tuple[int, object]]:
+    for number, line in _lines(path):
+        entry = _parse(line, f"{path}:{number}")
+        if isinstance(entry, list):
+            raise HeadAtlasError(
+                f"{path}:{number}: is a JSON list, not an object; set format: json for a list of prompt and answer, "
+                "cogqa for CogQA files"
+            )
+        yield number, entry
+
+
+def _json_entries(path: Path) -> Iterator[tuple[int, object]]:
+    content = _parse(_text(_bytes(path), str(path)), str(path))
+    if not isinstance(content, list):
+        raise HeadAtlasError(f"{path}: must be a JSON list of objects with prompt and answer")
+    yield from enumerate(content, 1)
+
+
+def _csv_entries(path: Path) -> Iterator[tuple[int, object]]:
+    """Rows by the names of the first; an empty cell is a key that is not there."""
+    text = io.StringIO(_text(_bytes(path), str(path)), newline="")
+    rows = csv.DictReader(text, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        names = rows.fieldnames or []
+        if names and not set(REQUIRED) & set(names):
+            found = shorten(", ".join(f"'{name}'" for name in names), 200)
+            raise HeadAtlasError(
+                f"{path}:1: the first row must name the columns prompt and answer, with "
+                f"{'tabs' if path.suffix.lower() == '.tsv' else 'commas'} between; it holds {found}"
+            )
+        if len(set(names)) < len(names):
+            raise HeadAtlasError(f"{path}:1: the first row gives two columns one name; rename one")
+        for row in rows:
+            if None in row:
+                raise HeadAtlasError(
+                    f"{path}:{rows.line_num}: has more cells than the first row; put texts with commas in double quotes"
+                )
+            yield rows.line_num, {key: value for key, value in row.items() if value or key in REQUIRED}
+    except csv.Error as error:
+        raise HeadAtlasError(f"{path}:{rows.reader.line_num}: is not valid CSV: {error}; mend it") from None
+
+
+def _item(entry: object, where: str, name: str) -> Item:
+    _check_names(entry, where)
     prompt = _field(entry, "prompt", where)
     split = entry.get("split")
     if split not in (None, "score", "validate"):
@@ -179,7 +277,56 @@ def _jsonl_item(line: str, where: str, name: str) -> Item:
         prompt=prompt,
         answer=_field(entry, "answer", where, number=True),
         where=where,
+        extra=_extra(entry, where),
     )
+
+
+def _extra(entry: dict, where: str) -> dict:
+    """The keys of an entry that have no meaning here, fit to be written again."""
+    given = {key: value for key, value in entry.items() if key not in REQUIRED + OPTIONAL}
+    if _depth(given) > DEEPEST:
+        raise HeadAtlasError(f"{where}: is nested too deeply to be a task's file")
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise HeadAtlasError(f"{where}: has half a character (a lone \\ud800 to \\udfff); mend it") from None
+    return _plain(given)
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects, counted up to one more than are allowed."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        parts = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level, depth = [part for inner in parts for part in inner], depth + 1
+    return depth
+
+
+def _plain(value: object) -> object:
+    """Numbers as numbers again, at any depth."""
+    if isinstance(value, Number):
+        return json.loads(value)
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _check_names(entry: object, where: str) -> None:
+    """Ask for prompt and answer; refuse what is likely one of the known keys misspelt, and let all others stand."""
+    if not isinstance(entry, dict):
+        raise HeadAtlasError(f"{where}: must be a JSON object with {', '.join(REQUIRED)}")
+    missing = [key for key in REQUIRED if key not in entry]
+    renamed = {key: next((name for name in entry if name.lower() in OTHER_NAMES[key]), None) for key in missing}
+    if missing and all(renamed.values()):
+        ways = " and ".join(f"'{shorten(name)}' to {key}" for key, name in renamed.items())
+        raise HeadAtlasError(f"{where}: {' and '.join(missing)} missing; rename the key {ways}")
+    absent = [key for key in REQUIRED + OPTIONAL if key not in entry]
+    known = (*REQUIRED, *OPTIONAL, *(name for names in OTHER_NAMES.values() for name in names))
+    for key in (key for key in entry if key not in known):
+        if difflib.get_close_matches(key.lower(), absent, n=1, cutoff=0.6 if missing else MISSPELT):
+            raise HeadAtlasError(f"{where}: unknown key '{shorten(key)}'; {nearest(key, absent)}")
+    for key in missing:
+        raise HeadAtlasError(f"{where}: {key} is missing; every entry needs {', '.join(REQUIRED)}")
 
 
 def _question(entry: object, path: Path, name: str, number: int) -> Question:
@@ -296,7 +443,7 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         raise HeadAtlasError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > LARGEST_FILE:
-        raise HeadAtlasError(f"{path}: is larger than {LARGEST_FILE} bytes; is this a CogQA file?")
+        raise HeadAtlasError(f"{path}: is larger than {LARGEST_FILE} bytes; is this a task's file?")
     return raw
 
 

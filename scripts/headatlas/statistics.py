@@ -1,13 +1,20 @@
 """Statistics of head effects, clustered by question: numpy only, knows nothing of files and models.
 
-Several items of one question are one cluster: questions, not items, are drawn, flipped and counted.
+Several items of one question are one cluster: questions, not items, are counted. Interval and test are one thing: an
+interval holds the means that the test does not reject. Two tests are made, and both have to reject: Student's t, and
+Hall's t, which takes out what the skewness of the effects does to it. `tests/benchmarks/interval_coverage.py` compares
+them with others; config/README.md shows what it finds.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-_CELLS_AT_ONCE = 4_000_000  # size of one block of the [draw, question] matrices: 32 MB, whatever the sizes
+from headatlas import student
+
+# Questions; with fewer there is neither interval nor test. What one question in seven does, 20 questions miss with a
+# chance of 5 %, and no statistic of those that are there can know of it.
+FEWEST = 20
 
 
 class HeadStatistics(NamedTuple):
@@ -23,52 +30,49 @@ class HeadStatistics(NamedTuple):
 
 
 def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`."""
-    totals, counts = question_totals(effects.reshape(len(effects), -1), questions)
-    return (totals.sum(axis=0) / counts.sum()).reshape(effects.shape[1:])
+    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`.
+
+    NaN in layers without attention, whose effects are NaN.
+    """
+    means = np.full(effects.shape[1:], np.nan)
+    present = ~np.isnan(effects).all((0, 2))
+    totals, counts = question_totals(effects[:, present].reshape(len(effects), -1), questions)
+    means[present] = (totals.sum(axis=0) / counts.sum()).reshape(-1, effects.shape[2])
+    return means
 
 
 def head_statistics(
-    effects: np.ndarray,
-    questions: np.ndarray,
-    *,
-    resamples: int,
-    permutations: int | None,
-    confidence: float,
-    seed: tuple[int, ...],
-    null: np.ndarray | None = None,
+    effects: np.ndarray, questions: np.ndarray, *, confidence: float, null: np.ndarray | None = None
 ) -> HeadStatistics:
     """Mean effect of each head with standard error, interval and p-value over questions.
 
-    With a single question nothing is known of the spread: standard error and interval are NaN and p is 1.
+    With fewer than `FEWEST` questions interval and p-value are NaN, with one also the standard error. All is NaN of a
+    head whose effects are NaN.
 
     Args:
-        effects: [item, head], nats per answer token.
+        effects: [item, head], nats per answer token; a column of NaN is a head that is not there.
         questions: [item] integers; items of one question share one.
-        resamples: bootstrap draws of questions.
-        permutations: random sign flips, where there are too many to try them all; not looked at where `null` is given.
         confidence: of the interval, such as 0.95.
-        seed: non-negative integers; all randomness comes from `SeedSequence(seed).spawn(2)`, the first child
-            for the bootstrap, the second for the sign flips.
-        null: [draw, any head], `studentised` effects of a null, from which then the p-values (`null_p_values`).
+        null: [draw, any head], `studentised` effects of a null, from which then the p-values (`null_p_values`), of any
+            number of questions from 2 on.
 
     Raises:
         ValueError: no item, shapes that do not fit, or an effect that is not finite.
     """
-    for_bootstrap, for_flips = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     totals, counts = question_totals(effects, questions)
-    effect = totals.sum(axis=0) / counts.sum()
-    if len(counts) == 1:
-        unknown = np.full_like(effect, np.nan)
-        std_error, low, high = unknown, unknown, unknown
+    effect, std_error = mean_and_error(totals, counts)
+    if len(counts) < FEWEST:
+        low = high = p_value = np.full_like(effect, np.nan)
     else:
-        means = bootstrap_means(totals, counts, resamples, for_bootstrap)
-        std_error, low, high = bootstrap_spread(means, effect, len(counts), confidence)
-    if null is None:
-        p_value = sign_flip_p_values(totals, permutations, for_flips)
-    else:
-        p_value = null_p_values(studentised(*mean_and_error(totals, counts)), null)
+        low, high, p_value = interval_and_p_value(totals, counts, confidence)
+    if null is not None:
+        p_value = null_p_values(studentised(effect, std_error), null)
     return HeadStatistics(effect, std_error, low, high, p_value, len(effects), len(counts))
+
+
+def no_statistics(n_heads: int) -> HeadStatistics:
+    """Of a layer without attention: nothing is known of any head, of no item."""
+    return HeadStatistics(*(np.full(n_heads, np.nan) for _ in range(5)), n_items=0, n_questions=0)
 
 
 def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,11 +82,11 @@ def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndar
         totals float64 [question, head] and counts float64 [question], questions in ascending order.
 
     Raises:
-        ValueError: no item, shapes that do not fit, or an effect that is not finite.
+        ValueError: no item, shapes that do not fit, or an effect that is not finite in a column that is not all NaN.
     """
     if effects.ndim != 2 or len(effects) == 0 or questions.shape != effects.shape[:1]:
         raise ValueError(f"effects [item, head] {effects.shape} do not fit questions [item] {questions.shape}")
-    if not np.isfinite(effects).all():
+    if not (np.isfinite(effects) | np.isnan(effects).all(axis=0)).all():
         raise ValueError("effects hold values that are not finite")
     _, position, counts = np.unique(questions, return_inverse=True, return_counts=True)
     totals = np.zeros((len(counts), effects.shape[1]))
@@ -90,64 +94,58 @@ def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndar
     return totals, counts.astype(np.float64)
 
 
-def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean over items in each resample of whole questions (ratio of a sum to a count): [resample, head].
-
-    Source: Davison and Hinkley 1997, Bootstrap Methods, section 3.8 (cluster bootstrap).
-    """
-    n = len(counts)
-    blocks = []
-    for size in _block_sizes(resamples, n):
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
-        blocks.append((weights @ totals) / (weights @ counts)[:, None])
-    return np.concatenate(blocks)
-
-
-def bootstrap_spread(
-    means: np.ndarray, centre: np.ndarray, n: int, confidence: float
+def interval_and_p_value(
+    totals: np.ndarray, counts: np.ndarray, confidence: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standard error and percentile interval from resampled means.
+    """Interval of each head's mean effect and two-sided p-value of a mean of zero: the more careful of two tests.
 
-    Both are widened by sqrt(n / (n - 1)): resampling n questions with replacement divides by n where an
-    unbiased variance divides by n - 1 (Hesterberg 2015, The American Statistician 69, section 3.2).
+    Student's t holds where effects are symmetric, however heavy their tails; Hall's t holds where they are skewed, as
+    those of a head are that matters for a few questions. The interval is as long, on each side, as the longer of
+    theirs, and the p-value the larger of theirs: zero is outside just where p is below 1 - confidence.
 
     Args:
-        means: [resample, head].
-        centre: [head], the mean of the data themselves.
-        n: number of questions, at least 2.
+        totals: [question, head], summed effects; counts: [question], items; at least two questions.
 
     Returns:
-        standard error, lower end, upper end: [head] each.
+        lower end, upper end, p-value: [head] each.
     """
-    widen = np.sqrt(n / (n - 1))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return widen * means.std(axis=0), centre + widen * (low - centre), centre + widen * (high - centre)
+    n = len(counts)
+    mean, error = mean_and_error(totals, counts)
+    skew = residual_skewness(totals, counts) / np.sqrt(n)
+    t, reach = studentised(mean, error), student.quantile(confidence, n - 1)
+    p_value = np.maximum(student.p_value(t, n - 1), student.p_value(hall(t, skew), n - 1))
+    above, below = (np.maximum(reach, sign * hall_inverse(sign * reach, skew)) for sign in (1, -1))
+    return mean - above * error, mean + below * error, p_value
 
 
-def sign_flip_p_values(totals: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Two-sided p-value of each head's summed effect when the sign of every question is a coin toss.
+def hall(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
+    """Hall's monotone transformation of a studentised mean [head], whose distribution skewness does not move.
 
-    Exact (all 2^questions flips) where these are no more than `permutations`; else Monte Carlo with
-    (hits + 1) / (permutations + 1), which is never 0 and never too small (Phipson and Smyth 2010).
-    To let one head alone among n pass q < 0.05, `permutations` must exceed 20 n.
+    Source: Hall 1992, Journal of the Royal Statistical Society B 54, 221-228.
 
     Args:
-        totals: [question, head], summed effects.
+        skew: [head], skewness of the data over the square root of their number.
     """
-    n = len(totals)
-    observed = np.abs(totals.sum(axis=0))
-    # Sums in another order differ in the last bits; an equal sum must count as reached.
-    threshold = observed - 1e-12 * np.abs(totals).sum(axis=0)
-    if n < 63 and 2**n <= permutations:
-        flips = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-        return _reached(flips, totals, threshold) / 2**n
-    hits = np.zeros(totals.shape[1])
-    for size in _block_sizes(permutations, n):
-        coins = np.frombuffer(rng.bytes(size * -(-n // 8)), np.uint8).reshape(size, -1)
-        hits += _reached(np.unpackbits(coins, axis=1, count=n), totals, threshold)
-    return (hits + 1) / (permutations + 1)
+    with np.errstate(invalid="ignore"):
+        return np.where(skew == 0, t, t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6)
+
+
+def hall_inverse(y: float, skew: np.ndarray) -> np.ndarray:
+    """The studentised mean [head] that `hall` takes to `y`."""
+    x = skew * (y - skew / 6)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.where(
+            x > -0.5, np.expm1(np.log1p(x) / 3), np.cbrt(1 + x) - 1
+        )  # of 1 + x, less 1, also where x is tiny
+        return np.where(skew == 0, y, 3 / skew * root)
+
+
+def residual_skewness(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Skewness over questions of what `mean_and_error` takes for residuals: [head], 0 where there is no spread."""
+    residuals = totals - totals.sum(axis=0) / counts.sum() * counts[:, None]
+    spread = np.sqrt((residuals**2).mean(axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread == 0, 0.0, ((residuals / spread) ** 3).mean(axis=0))
 
 
 def mean_and_error(totals: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,36 +173,26 @@ def studentised(mean: np.ndarray, error: np.ndarray) -> np.ndarray:
 def null_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     """Two-sided p-value of each head among the draws of a null, those of all heads taken together.
 
-    (reached + 1) / (draws + 1) as in `sign_flip_p_values`, with heads x draws for draws: valid where, under the null,
-    the studentised effects of all heads are distributed alike.
+    (reached + 1) / (draws + 1), with heads x draws for draws, which is never 0 and never too small (Phipson and Smyth
+    2010): valid where, under the null, the studentised effects of all heads are distributed alike.
 
     Args:
         observed: [head], `studentised`; null: [draw, any head], likewise; NaN is no draw. Where nothing is known
-            (NaN) p is 1.
+            (NaN) there is none.
     """
     sizes = np.sort(np.abs(null[~np.isnan(null)]))
     # A sum in another order differs in the last bits; an equal size must count as reached.
     reached = len(sizes) - np.searchsorted(sizes, np.abs(observed) * (1 - 1e-9))
-    return np.where(np.isnan(observed), 1.0, (reached + 1) / (len(sizes) + 1))
+    return np.where(np.isnan(observed), np.nan, (reached + 1) / (len(sizes) + 1))
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """False discovery rate q-values: [test] p-values to [test] q-values (Benjamini and Hochberg 1995)."""
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
+    """False discovery rate q-values: [test] p-values to [test] q-values (Benjamini and Hochberg 1995).
+
+    NaN is no test: it is not counted, and its q-value is NaN.
+    """
+    q_values, tested = np.full(len(p_values), np.nan), np.flatnonzero(~np.isnan(p_values))
+    order, n = tested[np.argsort(p_values[tested], kind="stable")], len(tested)
     scaled = p_values[order] * (n / np.arange(1, n + 1))  # last factor 1: no q is rounded below its p
-    q_values = np.empty(n)
-    q_values[order] = np.minimum.accumulate(scaled[::-1])[::-1]
-    return np.minimum(q_values, 1.0)
-
-
-def _reached(flips: np.ndarray, totals: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """How many rows of `flips` (1 = flip this question) bring the absolute sum to the threshold: [head]."""
-    sums = totals.sum(axis=0) - 2 * (flips.astype(np.float64) @ totals)
-    return (np.abs(sums) >= threshold).sum(axis=0)
-
-
-def _block_sizes(draws: int, n: int) -> list[int]:
-    """Split `draws` into blocks of at most `_CELLS_AT_ONCE` cells of [draw, question]."""
-    size = max(1, _CELLS_AT_ONCE // n)
-    return [min(size, draws - start) for start in range(0, draws, size)]
+    q_values[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return q_values

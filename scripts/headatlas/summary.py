@@ -21,6 +21,7 @@ from headatlas.statistics import question_totals
 
 LEVEL = 0.05  # q-value below which a head is called significant
 HOTTEST = 10
+COMPLETE = 0.1  # share by which integrated gradients may miss what they should add up to; beyond, no map is read
 
 
 class Figure(NamedTuple):
@@ -60,17 +61,22 @@ def importance_left_out(effects: np.ndarray, questions: np.ndarray, seed: tuple[
 
 
 def summarise(
-    table: pl.DataFrame, left_out: Mapping[tuple[str, str], np.ndarray | None], confidence: float
+    table: pl.DataFrame,
+    left_out: Mapping[tuple[str, str], np.ndarray | None],
+    confidence: float,
+    completeness: Mapping[tuple[str, str], float] | None = None,
 ) -> pl.DataFrame:
     """One row per method and task of the importance table: how many heads matter, how unevenly, how deep.
 
     Args:
         table: the importance table; heads in order of layer and head.
         left_out: of each (method, task), from `importance_left_out`.
+        completeness: of each (method, task) the error of `scores.read_completeness`, where there is one.
 
     Returns:
-        model, method, task, heads, significant (q < 0.05), helping and hurting (of these), exclusive
-        (significant for this task alone, by this method), elbow (heads), each of `FIGURES`, `_low`, `_high`,
+        model, method, task, completeness_error (share; NaN where effects need not add up), readable (not where that is
+        above `COMPLETE`), heads, tested (those with a p-value), significant (q < 0.05), helping and hurting (of these),
+        exclusive (significant for this task alone, by this method), elbow (heads), each of `FIGURES`, `_low`, `_high`,
         layer_q25, layer_q50, layer_q75 (layers, from 0), density_lower, density_upper (share of the heads in
         that half of the layers that are significant; an odd middle layer is in neither).
     """
@@ -79,6 +85,8 @@ def summarise(
     for (model, method, task), part in table.group_by("model", "method", "task", maintain_order=True):
         importance, layer = part["importance"].to_numpy(), part["layer"].to_numpy()
         row = {"model": model, "method": method, "task": task} | _counts(part)
+        error = (completeness or {}).get((method, task), float("nan"))
+        row |= {"completeness_error": error, "readable": not error > COMPLETE}
         row |= {"exclusive": exclusive.get((method, task), 0), "elbow": elbow(importance)}
         row |= _figures(importance, layer, left_out[method, task], confidence)
         names = ("layer_q25", "layer_q50", "layer_q75")
@@ -124,7 +132,9 @@ def layer_profile(
         if left_out[method, task] is not None:
             others = np.array([layer_shares(importance, layer) for importance in left_out[method, task]])
             low, high = jackknife.bounded_interval(shares, others, confidence)
-        significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).to_numpy()).astype(int)
+        significant = np.bincount(layer, weights=(part["q_value"] < LEVEL).fill_null(False).to_numpy()).astype(int)
+        absent = ~np.isin(np.arange(len(shares)), layer)  # layers without attention have no share
+        shares, low, high = (np.where(absent, np.nan, values) for values in (shares, low, high))
         columns = {"layer": np.arange(len(shares)), "share": shares, "ci_low": low, "ci_high": high}
         frame = pl.DataFrame(columns | {"significant": significant})
         parts.append(frame.select(pl.lit(method).alias("method"), pl.lit(task).alias("task"), pl.all()))
@@ -154,6 +164,7 @@ def _counts(part: pl.DataFrame) -> dict[str, int]:
     helping = int((significant["effect"] > 0).sum())
     return {
         "heads": part.height,
+        "tested": part["q_value"].count(),
         "significant": significant.height,
         "helping": helping,
         "hurting": significant.height - helping,
@@ -169,7 +180,7 @@ def _exclusive(table: pl.DataFrame) -> dict[tuple[str, str], int]:
 
 def _densities(part: pl.DataFrame) -> dict[str, float | None]:
     half = (part["layer"].max() + 1) / 2
-    called = pl.col("q_value") < LEVEL
+    called = (pl.col("q_value") < LEVEL).fill_null(False)
     lower = part.filter(pl.col("layer") + 1 <= half).select(called.mean()).item()
     upper = part.filter(pl.col("layer") >= half).select(called.mean()).item()
     return {"density_lower": lower, "density_upper": upper}

@@ -31,7 +31,6 @@ def surface_control(
     items: Mapping[str, list[dict]],
     *,
     folds: int,
-    resamples: int,
     confidence: float,
     seed: int,
     matched: bool,
@@ -44,7 +43,7 @@ def surface_control(
 
     Returns:
         task (or `ALL_TASKS`), input, accuracy, majority (share of the largest task), ci_low, ci_high
-        (bootstrap over questions), n_items.
+        (over questions, as of heads), n_items.
 
     Raises:
         HeadAtlasError: `matched`, and no answer format occurs in every task.
@@ -57,15 +56,14 @@ def surface_control(
     question = np.unique([row["question_id"] for row in rows], return_inverse=True)[1]
     groups = {name: task == i for i, name in enumerate(items)} | {ALL_TASKS: task >= 0}
     majority = float(np.bincount(task).max() / len(task))
-    options = {"resamples": resamples, "permutations": 1, "confidence": confidence, "seed": (seed,)}
     found = []
     for name, text in INPUTS.items():
         predicted = predict_held_out([text(row) for row in rows], task, question, folds, seed)
         right = (predicted == task).astype(float)[:, None]
         for key, group in groups.items():
-            s = head_statistics(right[group], question[group], **options)
+            s = head_statistics(right[group], question[group], confidence=confidence)
             row = {"task": key, "input": name, "accuracy": float(s.effect[0]), "majority": majority}
-            low, high = np.clip([s.ci_low[0], s.ci_high[0]], 0, 1)  # widening may reach beyond
+            low, high = np.clip([s.ci_low[0], s.ci_high[0]], 0, 1)  # a t may reach beyond
             row |= {"ci_low": float(low), "ci_high": float(high), "n_items": s.n_items}
             found.append(row)
     return found

@@ -12,7 +12,7 @@ from headatlas.statistics import benjamini_hochberg
 
 COLUMNS = (
     "model", "method", "task", "layer", "head", "effect", "std_error", "ci_low", "ci_high",
-    "p_value", "q_value", "importance", "rank", "n_items", "n_questions",
+    "p_value", "q_value", "importance", "rank", "n_items", "n_questions", "note",
 )  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
 
     Within one method and task, importance is the share of the absolute effects (sums to 1; all 0, with a
     warning, where no head has any effect), rank 1 is the most important head (ties by layer, then head),
-    and q-values are Benjamini-Hochberg over all heads.
+    and q-values are Benjamini-Hochberg over all heads that have a p-value; one that has none is no test. Layers without
+    attention (hybrid models) have rows, as many as other layers, in which all of these are null.
 
     Raises:
         HeadAtlasError: as `gather`.
@@ -61,7 +62,11 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
     for method in methods:
         for task in tasks:
             part = scores.filter(pl.col("method") == method, pl.col("task") == task).sort("layer", "head")
-            parts.append(part.with_columns(**_shares(part)))
+            known = with_heads(part)
+            known = known.with_columns(**_shares(known))
+            parts.append(
+                pl.concat([known, part.filter(pl.col("effect").is_null())], how="diagonal").sort("layer", "head")
+            )
             if part["effect"].abs().sum() == 0:
                 log.warning("warning: no head has any effect on task %s by %s: all importances are 0", task, method)
     return pl.concat(parts).select(COLUMNS)
@@ -128,14 +133,19 @@ def read_importance(path: Path) -> pl.DataFrame:
     return table.select(COLUMNS)
 
 
+def with_heads(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of an importance table whose layers have attention: all but those without any effect."""
+    return table.filter(pl.col("effect").is_not_null())
+
+
 def _shares(part: pl.DataFrame) -> dict[str, pl.Series]:
     size = part["effect"].abs().to_numpy()
-    rank = np.empty(len(size), dtype=np.int32)
-    rank[np.argsort(-size, kind="stable")] = np.arange(1, len(size) + 1)
+    rank = np.empty(len(size))
+    rank[np.argsort(-size, kind="stable")] = np.arange(1, len(size) + 1)  # NaN comes last
     return {
-        "q_value": pl.Series(benjamini_hochberg(part["p_value"].to_numpy())),
-        "importance": pl.Series(size / (size.sum() or 1.0)),
-        "rank": pl.Series(rank),
+        "q_value": pl.Series(benjamini_hochberg(part["p_value"].to_numpy())).fill_nan(None),
+        "importance": pl.Series(size / (np.nansum(size) or 1.0)).fill_nan(None),
+        "rank": pl.Series(np.where(np.isnan(size), np.nan, rank)).fill_nan(None).cast(pl.Int32),
     }
 
 

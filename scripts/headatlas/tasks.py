@@ -15,7 +15,7 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.job import atomic, log
-from headatlas.sources import Item, cogqa_items, read_cogqa, read_jsonl
+from headatlas.sources import Item, cogqa_items, move_spaces, read_cogqa, read_prompts, spaces_at_the_end
 from headatlas.wording import shorten
 
 SPLITS = ("score", "validate")
@@ -36,14 +36,15 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
     """Read a task's files, check every line, and give each item its split.
 
     Args:
-        settings: `task`, `format`, `seed`, `validate_fraction`, and for cogqa `skill` and `context`.
+        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, and for cogqa `skill` and `context`.
         sources: the task's files; their order does not matter.
     Raises:
         HeadAtlasError: file, line (or question and subquestion), what is wrong, what to do.
     """
     seed, fraction = settings["seed"], settings["validate_fraction"]
-    if settings["format"] == "jsonl":
-        items, other_labels = read_jsonl(sources), Counter()
+    if settings["format"] != "cogqa":
+        items, other_labels = read_prompts(sources, settings["format"]), Counter()
+        _join(items, settings["join"])
         weights = {item.question_id: Counter() for item in items if item.split is None}
     else:
         questions = read_cogqa(sources)
@@ -60,6 +61,20 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
     return Task(items, other_labels)
 
 
+def _join(items: list[Item], join: str | None) -> None:
+    """Treat the prompts that end in a space as `join` says, and warn of them; None where no answer follows a prompt."""
+    told = {
+        "auto": "the space was moved to the front of the answer (join: auto)",
+        "none": "the answer is tokenised without it, which most models find unlikely (join: auto would move it)",
+    }
+    if join is None:
+        return
+    for file, count in spaces_at_the_end(items).items():
+        log.warning("%s: %d prompts end in a space; %s", file, count, told[join])
+    if join == "auto":
+        move_spaces(items)
+
+
 def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -> None:
     """Refuse a task that has no items to score, or none to validate though some were asked for.
 
@@ -73,6 +88,16 @@ def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -
             f"tasks.{task}: no question is left to {' and to '.join(sorted(missing))} on, the task has "
             f"{len(questions)}; add questions, or set items.validate_fraction to 0"
         )
+
+
+def warn_of_one_question(items: Iterable[Item], task: str) -> None:
+    """Say which splits hold one question only: there is no spread over questions to make an interval or a test of."""
+    counts = Counter({item.question_id: item.split for item in items}.values())
+    for split in (split for split in SPLITS if counts[split] == 1):
+        log.warning(
+            "tasks.%s: only one question to %s on, of which no interval and no p-value can be made; add questions (or "
+            "raise max_items where it cuts them)", task, split,
+        )  # fmt: skip
 
 
 def split_questions(weights: dict[str, Counter[str]], fraction: float, seed: int) -> dict[str, str]:
@@ -190,8 +215,16 @@ def items_content(name: str, task: Task, n_short: int, kept: list[Item]) -> dict
         "not_sampled": n_short - len(kept),
         **{split: splits[split] for split in SPLITS},
     }
-    items = [{key: value for key, value in asdict(item).items() if key != "where"} for item in kept]
+    items = [_content(item) for item in kept]
     return {"task": name, "counts": counts, "items": items}
+
+
+def _content(item: Item) -> dict:
+    content = asdict(item)
+    del content["where"]
+    if not item.extra:
+        del content["extra"]
+    return content
 
 
 def write_items(path: Path, content: dict) -> None:

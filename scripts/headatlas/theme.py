@@ -37,6 +37,7 @@ PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
 
 TEXT_COLOUR = "#222222"
 RULE_COLOUR = "#888888"
+EMPTY_LAYER = "#d0d0d0"  # a layer without attention
 DIM_OPACITY = 0.2
 DOT_COLOURS = ("#ffffff", "#444444")  # on importance (dark zero), on signed effects (light zero)
 DOT_SHARE = 0.3  # a dot's diameter, as a share of its cell

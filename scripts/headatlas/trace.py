@@ -42,6 +42,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
     `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
     mean over score items of the mean over all positions; for score items in order and positions `answer`, `all`:
     `gradient_dot_output_{positions}` [item, layer, head] and `gradient_sum_{positions}` [item, layer, head, d_head].
+    Layers without attention (hybrid models) hold NaN; the metadata key `without_attention` lists them.
 
     Raises:
         HeadAtlasError: an item has a token that the model does not know.
@@ -62,6 +63,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         layout[f"gradient_dot_output_{positions}"] = ("float32", (len(score_rows), *shape[:2]))
         layout[f"gradient_sum_{positions}"] = ("float32", (len(score_rows), *shape))
     metadata = {"questions": json.dumps([item["question_id"] for item in items]), "device": device_name(model.device)}
+    metadata["without_attention"] = json.dumps(model.layers_without_attention)
     padded = not padding_matters(model, items)
     place = {int(row): index for index, row in enumerate(score_rows)}
     total = np.zeros(shape, np.float64)
@@ -101,7 +103,8 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Te
 
     Returns:
         `log_prob`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
-        the answer positions and over all; with gradients the terms of `trace_task`; all float32.
+        the answer positions and over all; with gradients the terms of `trace_task`; all float32, NaN in layers
+        without attention.
     """
     outputs: dict[int, Tensor] = {}
 
@@ -113,11 +116,11 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Te
 
         return edit
 
-    edits = {layer: keep(layer) for layer in range(model.n_layers)}
+    edits = {layer: keep(layer) for layer in model.attention_layers}
     with torch.set_grad_enabled(gradients), model.edit_head_outputs(edits):
         logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
         log_prob = answer_log_probability(logits, batch.targets, batch.answer_mask)
-    layers = [outputs[layer] for layer in range(model.n_layers)]
+    layers = [outputs[layer] for layer in model.attention_layers]
     result = {
         "log_prob": log_prob.detach(),
         "correct": exact_match(logits.detach(), batch.targets, batch.answer_mask),
@@ -132,7 +135,7 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Te
             result[f"gradient_dot_output_{at}"] = _over_layers(
                 lambda pair, at=at: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), at), pairs
             )
-    return result
+    return {name: value if value.ndim == 1 else model.over_layers(value) for name, value in result.items()}
 
 
 def _over_layers(reduce, layers) -> Tensor:

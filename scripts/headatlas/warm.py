@@ -30,6 +30,8 @@ SCRIPTS = {
     "pool_baseline", "prepare_task", "score_layer", "trace_task",
 }  # fmt: skip
 HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which sees to its own thread when a process forks
+THREADS = Path("/proc/self/task")  # Linux alone has it
+UNKNOWN = "unknown"
 
 
 class Server:
@@ -115,9 +117,10 @@ def _main(script: str) -> Callable[..., None] | None:
 
 
 def _threads() -> set[str]:
-    """Names of this process's threads but the main one; a fork would lack them."""
-    tasks = Path("/proc/self/task")
-    others = (task for task in tasks.iterdir() if task.name != str(os.getpid())) if tasks.is_dir() else ()
+    """Names of this process's threads but the main one, which a fork would lack; UNKNOWN where nobody can say."""
+    if not THREADS.is_dir():
+        return {UNKNOWN}
+    others = (task for task in THREADS.iterdir() if task.name != str(os.getpid()))
     return {(task / "comm").read_text().strip() for task in others}
 
 

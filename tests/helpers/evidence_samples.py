@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 from figure_samples import TASKS, make_table
+from headatlas.agreement import with_adjusted
 
 METHODS = ["ablation", "attribution", "probe"]
 
@@ -69,7 +70,7 @@ def _agreement() -> pl.DataFrame:
         for a, b in combinations(METHODS, 2):
             rows.append((task, a, b, rng.random(), 0.2 * rng.integers(6), 5, 0.001 if i == 0 else 0.02))
     names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value"]
-    return pl.DataFrame(rows, schema=names, orient="row")
+    return with_adjusted(pl.DataFrame(rows, schema=names, orient="row"), ["method_a", "method_b"])
 
 
 def _overlap() -> pl.DataFrame:
@@ -80,7 +81,7 @@ def _overlap() -> pl.DataFrame:
         value = 0.8 if twins else rng.uniform(-0.2, 0.3)
         rows.append((a, b, value, rng.random(), 5, 0.001 if twins else 0.01))
     names = ["task_a", "task_b", "rank_correlation", "jaccard", "k", "p_value"]
-    return pl.DataFrame(rows, schema=names, orient="row")
+    return with_adjusted(pl.DataFrame(rows, schema=names, orient="row"), ["k"])  # one family
 
 
 def _reliability() -> pl.DataFrame:

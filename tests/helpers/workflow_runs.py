@@ -13,6 +13,11 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "pyproject.toml", "config", "scripts", "workflow")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+PATIENCE = 1800  # seconds after which a test no longer waits: what takes so long hangs, however busy the machine
+CODE = [*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/headatlas").rglob("*.py")]
+CALLERS = [".".join(path.relative_to(ROOT / "scripts").with_suffix("").parts) for path in CODE]
+CALLERS += ["__main__", "torch.nn.modules.module"]  # the latter calls a model's forward for us
+WARNINGS = ",".join(f"error::{kind}:{name}" for kind in ("DeprecationWarning", "FutureWarning") for name in CALLERS)
 
 # The demo, made small: enough of everything for every rule to have several jobs.
 REDUCED = {
@@ -33,11 +38,12 @@ REDUCED = {
 }
 
 # Smaller yet, and its tasks do not depend on one another: no pooled baseline, no probe, no evidence.
+# 64 items of a task are 22 questions to score on: enough for intervals.
 INDEPENDENT = {
     "models": {"tiny": {"path": "tiny", "device": "cpu"}},
     "tasks": {
-        "retrieval": {"source": "config/tasks/retrieval.jsonl", "max_items": 24},
-        "inference": {"source": "config/tasks/inference.jsonl", "max_items": 24},
+        "retrieval": {"source": "config/tasks/retrieval.jsonl", "max_items": 64},
+        "inference": {"source": "config/tasks/inference.jsonl", "max_items": 64},
     },
     "methods": {"ablation": {"baseline": "zero"}, "attribution": {"baseline": "zero"}},
     "statistics": {"resamples": 200, "permutations": 200},
@@ -86,12 +92,20 @@ def write_config(folder: Path, config: dict) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a run: one thread, no GPU, nothing from the network, nothing from the tests' own path."""
+    """The environment of a run: one thread, no GPU, nothing from the network, nothing from the tests' own path.
+
+    What a library warns our calls of is an error there, as in the tests themselves (pyproject.toml).
+    """
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "XDG_CONFIG_HOME")}
-    return kept | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": WARNINGS,
+    }
 
 
-def snakemake(folder: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
+def snakemake(folder: Path, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
     """Run Snakemake in `folder`; both streams end up in `stdout`."""
     command = [*SNAKEMAKE, "--cores", "all", *arguments]
     return subprocess.run(
@@ -115,6 +129,32 @@ def planned(output: str) -> dict[str, int]:
     assert tables, output[-5000:]
     jobs = {rule: int(count) for rule, count in (line.split() for line in tables[0].splitlines())}
     return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
+
+
+FIGURES = [f"results/demo/figures/heatmap-grid.ablation.{form}" for form in ("png", "svg", "pdf", "html")]
+
+
+def shell_of_a_model(folder: Path, layers: int, heads: int) -> None:
+    """A model that is little more than its config.json: enough to plan with."""
+    folder.mkdir()
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+    config |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+    (folder / "config.json").write_text(json.dumps(config))
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def large_plan(folder: Path) -> Path:
+    """A copy of the repository set up for a model of 32 layers on the demo's eight tasks, by all three methods."""
+    shell_of_a_model(folder / "model", layers=32, heads=32)
+    tasks = sorted(path.stem for path in (ROOT / "config/tasks").glob("*.jsonl"))
+    assert len(tasks) == 8
+    large = {
+        "models": {"large": {"path": str(folder / "model")}},
+        "tasks": {task: {"source": f"config/tasks/{task}.jsonl"} for task in tasks},
+    }
+    return copy_repository(folder / "run", large)
 
 
 class Planner:

@@ -18,7 +18,7 @@ import pytest
 from headatlas.errors import HeadAtlasError
 from headatlas.slurm import check_requests
 from slurm_runs import ON_GPU, ON_SLURM, SMALL, set_in_profile
-from workflow_runs import ROOT, SNAKEMAKE, copy_repository, environment
+from workflow_runs import PATIENCE, ROOT, SNAKEMAKE, copy_repository, environment
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install -e '.[slurm]' has the executor")
 
@@ -27,7 +27,7 @@ TARGETS = ["results/demo/importance.parquet", "results/demo/evidence/knock-out/a
 
 
 def ask(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
 
 
 def ours_is_up() -> bool:
@@ -43,9 +43,9 @@ def slurm():
         return
     if not (wanted and os.geteuid() == 0 and Path("/etc/debian_version").is_file()):
         pytest.skip("no test SLURM is up: run tests/slurm/start.sh, or set HEADATLAS_SLURM=1, as root on Debian")
-    subprocess.run([ROOT / "tests/slurm/start.sh"], check=True, timeout=600)
+    subprocess.run([ROOT / "tests/slurm/start.sh"], check=True, timeout=PATIENCE)
     yield
-    subprocess.run([ROOT / "tests/slurm/stop.sh"], check=True, timeout=60)
+    subprocess.run([ROOT / "tests/slurm/stop.sh"], check=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def runs(slurm, tmp_path_factory):
             [*SNAKEMAKE, "--cores", "1", *TARGETS], cwd=here, env=environment(), capture_output=True, text=True
         )
         assert local.returncode == 0, local.stderr[-3000:]
-        assert cluster.wait(timeout=900) == 0, (there / "run.txt").read_text()[-3000:]
+        assert cluster.wait(timeout=PATIENCE) == 0, (there / "run.txt").read_text()[-3000:]
     finally:
         for run in (killed, cluster):
             if run is not None and run.poll() is None:

@@ -45,6 +45,7 @@ def test_planted_head_has_all_the_effect(positions, way):
     assert np.abs(effects[:, others]).max() == 0
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("attention", [None, "eager"])  # None: the family's own choice
 @pytest.mark.parametrize("positions", ["answer", "all"])
 @pytest.mark.parametrize("family", FAMILIES)

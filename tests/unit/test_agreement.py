@@ -5,7 +5,13 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from headatlas.agreement import method_agreement, shuffles_within_layers, task_overlap, within_layer_p_value
+from headatlas.agreement import (
+    method_agreement,
+    shuffles_within_layers,
+    task_overlap,
+    with_adjusted,
+    within_layer_p_value,
+)
 from importance_samples import importance
 from script_runs import run_script
 
@@ -20,7 +26,8 @@ def test_agreement_and_overlap_by_hand():
     mixed = heads("a", 7, 8, 5, 6, 4, 3, 2, 1) + heads("b", 1, 2, 3, 4, 5, 6, 7, 8)
     table = pl.concat([importance(same, "ablation"), importance(mixed, "probe")])
     found = method_agreement(table, 0.4, 200, 0)  # k = round(3.2) = 3
-    assert found.columns == ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value"]
+    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value", "p_adjusted"]
+    assert found.columns == names
     assert found.rows()[0][:3] == ("a", "ablation", "probe")
     # d = 1, 1, 1, 1 and zeros: 1 - 6 * 4 / (8 * 63); tops {0, 1, 2} and {1, 0, 3}
     assert found["rank_correlation"].to_list() == pytest.approx([1 - 24 / 504, 1.0])
@@ -39,6 +46,14 @@ def test_a_map_without_importance_gives_unknown_not_zero():
     assert math.isnan(row["rank_correlation"])
     assert math.isnan(row["p_value"])
     assert row["jaccard"] == 0
+
+
+def test_adjusted_p_values_are_of_a_family_of_all_its_rows():
+    rows = pl.DataFrame({"method": ["x", "y", "x", "x"], "p_value": [0.04, 0.04, 0.01, float("nan")]})
+    found = with_adjusted(rows, ["method"])
+    assert found["method"].to_list() == rows["method"].to_list()
+    assert found["p_adjusted"].to_list()[:3] == pytest.approx([0.04, 0.04, 0.02])  # two tests of x, one of y
+    assert math.isnan(found["p_adjusted"][3])
 
 
 def test_agreement_on_layers_alone_is_not_called():

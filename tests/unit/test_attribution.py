@@ -7,10 +7,11 @@ import pytest
 import torch
 from families import PLANTED, plain_log_prob, planted_items, planted_model, random_items, random_model
 from headatlas.ablation import ablate_layers
-from headatlas.attribution import gate_slopes, integrate
+from headatlas.attribution import gate_slopes, integrate, path_gains
 from headatlas.batches import answer_log_probability, collate
-from headatlas.effects import attribution_from_terms
+from headatlas.effects import attribution_from_terms, write_effects
 from headatlas.model import find_heads
+from headatlas.scores import read_completeness, read_effects
 from headatlas.trace import trace_task
 
 LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
@@ -82,9 +83,11 @@ def test_completeness(model, positions):
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
     effect = integrate(model, items, baseline, positions, 64, 512)
+    gains = path_gains(model, items, baseline, positions, 512)
     for row, item in enumerate(items):
         ends = [faded_log_prob(model, item, baseline[row], np.full((3, 4), gate), positions) for gate in (1, 0)]
         assert effect[row].sum() == pytest.approx(ends[0] - ends[1], abs=2e-2)
+        assert gains[row] == pytest.approx(ends[0] - ends[1], abs=1e-5)
         # One step does not have this property on these models, so the test can fail.
     rough = integrate(model, items, baseline, positions, 1, 512)
     ends = [faded_log_prob(model, items[0], baseline[0], np.full((3, 4), gate), positions) for gate in (1, 0)]
@@ -104,6 +107,20 @@ def test_converges_to_ablation_where_one_head_does_it_all(positions):
     with torch.no_grad():
         expected = float(plain_log_prob(model.model, items[0])) + math.log(8)
     assert exact[0][PLANTED] == pytest.approx(expected, abs=1e-5)
+
+
+def test_too_few_steps_show_in_the_completeness_error(tmp_path):
+    """All that the planted head does happens close to its baseline: 8 steps miss it, and say so."""
+    model, items, zero = find_heads(planted_model()), planted_items(), np.zeros((1, 3, 4, 8), np.float32)
+    gain = path_gains(model, items, zero, "answer", 1000)
+    assert gain == pytest.approx(np.full(len(items), math.log(8)), abs=1e-4)  # from chance among 8 to certainty
+    errors = {}
+    for steps in (8, 512):
+        effect = integrate(model, items, zero, "answer", steps, 1000)
+        write_effects(tmp_path / "e", effect, np.arange(len(items)), np.ones(len(items)), gain=gain)
+        errors[steps] = read_completeness(tmp_path / "e", read_effects(tmp_path / "e"))
+    assert errors[8] > 0.9
+    assert errors[512] < 0.01
 
 
 @pytest.mark.parametrize("steps", [1, 8])

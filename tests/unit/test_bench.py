@@ -1,10 +1,12 @@
 """The benchmark measures what it says: sides that do the same work, memory of one side, the pipeline's settings."""
 
 import bench
+import interval_coverage
 import numpy as np
 import others
 import pytest
 from headatlas.config import load_schema
+from headatlas.statistics import head_statistics
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])
@@ -92,3 +94,35 @@ def test_planted_outputs_hold_the_classes_in_six_heads():
     means = np.stack([outputs[labels == label].mean(0) for label in range(8)])
     between = means.std(0).mean(-1) / outputs.std(0).mean(-1)  # noise alone: 1 / sqrt(64)
     assert (between > 0.2).sum() == 6
+
+
+# ----- the study of intervals
+
+
+def test_empirical_likelihood_by_hand():
+    """Ten each of -1 and 2 with mean 0: weights 2/3 and 1/3, and so 10 times -2 log(4 * 2/9) = 0.2356."""
+    x = np.tile([-1.0, 2.0], (1, 10))
+    sample = interval_coverage.Sample.of(x, np.random.default_rng(0))
+    assert 10 * 0.2356 < 2.093**2  # so zero is kept
+    assert interval_coverage.likelihood_covers(sample, 0.0).all()
+    assert not interval_coverage.likelihood_covers(sample, -0.3).any()  # weights 0.767, 0.233: 10 * 0.672 = 6.7
+    assert not interval_coverage.likelihood_covers(sample, 2.1).any()  # beyond all data
+
+
+def test_the_studys_interval_is_the_one_in_use_and_its_median_is_the_binomials():
+    x = np.random.default_rng(0).gamma(1, size=(5, 30))
+    sample = interval_coverage.Sample.of(x, np.random.default_rng(0))
+    low, high = interval_coverage.in_use(sample)
+    found = head_statistics(x.T, np.arange(30), confidence=0.95)
+    assert low == pytest.approx(found.ci_low, rel=1e-12)
+    assert high == pytest.approx(found.ci_high, rel=1e-12)
+    low, high = interval_coverage.median(sample)
+    ordered = np.sort(x, axis=1)
+    # The 10th and the 21st of 30 hold the median with a chance of 0.957.
+    assert (low.tolist(), high.tolist()) == (ordered[:, 9].tolist(), ordered[:, 20].tolist())
+
+
+def test_carriers_by_hand():
+    # Kurtosis of one among ten: n over it is 1.12 = (9 * 0.01 + 0.81)^2 / (9 * 0.0001 + 0.6561); half and half: n.
+    assert interval_coverage.carrying(np.eye(10)[0]) == pytest.approx(0.9**2 / 0.657)
+    assert interval_coverage.carrying(np.array([0.0, 1] * 5)) == pytest.approx(10)

@@ -329,6 +329,21 @@ def test_all_effects_zero_still_draws():
     assert "0.0000" in drawn.words("legend-label")
 
 
+def test_a_layer_without_attention_is_a_grey_row_and_said_so():
+    """Layer 1 of 4 has no values in any task: 12 cells and one grey band a panel; nothing else changes colour."""
+    table = make_table(4, 4)
+    numbers = [name for name, kind in table.schema.items() if kind.is_float() or name == "rank"]
+    hybrid = table.with_columns(pl.when(pl.col("layer") != 1).then(pl.col(name)).alias(name) for name in numbers)
+    spec = charts.draw(hybrid, settings())
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert svg.count(theme.EMPTY_LAYER) == len(TASKS)
+    assert "Grey: no attention in this layer" in svg
+    assert {panel["layer"][0]["encoding"]["y"]["field"] for panel in spec["concat"]} == {"layer"}
+    cells = {panel.words["title-text"][0]: panel.cells for panel in picture(hybrid, settings()).panels}
+    assert theme.EMPTY_LAYER not in vl_convert.vegalite_to_svg(charts.draw(table, settings()), vl_version="6.4")
+    assert set(cells) == set(TITLES)
+
+
 @pytest.mark.parametrize(
     ("change", "wanted", "message"),
     [
@@ -353,6 +368,11 @@ def test_all_effects_zero_still_draws():
             lambda t: with_cell(t, "retrieval", 1, 2, importance=float("nan")),
             settings(),
             "task retrieval, layer 1, head 2: importance nan",
+        ),
+        (
+            lambda t: with_cell(t, "retrieval", 1, 2, importance=None, effect=None),
+            settings(),
+            "task retrieval, layer 1, head 2: importance None",
         ),
         (
             lambda t: t,

@@ -73,8 +73,8 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             }
         },
         "tasks": {
-            "a": {"source": ["a.jsonl"], "format": "jsonl", "max_items": None},
-            "b": {"source": ["b.jsonl"], "format": "jsonl", "max_items": None},
+            "a": {"source": ["a.jsonl"], "format": "jsonl", "join": "auto", "max_items": None},
+            "b": {"source": ["b.jsonl"], "format": "jsonl", "join": "auto", "max_items": None},
         },
         "items": {"validate_fraction": 0.3, "max_items": None, "balance": False, "max_tokens": None},
         "methods": {
@@ -131,13 +131,14 @@ def test_a_cogqa_task_knows_its_skill_and_context(base):
     assert loaded["math_calculation"] == {
         "source": ["c.json", "d.json"],
         "format": "cogqa",
+        "join": "auto",
         "skill": "Math Calculation",
         "context": "all",
         "max_items": 90,
     }
     assert loaded["deciding"]["skill"] == "Decision-making"
     assert loaded["deciding"]["context"] == ["Retrieval"]
-    assert loaded["lines"] == {"source": ["e.txt"], "format": "jsonl", "max_items": 7}
+    assert loaded["lines"] == {"source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7}
 
 
 def test_paths_are_tried_from_the_working_directory_and_then_from_the_base(tmp_path, monkeypatch):
@@ -160,6 +161,7 @@ def test_settings_of_a_task_are_what_prepare_task_needs(base):
     assert task_settings(config, "m", "a", geometry) == {
         "task": "a",
         "format": "jsonl",
+        "join": "auto",
         "max_items": 20,
         "seed": 3,
         "validate_fraction": 0.3,
@@ -347,7 +349,7 @@ def test_every_key_has_a_description_a_default_and_says_what_it_recomputes():
     assert len(keys) > 50
     required = {"models.<model>.path", "tasks.<task>.source"}
     assert {path for path, key in keys.items() if "default" not in key} == required
-    assert all(key["description"] and key["recomputes"] for key in keys.values())
+    assert all(key["description"] and config_docs.recomputed(path, key) for path, key in keys.items())
 
 
 def test_the_schema_is_closed_everywhere():

@@ -14,7 +14,7 @@ from headatlas.batches import run_batches
 from headatlas.errors import HeadAtlasError
 from headatlas.plan import Atlas, count_gpus, estimate_weights
 from pretended_gpu import PretendedMemory
-from workflow_runs import REDUCED, ROOT, environment
+from workflow_runs import PATIENCE, REDUCED, ROOT, environment
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def claim(tmp_path):
         process = context.Process(target=claimant, args=(names, tmp_path, claims))
         process.start()
         living.append(process)
-        return process, claims.get(timeout=30)[1]
+        return process, claims.get(timeout=PATIENCE)[1]
 
     yield start
     for process in living:

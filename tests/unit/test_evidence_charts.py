@@ -266,6 +266,16 @@ def test_task_overlap_puts_alike_tasks_together_and_mirrors_its_numbers():
     assert bold == {"0.80"}  # p = 0.001 x 28 pairs; the others' 0.01 x 27 is not below 0.05
 
 
+def test_what_is_bold_or_filled_is_so_whatever_else_is_drawn():
+    """Of five tasks' 10 pairs, 0.01 would pass Holm, and of two tasks 0.02; the tables have more, and say no."""
+    drawing = drawn("task-overlap.probe", order=[TASKS[i] for i in (0, 1, 2, 3, 5)])
+    assert {mark.words for mark in drawing.of("text") if mark.weight == "bold"} == {"0.80"}
+    drawing, colour = drawn("agreement", order=TASKS[:2]), theme.SERIES_COLOURS[4]
+    dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
+    dots = sorted({(m.points[0][1], m.fill) for m in dots})
+    assert [fill == colour for _, fill in dots] == [True, False]
+
+
 # ----- agreement, models
 
 

@@ -11,6 +11,7 @@ from importance_samples import importance, planted
 from script_runs import run_script, write_effects
 
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
 
 
 def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:
@@ -75,6 +76,15 @@ def test_numbers_of_the_overview_and_of_heads():
     assert "| math calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |" in text
     assert "- math calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text  # the head with q = 0.2 is not among them
     assert "retrieval in layer 3 (60% [50%, 70%])" in text
+
+
+def test_what_could_not_be_tested_is_not_called_insignificant():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
+    summary = found.summary.with_columns(tested=0)
+    hottest = found.hottest.with_columns(q_value=pl.lit(None, pl.Float64))
+    text = write_findings(found._replace(summary=summary, hottest=hottest), 0.95)
+    assert "| math calculation | not tested | 4 |" in text
+    assert "- math calculation: not tested with fewer than 20 questions\n" in text
     for limit in ("lower bounds", "self-repair", "this checkpoint"):
         assert limit in text
 
@@ -94,11 +104,11 @@ def test_reliability_controls_and_knock_outs():
         "agreement": pl.DataFrame(
             {
                 "task": ["a", "b"], "method_a": "ablation", "method_b": "probe",
-                "rank_correlation": [0.2, 0.6], "p_value": [0.04, 0.001],
+                "rank_correlation": [0.2, 0.6], "p_adjusted": [0.04, 0.002],
             }
         ),
         "overlap": pl.DataFrame(
-            [method | {"task_a": "a", "task_b": "b_c", "jaccard": 0.5, "k": 6, "p_value": 0.2}]
+            [method | {"task_a": "a", "task_b": "b_c", "jaccard": 0.5, "k": 6, "p_value": 0.2, "p_adjusted": 0.2}]
         ),
         "surface": pl.DataFrame(
             [
@@ -109,9 +119,9 @@ def test_reliability_controls_and_knock_outs():
         "formats": pl.DataFrame(
             [
                 method | ends | {"task": a, "matched_to": b, "formats": int(b != "z"), "n_items": 9, "k": 4}
-                | {"rank_correlation": r, "expected": 0.9, "p_value": p, "top_kept": 0.5, "top_expected": 0.75}
+                | {"rank_correlation": r, "expected": 0.9, "p_adjusted": p, "top_kept": 0.5, "top_expected": 0.75}
                 for a, b, r, p in (
-                    ("a", "b_c", 0.7, 0.01), ("a", "d", 0.7, 0.01), ("b_c", "d", 0.6, 0.03), ("d", "a", None, None),
+                    ("a", "b_c", 0.7, 0.02), ("a", "d", 0.7, 0.02), ("b_c", "d", 0.6, 0.03), ("d", "a", None, None),
                     ("a", "z", None, None), ("z", "a", None, None),
                 )
             ]
@@ -138,7 +148,7 @@ def test_reliability_controls_and_knock_outs():
     assert "1 of 3 pairs of tasks have none in common" in text
     assert "2 maps by `ablation` change. The least like its map on all items is that of b c matched to d: " in text
     assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
-    # Two maps, the first matched to two tasks alike: p = 0.01 x 2 and 0.03.
+    # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
     assert "Holm-adjusted: a matched to b c and d; b c matched to d." in text
     assert "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
     assert "not significantly separate (permutation p = 0.200)" in text
@@ -155,6 +165,22 @@ def test_unknown_is_said_not_printed_as_null():
     assert "nan" not in text.lower()
     assert "No head has any effect on any task." in text
     assert "none with q < 0.05" in text
+
+
+def test_integrated_gradients_that_do_not_add_up_are_not_read():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.01))
+    errors = {"math_calculation": 0.25, "retrieval": 0.02, "inference": 0.04}
+    error = pl.col("task").replace_strict(errors, return_dtype=pl.Float64)
+    summary = found.summary.with_columns(completeness_error=error, readable=error <= 0.1)
+    text = write_findings(found._replace(summary=summary), 0.95)
+    assert "They miss it by 2.0% (retrieval) to 25.0% (math calculation) of it. More than 10%" in text
+    assert "the map of math calculation is not to be read" in text
+    assert "The deepest is **retrieval**" in text  # the deepest of those that are read
+    assert "- math calculation: 2.5" not in text
+    text = write_findings(found._replace(summary=summary.with_columns(readable=False)), 0.95)
+    assert "The deepest" not in text
+    text = write_findings(found._replace(summary=summary.with_columns(readable=True)), 0.95)
+    assert "so all can be read" in text
 
 
 @pytest.mark.parametrize("with_evidence", [True, False])

@@ -145,7 +145,7 @@ def test_sets_of_finds_rows_in_order_of_draw():
 
 def test_curves_by_hand():
     made = knock_out("t0", ["t0"], planted(1), [1, 2], draws=2)
-    table = curves([made], **OPTIONS)
+    table = curves([made], OPTIONS["confidence"])
     clean = made.targets["t0"].log_prob[0].mean()
     value = {(s, d, k): v for s, d, k, v in table.select("selection", "draw", "k", "log_prob").iter_rows()}
     assert [value[s, 0, 0] for s in ("top", "bottom", "random", "random_norm")] == [pytest.approx(clean)] * 4

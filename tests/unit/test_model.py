@@ -1,11 +1,14 @@
 """Heads are found by structure in every family, add up to the attention output, and can be removed by a hook."""
 
+import json
+
 import pytest
 import torch
 from families import FAMILIES, random_items, random_model
 from headatlas.batches import collate
 from headatlas.errors import HeadAtlasError
 from headatlas.model import contribution_error, find_heads, load_model
+from headatlas.replay import UnsupportedError, check_attention_kind
 from headatlas.trace import trace_batch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel
@@ -93,11 +96,21 @@ def test_refuses_a_model_without_attention():
         def forward(self, input_ids):
             return input_ids
 
-    with pytest.raises(HeadAtlasError, match="looked for modules that take an attention_mask"):
+    with pytest.raises(HeadAtlasError, match="plain: holds no list of layers in which heads could be; give"):
         find_heads(Plain(), "plain")
 
 
 def test_refuses_heads_that_do_not_add_up():
+    model = random_model("llama")
+    projection = model.model.layers[1].self_attn.o_proj
+    plain = projection.forward
+    projection.forward = lambda z: plain(z).square()
+    with pytest.raises(HeadAtlasError, match=r"layers\.1\.self_attn the contributions of 4 heads of width 8 should"):
+        find_heads(model, "broken")
+
+
+def test_what_follows_the_projection_is_no_concern_of_the_heads():
+    """An attention module that doubles what its projection puts out: heads are found, but layers are not replayed."""
     model = random_model("llama")
     attention = model.model.layers[1].self_attn
     plain = attention.forward
@@ -106,10 +119,20 @@ def test_refuses_heads_that_do_not_add_up():
         output, weights = plain(*args, **kwargs)
         return 2 * output, weights
 
-    doubled.__signature__ = __import__("inspect").signature(plain)
     attention.forward = doubled
-    with pytest.raises(HeadAtlasError, match=r"layers\.1\.self_attn for a linear map whose output is the attention"):
-        find_heads(model, "broken")
+    heads = find_heads(model, "doubled")
+    assert [part.module is None for part in heads.attentions] == [False, True, False]
+    with pytest.raises(UnsupportedError, match=r"no module around model\.layers\.1\.self_attn puts out"):
+        check_attention_kind(heads)
+
+
+def test_refuses_a_model_whose_config_names_other_heads(tmp_path):
+    """The jobs are planned by config.json before anything is loaded."""
+    random_model("llama").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"decoder_layers": 7}))
+    with pytest.raises(HeadAtlasError, match=r"has 3 layers of 4 heads as loaded, but its config\.json names 7 of 4"):
+        load_model({"path": str(tmp_path)})
 
 
 def test_refuses_weights_that_give_nan():

@@ -37,6 +37,9 @@ GEOMETRIES = [
     ({"num_hidden_layers": 32, "num_attention_heads": 16, "max_position_embeddings": 9}, (32, 16, 9)),
     ({"n_layer": 12, "n_head": 12, "n_positions": 1024, "n_ctx": 1024}, (12, 12, 1024)),
     ({"n_layer": 24, "n_head": 16}, (24, 16, None)),
+    ({"num_hidden_layers": 12, "decoder_layers": 6, "num_attention_heads": 16, "decoder_attention_heads": 8},
+     (6, 8, None)),
+    ({"n_layer": 2, "n_head": 4, "num_attention_heads_per_layer": [4, 4]}, (2, 4, None)),
     ({"num_layers": 6, "num_heads": 16, "max_position_embeddings": 2048}, (6, 16, 2048)),
     ({"n_layers": 40, "n_heads": 48, "max_seq_len": 32768}, (40, 48, 32768)),
     (
@@ -68,15 +71,48 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
         ("[" * 100_000, "is not valid JSON"),
         (
             {"n_head": 2},
-            "gives no number of layers (looked for num_hidden_layers, n_layer, num_layers, n_layers)",
+            "gives no number of layers (looked for decoder_layers, num_hidden_layers, n_layer, num_layers, n_layers)",
         ),
-        ({"n_layer": 2, "n_head": "2"}, "gives no number of heads (looked for num_attention_heads"),
+        (
+            {"n_layer": 2, "n_head": "2"},
+            "gives no number of heads (looked for decoder_attention_heads, num_attention_heads",
+        ),
         ({"n_layer": True, "n_head": 2}, "gives no number of layers"),
         ({"architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM, not a causal language model"),
         ({"architectures": ["LlamaModel"]}, "is a LlamaModel, not a causal language model"),
         (
             {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
             "has an encoder and a decoder",
+        ),
+        (
+            {"model_type": "mamba2", "num_hidden_layers": 4, "num_heads": 8},
+            "a mamba2 model has no attention, so no heads to map; give a transformer",
+        ),
+        ({"model_type": "rwkv", "num_hidden_layers": 4}, "a rwkv model has no attention"),
+        ({"model_type": "openai-gpt", "n_layer": 2, "n_head": 4}, "a GPT-1 (openai-gpt) keeps no keys and values"),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "its weights are quantised (gptq); give the model in float32, bfloat16 or float16",
+        ),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "fp8"}},
+            "(dequantize=True)).save_pretrained('new-folder')",
+        ),
+        (
+            {"n_layer": 2, "n_head": 4, "quantization_config": {"bits": 4}},
+            "its weights are quantised (config.json has a quantization_config)",
+        ),
+        (
+            {"num_query_heads": [4, 6, 6]},  # OpenELM
+            "its layers differ in the number or width of their heads (4, 6 by config.json)",
+        ),
+        (
+            {"head_dim": 256, "per_layer_config": {"05": {"head_dim": 512}}},  # Gemma 4
+            "its layers differ in the number or width of their heads (256, 512 by config.json)",
+        ),
+        (
+            {"text_config": {"head_dim": 256, "global_head_dim": 512}},
+            "its layers differ in the number or width of their heads (256, 512 by config.json)",
         ),
     ],
 )
@@ -99,6 +135,23 @@ def test_an_adapter_and_a_file_and_nothing_are_not_models(tmp_path):
         read_geometry({"path": "./nowhere/at/all"})
 
 
+def test_gguf_weights_are_named_with_the_way_to_convert_them(tmp_path):
+    path = folder(tmp_path, {"n_layer": 2, "n_head": 2})
+    (path / "b.Q8_0.gguf").write_bytes(b"GGUF")
+    said = (
+        f"{path}/b.Q8_0.gguf: GGUF weights are not read; give the folder of the original safetensors, or convert once, "
+        f"model and tokenizer: AutoModelForCausalLM.from_pretrained('{path}', gguf_file='b.Q8_0.gguf')"
+    )
+    for named in (path, path / "b.Q8_0.gguf"):
+        with pytest.raises(HeadAtlasError, match=re.escape(said)):
+            read_geometry({"path": str(named)})
+    for gone in ("gone.gguf", "some/gone.gguf"):  # each could be a hub id
+        with pytest.raises(HeadAtlasError, match=rf"^{gone}: there is no such file \(looked in "):
+            read_geometry({"path": gone})
+    weights(path / "model.safetensors")
+    assert read_geometry({"path": str(path)}) == Geometry(2, 2, None)
+
+
 def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_path):
     cached = tmp_path / "hub" / "models--some--model"
     snapshot = cached / "snapshots" / "abc"
@@ -109,17 +162,19 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
     program = (
         "from headatlas.config import read_geometry\nfrom headatlas.errors import HeadAtlasError\n"
         "print(read_geometry({'path': 'some/model', 'revision': None}))\n"
-        "try: read_geometry({'path': 'no/model', 'revision': 'v2'})\nexcept HeadAtlasError as e: print(e)"
+        "for path in ('no/model', 'no/model-GGUF'):\n"
+        "    try: read_geometry({'path': path, 'revision': 'v2'})\n    except HeadAtlasError as e: print(e)"
     )
     env = {"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path)
-    found, refused = done.stdout.strip().split("\n")
+    found, refused, gguf = done.stdout.strip().split("\n")
     assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7)"
     assert refused.startswith(
         f"no/model (revision v2): there is no such folder in {tmp_path}, so the Hugging Face hub was "
         f"asked, which "
         "gave no config.json: LocalEntryNotFoundError: "
     )
+    assert " (GGUF is not read; name the repository of the original weights): LocalEntryNotFoundError: " in gguf
 
 
 def test_a_whole_model_folder_passes(tmp_path):

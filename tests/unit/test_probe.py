@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 from headatlas.label_null import gather_null, null_effects, permuted_labels
-from headatlas.probe import Probe, ProbeResult, fit_probe, fit_probes, probe_report, question_folds
+from headatlas.probe import (
+    Probe,
+    ProbeResult,
+    _gradient_times_activation,
+    _Standardised,
+    fit_probe,
+    fit_probes,
+    probe_report,
+    question_folds,
+)
 from probe_samples import INFORMATIVE, SETTINGS, planted
 
 
@@ -22,6 +31,23 @@ def test_planted_head_stands_out(fitted):
     # Heads of its own layer see a quarter of it through the layer's mean over heads, by the method's design.
     assert mean[INFORMATIVE] > 2 * np.delete(mean[layer], head).max()
     assert (result.predicted == labels).mean() > 0.9
+
+
+def test_scores_by_hand_do_not_move_with_what_all_logits_share():
+    """Two heads put out 2 and 3. Logits are 1 * 2 + 5 * 3 and 3 * 2 + 1 * 3; less their mean, the first's slopes are
+    1 - 2 and 5 - 3, the second's 3 - 2 and 1 - 3; times the outputs -2 and 6, 2 and -6.
+    """
+    probe = Probe([0], (1, 2, 1), 2, 1, 2)
+    weights = {"head_map": [[1.0]], "first": [[1.0, 0], [0, 1]], "second": [[1.0, 3], [5, 1]]}
+    outputs = torch.tensor([2.0, 3]).reshape(1, 1, 2, 1).repeat(2, 1, 1, 1)
+    data = _Standardised(outputs, torch.tensor([[True, True]]), False)
+    for shared in ([0.0, 0], [7, -4]):
+        for name, parameter in probe.named_parameters():
+            parameter.data = torch.tensor([weights[name]]) if name in weights else torch.zeros_like(parameter)
+        probe.second.data += torch.tensor(shared)[:, None]
+        scores, predicted = _gradient_times_activation(probe, data, torch.tensor([0, 1]), 0, torch.arange(2))
+        assert scores.flatten(1).tolist() == [[-2, 6], [2, -6]]
+        assert predicted.tolist() == [0, 0]
 
 
 def test_report_counts(fitted):
@@ -68,6 +94,13 @@ def test_folds_keep_questions_whole_and_even():
     folds = question_folds(questions, 5, seed=0)
     assert all(len(set(folds[i : i + 3])) == 1 for i in range(0, 30, 3))
     assert np.bincount(folds).tolist() == [6] * 5
+
+
+def test_a_fold_of_a_single_item_is_scored():
+    outputs, labels, _ = planted(n=10)
+    settings = SETTINGS | {"seeds": 10, "epochs": 1}
+    result = fit_probe(outputs, labels, [f"q{i}" for i in range(10)], settings, seed=0)
+    assert (np.abs(result.effect).sum((1, 2)) > 0).all()
 
 
 def test_a_seed_of_the_batched_model_is_the_probe_alone():

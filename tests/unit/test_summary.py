@@ -101,18 +101,30 @@ def test_means_left_out_by_hand():
 
 @pytest.mark.parametrize(("confidence", "groups", "t"), [(0.95, 20, 2.0930), (0.95, 8, 2.3646), (0.99, 20, 2.8609)])
 def test_reach_is_students_t(confidence, groups, t):
-    assert reach(confidence, groups) == pytest.approx(t, abs=0.01)
+    assert reach(confidence, groups) == pytest.approx(t, abs=1e-4)
 
 
 def test_difference_p_value_matches_the_interval():
     assert difference_p_value(2.0930, 1.0, 20) == pytest.approx(0.05, abs=0.001)
     assert difference_p_value(2.8609, 1.0, 20) == pytest.approx(0.01, abs=0.001)
     assert (difference_p_value(1.0, 0.0, 20), difference_p_value(0.0, 0.0, 20)) == (0, 1)
+    for groups in (2, 3, 8, 20):
+        for confidence in (0.8, 0.95, 0.999):
+            edge = difference_p_value(reach(confidence, groups), 1.0, groups)
+            assert edge == pytest.approx(1 - confidence, abs=1e-12)
+
+
+def test_a_large_difference_of_eight_groups_passes_any_number_of_tests():
+    """19 tasks are 171 pairs; the p-value has no floor that they cannot reach."""
+    assert difference_p_value(30.0, 1.0, 8) * 171 < 1e-5
 
 
 def test_holm_by_hand():
     assert holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
     assert holm(np.array([0.5, 0.6])).tolist() == [1, 1]
+    found = holm(np.array([0.04, math.nan, 0.01, 0.03]))
+    assert found[[0, 2, 3]] == pytest.approx([0.06, 0.03, 0.06])
+    assert math.isnan(found[1])
 
 
 def test_figures_are_calibrated():
@@ -266,3 +278,16 @@ def test_tasks_without_importance_or_questions_are_left_out_of_comparisons():
 def test_too_few_questions_leave_no_interval():
     assert importance_left_out(np.ones((7, 2)), np.arange(7), (0,)) is None
     assert importance_left_out(np.ones((8, 2)), np.arange(8), (0,)).shape == (8, 2)
+
+
+def test_heads_that_could_not_be_tested_are_not_significant_and_break_nothing():
+    rows = [("a", layer, head, 1.0 + head, None if layer else 0.01) for layer in range(2) for head in range(2)]
+    rows += [("b", layer, head, 1.0 + head, None) for layer in range(2) for head in range(2)]
+    table = importance(rows).with_columns(pl.col("q_value").cast(pl.Float64))
+    found = summarise(table, {("ablation", "a"): None, ("ablation", "b"): None}, 0.95)
+    assert found["significant"].to_list() == [2, 0]
+    assert found["tested"].to_list() == [2, 0]
+    assert found["exclusive"].to_list() == [2, 0]
+    assert found.select("density_lower", "density_upper").rows() == [(1.0, 0.0), (0.0, 0.0)]
+    profile = layer_profile(table, {("ablation", "a"): None, ("ablation", "b"): None}, 0.95)
+    assert profile["significant"].to_list() == [2, 0, 0, 0]

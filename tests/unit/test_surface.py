@@ -10,7 +10,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.surface import bags_of_words, fit, matched_format, predict_held_out, surface_control, words
 from script_runs import run_script
 
-SETTINGS = {"folds": 5, "resamples": 200, "confidence": 0.95, "seed": 0, "matched": False}
+SETTINGS = {"folds": 5, "confidence": 0.95, "seed": 0, "matched": False}
 
 
 def item(prompt: str, answer: str, question: object) -> dict:

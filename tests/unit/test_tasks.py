@@ -20,6 +20,7 @@ from headatlas.tasks import (
     sample,
     split_items,
     split_questions,
+    warn_of_one_question,
     write_items,
 )
 from hypothesis import given, settings
@@ -104,6 +105,15 @@ def test_a_task_needs_a_question_for_each_split_unless_nothing_is_validated(tmp_
     entries = [json.loads(line) | {"split": "validate"} for line in file.read_text().splitlines()]
     with pytest.raises(HeadAtlasError, match="no question is left to score on"):
         read_task(settings_of(validate_fraction=0), [lines(file, *entries)])
+
+
+@pytest.mark.parametrize(("n", "said"), [(2, ["score", "validate"]), (3, ["validate"]), (9, [])])
+def test_one_question_in_a_split_is_warned_of(n, said, tmp_path, caplog):
+    task = read_task(settings_of(), [numbered(tmp_path / "t.jsonl", n, per_question=2)])
+    warn_of_one_question(task.items, "t")
+    assert [message.split(", of which")[0] for message in caplog.messages] == [
+        f"tasks.t: only one question to {split} on" for split in said
+    ]
 
 
 WEIGHTS = st.dictionaries(

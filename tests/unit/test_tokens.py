@@ -263,7 +263,7 @@ def job(tmp_path):
     """A task of ten questions and a tokenizer, in a folder of an awkward name."""
     folder = tmp_path / "Ordner mit Ümläut"
     settings = {
-        "task": "sums", "format": "jsonl", "max_items": 6, "max_tokens": 6, "seed": 0,
+        "task": "sums", "format": "jsonl", "join": "auto", "max_items": 6, "max_tokens": 6, "seed": 0,
         "validate_fraction": 0.3,
         "tokenizer": save(word_level(), folder / "model"),
     }  # fmt: skip

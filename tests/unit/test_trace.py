@@ -138,7 +138,8 @@ def test_probe_inputs_are_the_score_items_in_order(traces):
     assert outputs.shape == (8, 3, 4, 8)
     assert labels.tolist() == [0] * 4 + [1] * 4
     assert questions == ["question0", "question1", "question2", "question0"] * 2
-    question, correct = clean_run(traces["a"])
+    question, correct, without_attention = clean_run(traces["a"])
+    assert without_attention == []
     assert question.tolist() == [0, 1, 2, 0]
     assert correct.shape == (4,)
 

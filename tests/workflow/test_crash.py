@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from headatlas import job, recovery
-from workflow_runs import ROOT, SNAKEMAKE, environment, finish, snakemake
+from workflow_runs import PATIENCE, ROOT, SNAKEMAKE, environment, finish, snakemake
 
 TRIALS = int(os.environ.get("HEADATLAS_KILL_TRIALS", "3"))
 KINDS = ("snakemake", "group", "worker")
@@ -61,7 +61,7 @@ def kill(kind: str, run: subprocess.Popen, folder: Path, moment: float, rng: ran
             os.kill(rng.choice(alive or [run.pid]), signal.SIGKILL)
         except ProcessLookupError:
             return False
-    run.wait(120)
+    run.wait(PATIENCE)
     return True
 
 

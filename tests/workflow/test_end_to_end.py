@@ -31,7 +31,7 @@ COLUMNS = {
     "model": pl.String, "method": pl.String, "task": pl.String, "layer": pl.Int32, "head": pl.Int32,
     "effect": pl.Float64, "std_error": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64,
     "p_value": pl.Float64, "q_value": pl.Float64, "importance": pl.Float64, "rank": pl.Int32,
-    "n_items": pl.Int32, "n_questions": pl.Int32,
+    "n_items": pl.Int32, "n_questions": pl.Int32, "note": pl.String,
 }  # fmt: skip
 
 
@@ -151,8 +151,8 @@ def test_snakemake_lint_is_clean(finished):
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "scripts", "tests"],
-        ["ruff", "format", "--check", "scripts", "tests"],
+        ["ruff", "check", "scripts", "tests", ".ci"],
+        ["ruff", "format", "--check", "scripts", "tests", ".ci"],
         ["snakefmt", "--check", "Snakefile", "workflow"],
     ],
     ids=lambda command: " ".join(command[:2]),
@@ -180,6 +180,18 @@ def test_reading_the_snakefile_imports_no_heavy_library(finished):
     )
     assert "score_layer" in done.stdout, done.stderr
     assert "LOADED []" in done.stdout
+
+
+def test_a_system_without_locks_and_forks_is_told_so_in_one_line(tmp_path):
+    """On Windows; here its lack of `fcntl` is pretended."""
+    code = "import sys\nfrom snakemake.cli import main\nsys.modules['fcntl'] = None\nmain(['--list-rules'])"
+    folder = copy_repository(tmp_path / "run", INDEPENDENT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].endswith("on Windows run it in WSL.")
+    assert "Traceback" not in done.stderr
 
 
 def test_two_models_are_set_side_by_side(tmp_path):

@@ -24,7 +24,7 @@ rule work:
     resources: **RUNS_MODEL
     shell: "headatlas work {output} {resources.device}"
 """
-# A job ends only when as many as are wanted have been started (or half a minute later), so that a slow machine cannot
+# A job ends only when as many as are wanted have been started (or ten minutes later), so that a slow machine cannot
 # keep them from being there together; and lives on for a moment, in which one too many would show.
 WORK = """
 import json, os, pathlib, sys, time
@@ -34,7 +34,7 @@ start = time.time()
 started = pathlib.Path("started")
 started.mkdir(exist_ok=True)
 (started / str(os.getpid())).touch()
-while len(list(started.iterdir())) < int(os.environ["WANTED"]) and time.time() < start + 30:
+while len(list(started.iterdir())) < int(os.environ["WANTED"]) and time.time() < start + 600:
     time.sleep(0.05)
 time.sleep(0.5)
 json.dump({"device": chosen, "start": start, "end": time.time()}, open(sys.argv[1], "w"))

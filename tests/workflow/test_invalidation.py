@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from headatlas import provenance
-from headatlas.config_docs import _keys
+from headatlas.config_docs import _keys, recomputed
 from headatlas.plan import Atlas
 from headatlas.schema import load_schema
 from invalidation_table import CASES, README, TABLE, expected, with_table
@@ -141,6 +141,23 @@ def test_the_table_has_every_key_of_the_config():
     for key in sorted(set(schema_keys()) - ONLY_COGQA):
         plain = NAMED.get(key, re.sub("<[a-z]+>", lambda found: ONE_ENTRY[found[0]], key))
         assert plain in edited or plain is None, key
+
+
+def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
+    """Its column is made from the rules' settings, the table's plans by Snakemake."""
+    keys = dict(pair for name, schema in load_schema()["properties"].items() for pair in _keys(name, schema))
+    checked = 0
+    for run, case in CASES:
+        named = {re.sub(r"^models\.demo\.", "models.<model>.", name) for name in case.get("set", {})}
+        for name in named & {path for path, key in keys.items() if "recomputes" not in key}:
+            said = recomputed(name, keys[name]).removesuffix(" of the model")
+            rules = set(said.split(", ")) - {"nothing", "draw_comparison", "compare_models"}  # those need two models
+            if name == "methods.attribution.steps":
+                rules.discard("attribute_task")  # with several steps integrate_task takes its place
+            assert rules <= {*expected(run, case["plan"])}, name
+            checked += 1
+    assert checked > 40
+    assert "choose_heads" in recomputed("statistics.items", keys["statistics.items"])  # and so the model runs again
 
 
 def settings_of(config: dict) -> list[str]:

@@ -1,5 +1,6 @@
 """What a user who made a mistake sees of a real run: one clear line, no traceback, and every result as it was."""
 
+import csv
 import json
 import re
 import shutil
@@ -52,6 +53,10 @@ def misspelt(folder: Path) -> None:
     write_config(folder, INDEPENDENT | {"figurs": {}, "statistics": {"resamples": 1}})
 
 
+def only_gguf(folder: Path) -> None:
+    (folder / "tiny/model.safetensors").rename(folder / "tiny/tiny.Q8_0.gguf")
+
+
 BEFORE_ANY_JOB = {
     "two mistakes in the config": (
         misspelt,
@@ -80,6 +85,38 @@ BEFORE_ANY_JOB = {
         lambda folder: edit_json(folder / "tiny/config.json", num_hidden_layers=4),
         ["tiny: config.json names 4 layers, but the weights hold no layer 2 .*; get both of the same model"],
     ),
+    "other names of prompt and answer": (
+        lambda folder: (folder / TASK).write_text('{"question": "x", "target": "y"}\n'),
+        [rf"{TASK}:1: prompt and answer missing; rename the key 'question' to prompt and 'target' to answer"],
+    ),
+    "a task's name as a reader would write it": (
+        lambda folder: write_config(folder, INDEPENDENT | {"tasks": {"Math-QA": {"source": TASK}}}),
+        [r"tasks.Math-QA: the name must be lower-case letters, .* \(any other name .* goes under figures.labels\)"],
+    ),
+    "a folder of GGUF weights": (
+        only_gguf,
+        [r"tiny/tiny.Q8_0.gguf: GGUF weights are not read; give the folder of the original safetensors, or convert .*"],
+    ),
+    "a GGUF file": (
+        lambda folder: write_config(folder, INDEPENDENT | {"models": {"tiny": {"path": "gone/tiny.gguf"}}}),
+        [r"gone/tiny.gguf: there is no such file \(looked in .*\)"],
+    ),
+    "quantised weights": (
+        lambda folder: edit_json(folder / "tiny/config.json", quantization_config={"quant_method": "awq"}),
+        [r"tiny: its weights are quantised \(awq\); give the model in float32, bfloat16 or float16"],
+    ),
+    "a recurrent model": (
+        lambda folder: edit_json(
+            folder / "tiny/config.json", architectures=["Mamba2ForCausalLM"], model_type="mamba2", num_heads=8
+        ),
+        ["tiny: a mamba2 model has no attention, so no heads to map; give a transformer"],
+    ),
+    "GPT-1": (
+        lambda folder: edit_json(
+            folder / "tiny/config.json", architectures=["OpenAIGPTLMHeadModel"], model_type="openai-gpt"
+        ),
+        [r"tiny: a GPT-1 \(openai-gpt\) keeps no keys and values between passes, .*; give a GPT-2 or any later model"],
+    ),
     "an encoder": (
         lambda folder: edit_json(folder / "tiny/config.json", architectures=["BertForMaskedLM"]),
         ["tiny: is a BertForMaskedLM, not a causal language model; give one that AutoModelForCausalLM loads"],
@@ -104,6 +141,46 @@ def test_a_mistake_is_said_before_any_job(mistake, independent, tmp_path):
     assert state(folder) == before
 
 
+def test_lists_tables_and_keys_and_spaces_of_other_collections_are_taken(fresh, tmp_path):
+    folder = shutil.copytree(fresh, tmp_path / "run")
+    entries = [json.loads(line) for line in (folder / TASK).read_text().splitlines()]
+    listed = [entry | {"category": "c", "prompt": entry["prompt"] + " "} for entry in entries]
+    (folder / "list.json").write_text(json.dumps(listed, indent=1))
+    with open(folder / "table.csv", "w", newline="") as file:
+        rows = csv.DictWriter(file, fieldnames=[*entries[0]])
+        rows.writeheader()
+        rows.writerows(entries)
+    sources = {"lines": TASK, "list": "list.json", "table": "table.csv"}
+    write_config(folder, INDEPENDENT | {"tasks": {name: {"source": source} for name, source in sources.items()}})
+    wanted = [f"results/tiny/items/{name}.json" for name in sources]
+    done = snakemake(folder, *wanted)
+    assert done.returncode == 0, done.stdout
+    assert f"\nlist.json: {len(listed)} prompts end in a space; the space was moved to the front of" in done.stdout
+    lined, other, table = (json.loads((folder / file).read_text())["items"] for file in wanted)
+    assert table == lined
+    moved = [item | {"answer": " " + item["answer"], "extra": {"category": "c"}} for item in lined]
+    for one, expected in zip(other, moved, strict=True):
+        assert one["prompt_ids"] == expected["prompt_ids"]
+        assert {**one, "answer_ids": 0} == {**expected, "answer_ids": 0}
+
+
+SNAKEMAKES_OWN = {  # read before a line of this project is: what is wrong stands in their last lines
+    "a config file that is not there": (["--configfile", "gone.yaml"], "No such file or directory: 'gone.yaml'"),
+    "a config file that is not YAML": (["--configfile", "bad.yaml"], "Config file is not valid JSON or YAML."),
+    "a value without =": (["--config", "compute"], "name=value pairs. (Unparsable value: 'compute')"),
+}
+
+
+@pytest.mark.parametrize("mistake", SNAKEMAKES_OWN)
+def test_what_snakemake_reads_itself_ends_with_what_is_wrong(mistake, fresh, tmp_path):
+    options, said = SNAKEMAKES_OWN[mistake]
+    (tmp_path / "bad.yaml").write_text("models: [")
+    shutil.copy(fresh / "Snakefile", tmp_path)
+    done = snakemake(tmp_path, *options)
+    assert done.returncode == 1
+    assert said in "".join(done.stdout.strip().splitlines()[-2:])
+
+
 def test_a_file_where_results_need_a_folder_is_told(fresh, tmp_path):
     folder = shutil.copytree(fresh, tmp_path / "run")
     (folder / "results").mkdir(exist_ok=True)
@@ -123,7 +200,7 @@ def test_what_only_the_weights_can_tell_is_the_last_word_of_the_run(independent,
     folder = shutil.copytree(independent, tmp_path / "run", symlinks=True)
     edit_weights(folder, lambda weights: weights["model.layers.1.mlp.down_proj.weight"].fill_(float("nan")))
     before = state(folder)
-    done = snakemake(folder)
+    done = snakemake(folder, "--quiet", "all")  # which never hides an error
     assert done.returncode == 1
     reason = "error: model tiny: the logits of a probe sequence are not finite; the weights hold NaN or infinity"
     assert done.stdout.rindex(reason) > done.stdout.rindex("Error in rule trace_task")
@@ -133,7 +210,8 @@ def test_what_only_the_weights_can_tell_is_the_last_word_of_the_run(independent,
 
 
 def test_items_of_all_tasks_are_checked_before_a_model_runs(fresh, independent, tmp_path):
-    whole = (independent / "run.txt").read_text(encoding="utf-8")
+    (log,) = (independent / ".snakemake/log").iterdir()
+    whole = log.read_text(encoding="utf-8")
     assert whole.rindex("\nlocalrule prepare_task:") < whole.index("\nlocalrule trace_task:")
     folder = shutil.copytree(fresh, tmp_path / "run")
     silent = {"type": "Replace", "pattern": {"String": "~"}, "content": ""}
@@ -141,7 +219,7 @@ def test_items_of_all_tasks_are_checked_before_a_model_runs(fresh, independent, 
     append(folder / TASK, b'{"prompt": "the cat", "answer": "~"}\n')
     done = snakemake(folder, "--cores", "1")
     assert done.returncode == 1
-    assert "rule trace_task:" not in done.stdout
+    assert "] trace_task:" not in done.stdout
     last = done.stdout[done.stdout.rindex("\nerror: ") :].strip().splitlines()[0]
     assert re.fullmatch(rf"error: {TASK}:\d+: the answer '~' has no tokens in this model's tokenizer; change .*", last)
 

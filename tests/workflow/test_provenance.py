@@ -1,12 +1,9 @@
-"""What provenance.json says of a run, the digests of files behind it, and how long plans take."""
+"""What provenance.json says of a run, the digests of files behind it, and plans: of nothing, a colour, many layers."""
 
 import hashlib
 import json
 import os
-import statistics
-import time
 from importlib import metadata
-from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -14,13 +11,15 @@ from headatlas.digests import digests
 from headatlas.provenance import fingerprint
 from safetensors import safe_open
 from workflow_runs import (
+    FIGURES,
     INDEPENDENT,
     REDUCED,
-    ROOT,
     copy_repository,
     copy_run,
     finish,
+    large_plan,
     planned,
+    shell_of_a_model,
     snakemake,
     write_config,
 )
@@ -100,65 +99,24 @@ def test_a_spoilt_cache_is_done_without(spoilt, tmp_path):
     assert digests([str(file)], cache)[str(file)].startswith("ba7816bf")
 
 
-# --- times -----------------------------------------------------------------------------------------------------
-
-SLOW = 4  # times the goal: CI's two cores are shared, and other tests may be at work
-# HEADATLAS_REPEATS=5 pytest -s tests/workflow/test_provenance.py -k quick
-REPEATS = int(os.environ.get("HEADATLAS_REPEATS", "1"))
+# --- plans -----------------------------------------------------------------------------------------------------
+# tests/benchmarks/reruns.py measures how long they take.
 
 
-def seconds(action) -> float:
-    """Median time of an action."""
-    taken = []
-    for _ in range(REPEATS):
-        start = time.monotonic()
-        action()
-        taken.append(time.monotonic() - start)
-    print(f"{statistics.median(taken):.2f} s, median of {REPEATS}")
-    return statistics.median(taken)
+def test_a_rerun_of_the_finished_demo_does_nothing(finished):
+    assert planned(finish(finished)) == {}
 
 
-def test_a_rerun_of_the_finished_demo_is_quick(finished):
-    assert seconds(lambda: finish(finished)) < 4 * SLOW
-
-
-def test_a_new_colour_is_quick(finished, tmp_path):
+def test_a_new_colour_draws_only(finished, tmp_path):
     """From the edit to PNG, SVG, PDF and HTML of one method's figure."""
     folder = copy_run(finished, tmp_path / "run")
-    schemes = cycle(("magma", "cividis"))
-    figures = [f"results/demo/figures/heatmap-grid.ablation.{form}" for form in ("png", "svg", "pdf", "html")]
-
-    def edit() -> None:
-        write_config(folder, REDUCED | {"figures": {"scheme": next(schemes)}})
-        assert planned(finish(folder, *figures)) == {"draw_figure": 1, "render_figure": 1}
-
-    assert seconds(edit) < 10 * SLOW
+    write_config(folder, REDUCED | {"figures": {"scheme": "magma"}})
+    assert planned(finish(folder, *FIGURES)) == {"draw_figure": 1, "render_figure": 1}
 
 
-def shell_of_a_model(folder: Path, layers: int, heads: int) -> None:
-    """A model that is little more than its config.json: enough to plan with."""
-    folder.mkdir()
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
-    config |= {"num_hidden_layers": layers, "num_attention_heads": heads}
-    (folder / "config.json").write_text(json.dumps(config))
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    (folder / "tokenizer.json").write_text("{}")
-
-
-def test_a_large_plan_is_quick(tmp_path):
-    """8 tasks x 32 layers x 3 methods."""
-    shell_of_a_model(tmp_path / "model", layers=32, heads=32)
-    tasks = sorted(path.stem for path in (ROOT / "config/tasks").glob("*.jsonl"))
-    assert len(tasks) == 8
-    large = {
-        "models": {"large": {"path": str(tmp_path / "model")}},
-        "tasks": {task: {"source": f"config/tasks/{task}.jsonl"} for task in tasks},
-    }
-    folder = copy_repository(tmp_path / "run", large)
-    said = []
-    assert seconds(lambda: said.append(snakemake(folder, "--dry-run").stdout)) < 6 * SLOW
-    assert planned(said[0])["score_layer"] == 768
+def test_a_large_plan_has_a_job_per_method_task_and_layer(tmp_path):
+    folder = large_plan(tmp_path)
+    assert planned(finish(folder, "--dry-run"))["score_layer"] == 3 * 8 * 32
 
 
 # --- commands --------------------------------------------------------------------------------------------------

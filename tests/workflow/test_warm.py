@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from headatlas.warm import HARMLESS, SCRIPTS, Server
-from workflow_runs import INDEPENDENT, ROOT, build_tiny, copy_repository, finish
+from workflow_runs import INDEPENDENT, PATIENCE, ROOT, build_tiny, copy_repository, finish
 
 LIBRARY = ROOT / "scripts" / "headatlas"
 
@@ -29,7 +29,7 @@ def main(output: Path, mode: str):
         draft.write_text(mode)
         if mode == "wait":
             Path(str(output) + ".begun").write_text(str(os.getpid()))
-            time.sleep(60)
+            time.sleep(3600)
 
 if __name__ == "__main__":
     job.run(main)
@@ -62,12 +62,12 @@ def call(server, script: Path, *arguments: str, **options) -> subprocess.Popen:
 
 
 def result(process: subprocess.Popen) -> tuple[int, list[str], str]:
-    said, complaint = process.communicate(timeout=30)
+    said, complaint = process.communicate(timeout=PATIENCE)
     return process.returncode, said.split(), complaint
 
 
-def wait_for(path: Path, seconds: float = 20) -> str:
-    end = time.monotonic() + seconds
+def wait_for(path: Path) -> str:
+    end = time.monotonic() + PATIENCE
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -82,7 +82,7 @@ def is_alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.02)
     return not is_alive(pid)
@@ -130,6 +130,15 @@ def test_what_the_server_does_not_take_runs_by_itself(server, scripts, tmp_path,
         process = call(server, scripts / script, "--output", tmp_path / "x", "--mode", "alone")
         status, said, _ = result(process)
         assert (status, said[1]) == (0, str(os.getpid()))
+
+
+def test_where_the_system_does_not_tell_of_threads_nothing_is_forked(server, scripts, tmp_path):
+    """The script, which the server imports before it would fork, takes /proc away from it."""
+    hide = "from pathlib import Path\nfrom headatlas import warm\nwarm.THREADS = Path('/nowhere/task')\n"
+    (scripts / "score_layer.py").write_text(hide + SCRIPT)
+    process = call(server, scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "alone")
+    status, said, _ = result(process)
+    assert (status, said[1]) == (0, str(os.getpid()))  # else its parent were the server
 
 
 def test_without_a_server_a_script_runs_by_itself(scripts, tmp_path):

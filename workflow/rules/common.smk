@@ -2,13 +2,25 @@
 
 import atexit
 import json
+import os
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import ApiError
 from snakemake.utils import update_config
+
+
+class Mistake(ApiError):
+    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
+
+    __traceback__ = property(lambda self: None, lambda self, place: None)
+
+
+if find_spec("fcntl") is None:
+    raise Mistake("Head Atlas runs on Linux and macOS, whose locks and forks it uses; on Windows run it in WSL.")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -17,18 +29,18 @@ from headatlas.config import check_config_file
 from headatlas.digests import is_large
 from headatlas.engine_record import slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
-from headatlas.plan import Atlas
+from headatlas.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
+from headatlas.plan import EVIDENCE_SLICES, Atlas
 from headatlas.provenance import fingerprint, fingerprints
 from headatlas.recovery import check_folders, check_writable, recover
 from headatlas.slurm import advise, cancel_leftovers, check_requests
+from headatlas.terminal import NothingToDo, last_words, tidy
 from headatlas.warm import Server
 
-
-class Mistake(ApiError):
-    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
-
-    __traceback__ = property(lambda self: None, lambda self, place: None)
-
+# --verbose and --printshellcmds show all that Snakemake says, and so does a dry run.
+shown = workflow.output_settings
+if workflow.is_main_process:
+    tidy(logger, brief=not (shown.dryrun or shown.verbose or shown.printshellcmds or shown.debug_dag))
 
 # A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
 # model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
@@ -58,7 +70,12 @@ shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in w
 update_config(config, read_values(workflow.config_settings.config))
 try:
     atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
-    check_folders(["results", *(f"results/{model}" for model in atlas.models)])
+    folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.comparison() else []))]
+    studied = [os.path.relpath(file) for file in workflow.configfiles]
+    check_folders(["results", *map(str, folders)])
+    if workflow.is_main_process:
+        for folder in folders:
+            check_owner(folder, studied)
 except HeadAtlasError as error:
     raise Mistake(str(error))
 
@@ -98,6 +115,37 @@ def weights(wildcards):
     return by_content(atlas.weights(wildcards.model))
 
 
+def planned():
+    """Every file of the plan, made already or not, by its folder."""
+    files = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))
+    return by_folder(files, folders)
+
+
+def close_run():
+    """Say which jobs took a slow way; take down what belongs to the config, and say where it is and what does not.
+
+    The latter not for a plan of some targets.
+    """
+    for model in atlas.models:
+        record = Path(f"results/{model}/engines.json")
+        for sentence in slow_ways(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []:
+            logger.warning(f"{model}: {sentence}.")
+    if not any(job.rule.name == "all" for job in workflow.dag.jobs):
+        return
+    try:
+        finish(Path("results"), planned(), studied)
+    except HeadAtlasError as error:  # of a read-only folder, say: the results are there all the same
+        logger.warning(str(error))
+    left = left_over(Path("results"), studied)
+    command = f"python {os.path.relpath(scripts / 'clean_results.py')}"
+    for line in last_words([*atlas.models], atlas.config["evidence"]["run"], *left, command):
+        logger.info(line)
+
+
+if workflow.is_main_process and not shown.dryrun:
+    logger.addHandler(NothingToDo(close_run))
+
+
 wildcard_constraints:
     model="|".join(map(re.escape, atlas.models)),
     task="|".join(atlas.tasks),
@@ -117,6 +165,7 @@ onstart:
             logger.warning(f"Jobs that a killed run had left on SLURM were cancelled: {', '.join(left)}.")
         if submits:
             check_requests(job.resources for job in workflow.dag.needrun_jobs() if not job.is_local)
+        begin(planned(), studied)
     except HeadAtlasError as error:
         raise Mistake(str(error))
     if server:
@@ -124,10 +173,7 @@ onstart:
 
 
 onsuccess:
-    for model in atlas.models:
-        record = Path(f"results/{model}/engines.json")
-        for sentence in slow_ways(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []:
-            logger.warning(f"{model}: {sentence}.")
+    close_run()
 
 
 onerror:

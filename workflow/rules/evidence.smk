@@ -25,7 +25,7 @@ rule reliability:
         "../envs/headatlas.yaml"
     params:
         settings=lambda wildcards: atlas.evidence_settings(
-            "tasks", "seed", "items", "halves", "confidence", effects=atlas.effect_names(wildcards.model)
+            *EVIDENCE_SLICES["reliability"], effects=atlas.effect_names(wildcards.model)
         ),
         code=fingerprint("reliability.py"),
         folder="results/{model}/effects",  # of a large model, all the files are too many for one command line
@@ -50,7 +50,7 @@ rule summarise:
         "../envs/headatlas.yaml"
     params:
         settings=lambda wildcards: atlas.evidence_settings(
-            "tasks", "seed", "items", "confidence", effects=atlas.effect_names(wildcards.model)
+            *EVIDENCE_SLICES["summarise"], effects=atlas.effect_names(wildcards.model)
         ),
         code=fingerprint("summarise.py"),
         folder="results/{model}/effects",
@@ -72,7 +72,7 @@ rule compare_maps:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("top", "permutations", "seed"),
+        settings=atlas.evidence_settings(*EVIDENCE_SLICES["compare_maps"]),
         code=fingerprint("compare_maps.py"),
     shell:
         "headatlas compare_maps --log {log:q} --settings {params.settings:q}"
@@ -90,7 +90,7 @@ rule surface_control:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("folds", "resamples", "confidence", "seed", "matched"),
+        settings=atlas.evidence_settings(*EVIDENCE_SLICES["surface_control"]),
         code=fingerprint("surface_control.py"),
     shell:
         "headatlas surface_control --log {log:q} --settings {params.settings:q}"
@@ -110,7 +110,7 @@ rule format_control:
         "../envs/headatlas.yaml"
     params:
         settings=lambda wildcards: atlas.evidence_settings(
-            *("tasks", "seed", "items", "top", "shuffles", "confidence"),
+            *EVIDENCE_SLICES["format_control"],
             effects=atlas.effect_names(wildcards.model, atlas.untrained),
         ),
         code=fingerprint("format_control.py"),
@@ -186,7 +186,7 @@ rule knock_out_summary:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("methods", "tasks", "resamples", "permutations", "confidence", "seed"),
+        settings=atlas.evidence_settings(*EVIDENCE_SLICES["knock_out_summary"]),
         code=fingerprint("knock_out_summary.py"),
     shell:
         "headatlas knock_out_summary --log {log:q} --settings {params.settings:q}"
@@ -205,7 +205,7 @@ rule write_findings:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("confidence"),
+        settings=atlas.evidence_settings(*EVIDENCE_SLICES["write_findings"]),
         code=fingerprint("write_findings.py"),
         tables=lambda wildcards, input: " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items()),
     shell:

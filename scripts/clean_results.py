@@ -1,0 +1,52 @@
+"""Remove what earlier states of the configs left in results/: figures, tables and findings that none makes any more.
+
+    python scripts/clean_results.py [--reusable] [--yes] [--results FOLDER]
+
+Lists the files and asks first. Knows only files that a run of Snakemake made (results/*/manifest.json): what you put
+there stays. With --reusable also intermediate files (items, traces, effects, scores, logs) of tasks, methods and models
+that were taken out; left there, they save their computation when these come back.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+from headatlas.manifest import left_over, remove
+from headatlas.recovery import hold, lock_file
+
+
+def main(results: Path, reusable: bool, yes: bool) -> None:
+    if lock_file(results).parent.is_dir() and not hold(lock_file(results)):
+        raise HeadAtlasError(f"{results}: a run is going on there; wait for its end")
+    outdated, again = left_over(results)
+    chosen = outdated + (again if reusable else [])
+    for file in chosen:
+        print(file)
+    if again and not reusable:
+        print(f"({len(again)} intermediate files and logs are kept for use again; --reusable removes them too)")
+    if not chosen:
+        print(f"{results}: nothing to remove")
+    elif yes or _agreed(len(chosen)):
+        remove(results, chosen)
+        print(f"{len(chosen)} files removed")
+    else:
+        print("Nothing was removed.")
+
+
+def _agreed(n: int) -> bool:
+    try:
+        return input(f"Remove these {n} files? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        raise HeadAtlasError("nobody answers; give --yes to remove without a question") from None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reusable", action="store_true", help="also intermediate files")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results")
+    try:
+        main(**vars(parser.parse_args()))
+    except HeadAtlasError as error:
+        sys.exit(f"error: {error}")
