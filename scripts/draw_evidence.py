@@ -2,7 +2,8 @@
 
 Reads tables (Parquet), in the order that `headatlas.evidence_charts.FIGURES` gives for the figure; writes the
 spec as JSON. Settings: `figure` (`knock-out`, or `dissociation.ablation` for a figure of one method), `model`
-(`models` for a comparison), `tasks` and `methods` (in the config's order), `figures` (the config section).
+(`models` for a comparison), `tasks` and `methods` (in the config's order), `confidence` (that of the
+tables), `figures` (the config section).
 """
 
 from pathlib import Path

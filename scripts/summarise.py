@@ -1,13 +1,15 @@
 """Sparsity, depth and overlap of the maps of one model, per method and task, with intervals over questions.
 
-Reads the importance table and the folder of the effects; writes tables (Parquet): the summary, the pairwise
-comparisons of tasks, the layer profiles, the ten hottest heads.
+Reads the importance table, how well the model does the tasks (what measure_capability wrote) and the folder of the
+effects; writes tables (Parquet): the summary, the pairwise comparisons of tasks, the layer profiles, the ten hottest
+heads.
 Settings: effects (per method the names of its files in {method}/, {task} open), tasks, items (all | correct),
 confidence, seed.
 """
 
 from pathlib import Path
 
+import polars as pl
 from headatlas.job import run
 from headatlas.scores import read_completeness, read_task
 from headatlas.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
@@ -17,6 +19,7 @@ from headatlas.tables import read_importance, with_heads, write_table
 def main(
     settings: dict,
     importance: Path,
+    capability: Path,
     effects: Path,
     summary: Path,
     comparisons: Path,
@@ -30,7 +33,8 @@ def main(
             read = read_task(effects / method, names, task, settings["items"])
             completeness[method, task] = read_completeness(effects / method / names[0].format(task=task), read)
             left_out[method, task] = importance_left_out(read.flat, read.question, (settings["seed"],))
-    write_table(summarise(table, left_out, settings["confidence"], completeness), summary)
+    found = summarise(table, left_out, settings["confidence"], completeness)
+    write_table(found.join(pl.read_parquet(capability), on="task", how="left", maintain_order="left"), summary)
     write_table(compare_tasks(table, left_out, settings["confidence"]), comparisons)
     write_table(layer_profile(table, left_out, settings["confidence"]), profiles)
     write_table(hottest_heads(table), hottest)

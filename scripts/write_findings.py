@@ -1,7 +1,9 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
-Reads the tables of summarise, the record of engines, and the tables of reliability, compare_maps, surface_control,
-format_control and knock_out_summary where they were made; writes Markdown. Settings: confidence (that of the tables).
+Reads the tables of measure_capability and summarise, the record of engines, and the tables of reliability,
+compare_maps, surface_control, format_control and knock_out_summary where they were made; writes Markdown and, of the
+same text, a page (HTML). Settings: confidence (that of the tables), tasks (in the order of the figures), labels (what
+the figures call them; config section figures).
 """
 
 import json
@@ -11,16 +13,20 @@ import polars as pl
 from headatlas.engine_record import slow_ways
 from headatlas.findings import Tables, write_findings
 from headatlas.job import atomic, run
+from headatlas.page import page as html_page
+from headatlas.theme import Looks, task_label
 
 
 def main(
     settings: dict,
+    capability: Path,
     summary: Path,
     comparisons: Path,
     hottest: Path,
     profiles: Path,
     engines: Path,
     findings: Path,
+    page: Path,
     reliability: Path | None = None,
     agreement: Path | None = None,
     overlap: Path | None = None,
@@ -32,9 +38,13 @@ def main(
 ) -> None:
     paths = locals()
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}
+    look = Looks.read({"labels": settings["labels"]})
+    names = {task: task_label(task, look) for task in settings["tasks"]}
     slow = slow_ways(json.loads(engines.read_text(encoding="utf-8")))
-    with atomic(findings) as draft:
-        draft.write_text(write_findings(Tables(**tables), settings["confidence"], slow), encoding="utf-8")
+    text = write_findings(Tables(**tables), settings["confidence"], names, slow)
+    for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
+        with atomic(path) as draft:
+            draft.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

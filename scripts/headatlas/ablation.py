@@ -73,18 +73,19 @@ def ablate_layers(
 
 
 def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
-    """Cells of [layer, head] to compute again: the largest of the first, middle and last layer, and the last head.
+    """Cells of [layer, head] to compute again: in the first, middle and last layer the largest, and some that are not.
 
-    The last head stands last among the rows that the replay engine lays side by side, farthest from the prompt.
+    Late heads stand last among the rows that the replay engine lays side by side, farthest from the prompt.
 
     Args:
         layers: those that have attention.
     """
     if not layers:
         return []
-    middle = layers[(len(layers) - 1) // 2]
-    largest = [(layer, int(np.abs(effects[layer]).argmax())) for layer in (layers[0], middle, layers[-1])]
-    return list(dict.fromkeys([*largest, (middle, effects.shape[1] - 1)]))
+    first, middle, last = layers[0], layers[(len(layers) - 1) // 2], layers[-1]
+    largest = [(layer, int(np.abs(effects[layer]).argmax())) for layer in (first, middle, last)]
+    end = effects.shape[1] - 1
+    return list(dict.fromkeys([*largest, (first, 0), (middle, end), (last, end)]))
 
 
 def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:

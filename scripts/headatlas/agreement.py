@@ -8,6 +8,8 @@ import polars as pl
 from headatlas.jackknife import holm
 from headatlas.ranking import jaccard, overlap, rank_correlation, ranks, top
 
+HOTTEST = {"same_sign": pl.Float64, "hottest_rank": pl.Int32, "hottest_ratio": pl.Float64, "same_unit": pl.Boolean}
+
 
 def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed: int) -> pl.DataFrame:
     """Compare every two methods on each task, by importance.
@@ -18,11 +20,33 @@ def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed:
     Returns:
         task, method_a, method_b, rank_correlation (Spearman), overlap (share of the top heads in common), k
         (how many heads are top; by chance the overlap is k / heads), p_value (of the rank correlation, by
-        `within_layer_p_value`), p_adjusted (Holm, over all tasks of the two methods).
+        `within_layer_p_value`), p_adjusted (Holm, over all tasks of the two methods), and the columns of `_on_hottest`.
     """
     names = ["task", "method_a", "method_b", "rank_correlation", "overlap"]
-    rows = _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
-    return with_adjusted(rows, ["method_a", "method_b"])
+    alike = _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
+    hottest = [_on_hottest(table, *row) for row in alike.select(*names[:3], "k").iter_rows()]
+    alike = pl.concat([alike, pl.DataFrame(hottest, schema=HOTTEST)], how="horizontal")
+    return with_adjusted(alike, ["method_a", "method_b"])
+
+
+def _on_hottest(table: pl.DataFrame, task: str, method_a: str, method_b: str, k: int) -> dict[str, object]:
+    """What method_b says of the heads that are hottest by method_a; importance is an absolute value, and hides signs.
+
+    Returns:
+        same_sign: share of the k hottest whose effect has the same sign; of the hottest one: hottest_rank (by
+        method_b), hottest_ratio (effect by method_b over effect by method_a: negative where the signs differ, NaN
+        where method_a gives no head an effect); same_unit: can the two sizes be compared?
+    """
+    a, b = (table.filter(task=task, method=method).sort("layer", "head") for method in (method_a, method_b))
+    effect_a, effect_b = a["effect"].to_numpy(), b["effect"].to_numpy()
+    hottest = np.argsort(a["rank"].to_numpy())[:k]
+    first = hottest[0]
+    return {
+        "same_sign": float((np.sign(effect_a[hottest]) == np.sign(effect_b[hottest])).mean()),
+        "hottest_rank": int(b["rank"][int(first)]),
+        "hottest_ratio": float(effect_b[first] / effect_a[first]) if effect_a[first] else float("nan"),
+        "same_unit": "probe" not in (method_a, method_b),
+    }
 
 
 def task_overlap(table: pl.DataFrame, share: float, permutations: int, seed: int) -> pl.DataFrame:

@@ -5,7 +5,7 @@ every size and colour from `theme`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import altair as alt
 import polars as pl
@@ -22,13 +22,16 @@ DIGITS = 6  # significant digits of a value in the spec; the table keeps them al
 
 @dataclass(frozen=True)
 class Measure:
-    """Which column gives the colours, and on what kind of scale."""
+    """Which column gives the colours, on what kind of scale, and what the figure's title says of it."""
 
     column: str
     signed: bool
     scheme: str
     legend_title: str
     limit: str | float | dict
+    words: str
+    about: str
+    symlog: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,22 +72,21 @@ class Panels:
         return rows[column]
 
 
-def heatmap_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
+def heatmap_grid(table: pl.DataFrame, settings: dict, notes: dict[str, str] | None = None) -> alt.TopLevelMixin:
     """Grid of heatmaps of `importance` (share of the summed absolute effect of all heads), one panel a task.
 
     Args:
         table: rows of `importance.parquet`; those of `settings["method"]` are drawn.
         settings: `method`, `model`, `tasks` (keys, in the config's order) and `figures` (the config section).
+        notes: lines under the titles of tasks that the model does not do; their panels are crossed out.
     Raises:
         HeadAtlasError: the table lacks a column, the method, a task or a cell; a key of `figures` is unknown.
     """
     panels = _panels(table, settings)
-    look = panels.look
-    measure = Measure("importance", False, look.scheme, look.legend_title, look.upper_limit)
-    return _grid(panels, measure, settings)
+    return _grid(panels, _importance(panels.look), settings, notes or {}, set(notes or {}))
 
 
-def signed_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
+def signed_grid(table: pl.DataFrame, settings: dict, notes: dict[str, str] | None = None) -> alt.TopLevelMixin:
     """Grid of heatmaps of the signed `effect` on a symmetric scale, zero at the middle colour.
 
     Positive = the head helps the answer; nats per answer token, logits for the probe. Arguments and errors as
@@ -93,24 +95,54 @@ def signed_grid(table: pl.DataFrame, settings: dict) -> alt.TopLevelMixin:
     panels = _panels(table, settings)
     look = panels.look
     title = look.signed_legend_title.replace("{unit}", panels.unit)
-    measure = Measure("effect", True, look.signed_scheme, title, look.signed_limit)
-    return _grid(panels, measure, settings)
+    symlog = look.signed_scale == "symlog"
+    about = "Above 0 the head helps the answer, below 0 it hurts it."
+    about += " Colours go evenly near 0 and by powers of ten far from it." if symlog else ""
+    measure = Measure("effect", True, look.signed_scheme, title, look.signed_limit, "signed effect", about, symlog)
+    return _grid(panels, measure, settings, notes or {}, set(notes or {}))
 
 
-def annotated_grid(table: pl.DataFrame, settings: dict, notes: dict[str, str]) -> alt.TopLevelMixin:
-    """`heatmap_grid` with a smaller line under each panel's title: `notes`, task to text."""
+def annotated_grid(
+    table: pl.DataFrame, settings: dict, notes: dict[str, str], crossed: set[str], about: str
+) -> alt.TopLevelMixin:
+    """`heatmap_grid` with smaller lines under each panel's title: `notes`, task to text.
+
+    Args:
+        crossed: tasks whose panels are crossed out; about: what the lines say, for the line under the figure's title.
+    """
     panels = _panels(table, settings)
-    look = panels.look
-    measure = Measure("importance", False, look.scheme, look.legend_title, look.upper_limit)
-    return _grid(panels, measure, settings, notes)
+    measure = _importance(panels.look)
+    return _grid(panels, replace(measure, about=f"{measure.about} {about}"), settings, notes, crossed)
+
+
+def _importance(look: Looks) -> Measure:
+    about = "Share of the summed absolute effects of all heads on a task: each panel sums to 1."
+    return Measure("importance", False, look.scheme, look.legend_title, look.upper_limit, "importance", about)
 
 
 FIGURES = {"heatmap-grid": heatmap_grid, "signed-grid": signed_grid}
 
 
-def draw(table: pl.DataFrame, settings: dict) -> dict:
-    """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES`."""
-    return FIGURES[settings["figure"]](table, settings).to_dict()
+def draw(table: pl.DataFrame, settings: dict, capability: pl.DataFrame | None = None) -> dict:
+    """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES`.
+
+    Args:
+        capability: the table of that name; panels of tasks that the model does not do are marked.
+    """
+    rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)
+    notes = {row["task"]: not_done(row) for row in rows if row["task"] in settings["tasks"]}
+    return FIGURES[settings["figure"]](table, settings, notes).to_dict()
+
+
+def not_done(row: dict) -> str:
+    """The lines under the title of a task that the model does not do."""
+    return f"Not done by the model\n{exact_match(row)}"
+
+
+def exact_match(row: dict) -> str:
+    """How often the model is right, from a row of the capability table: `Exact match 83 % [71, 91]`."""
+    share, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
+    return f"Exact match {share:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def _panels(table: pl.DataFrame, settings: dict) -> Panels:
@@ -181,10 +213,12 @@ def _check_cells(rows: pl.DataFrame, tasks: list[str], layers: int, heads: int, 
             )
 
 
-def _grid(panels: Panels, measure: Measure, settings: dict, notes: dict[str, str] | None = None) -> alt.TopLevelMixin:
+def _grid(
+    panels: Panels, measure: Measure, settings: dict, notes: dict[str, str], crossed: set[str]
+) -> alt.TopLevelMixin:
     look, tasks = panels.look, panels.tasks
     columns = min(look.columns, len(tasks))
-    below = [theme.wrap(notes[task], look.font_size, panels.width) for task in tasks] if notes else []
+    below = _level([theme.wrap(notes.get(task, ""), look.font_size, panels.width) for task in tasks])
     titles = [theme.wrap(theme.task_label(task, look), look.title_size, panels.width) for task in tasks]
     bars = [_bar(panels.values(measure.column, task), measure) for task in tasks] if panels.own_bars else []
     gaps = theme.spaces(titles, panels.layers, panels.heads, look, bars, below)
@@ -196,8 +230,8 @@ def _grid(panels: Panels, measure: Measure, settings: dict, notes: dict[str, str
     for index, task in enumerate(tasks):
         edge = Edge.of(index, columns, len(tasks))
         colour = _colour(bars[index], measure, length, titled=edge.right or not panels.own_bars)
-        title = alt.TitleParams(titles[index], subtitle=below[index]) if notes else titles[index]
-        charts.append(_panel(panels, task, measure, colour, edge).properties(title=title))
+        title = alt.TitleParams(titles[index], subtitle=below[index]) if below else titles[index]
+        charts.append(_panel(panels, task, measure, colour, edge, task in crossed).properties(title=title))
     chart = alt.concat(
         *charts,
         columns=columns,
@@ -207,8 +241,14 @@ def _grid(panels: Panels, measure: Measure, settings: dict, notes: dict[str, str
         description=_description(measure, settings),
         usermeta={"embedOptions": {"actions": PAGE_MENU}},
     ).resolve_scale(color="independent" if panels.own_bars else "shared")
-    title = _title(look, settings, panels.empty)
+    title = _title(panels, measure, settings, columns * (panels.width + gaps.column))
     return (chart if title is None else chart.properties(title=title)).configure(**theme.config(look))
+
+
+def _level(notes: list[list[str]]) -> list[list[str]]:
+    """As many lines for all, so that titles above them stand level; nothing where no panel has any."""
+    most = max(len([line for line in lines if line]) for lines in notes)
+    return [[*lines, *[" "] * (most - len(lines))] for lines in notes] if most else []
 
 
 def _bar_room(panels: Panels, columns: int, row_gap: int) -> int:
@@ -234,7 +274,9 @@ class Edge:
         return cls(left=index % columns == 0, right=last_in_row, bottom=index + columns >= count)
 
 
-def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge: Edge) -> alt.TopLevelMixin:
+def _panel(
+    panels: Panels, task: str, measure: Measure, colour: alt.Color, edge: Edge, crossed: bool
+) -> alt.TopLevelMixin:
     look, label = panels.look, theme.task_label(task, panels.look)
     zero = (theme.SIGNED_SCHEMES if measure.signed else theme.SCHEMES)[measure.scheme]
     unsure = f"!isValid(datum.q_value) || datum.q_value >= {look.q_threshold}"
@@ -249,8 +291,10 @@ def _panel(panels: Panels, task: str, measure: Measure, colour: alt.Color, edge:
     if panels.empty:
         chart = alt.layer(_empty_layers(panels), chart)
     if look.insignificant == "mark":
-        dots = cells.mark_point(aria=False, **theme.dot(panels.cell, measure.signed)).transform_filter(unsure)
+        dots = cells.mark_point(aria=False, **theme.dot(panels.cell)).transform_filter(unsure)
         chart = alt.layer(chart, dots)
+    if crossed:
+        chart = alt.layer(chart, *_cross(panels, measure))
     return (
         chart.transform_filter(f"datum.task === '{task}'")
         .transform_calculate(label=f"'{_quoted(label)}'", interval=_INTERVAL)
@@ -263,6 +307,14 @@ def _empty_layers(panels: Panels) -> alt.Chart:
     rows = alt.InlineData(values=[{"layer": layer} for layer in panels.empty])
     bands = alt.Chart(rows).mark_rect(aria=False, color=theme.EMPTY_LAYER)
     return bands.encode(y=alt.Y("layer:O"), tooltip=[alt.Tooltip("layer:O", title="No attention in layer")])
+
+
+def _cross(panels: Panels, measure: Measure) -> list[alt.Chart]:
+    """Both diagonals of a panel."""
+    once = alt.Chart(alt.InlineData(values=[{}]))
+    line = once.mark_rule(color=theme.CROSS_COLOURS[measure.signed], strokeWidth=1.5, aria=False)
+    down = {"x": alt.value(0), "x2": alt.value(panels.width), "y": alt.value(0), "y2": alt.value(panels.height)}
+    return [line.encode(**down), line.encode(**down | {"y": down["y2"], "y2": down["y"]})]
 
 
 _INTERVAL = (
@@ -298,13 +350,15 @@ def _bar(values: pl.Series, measure: Measure) -> theme.Bar:
     else:
         limit = float(rule)
     limit = limit or largest or 10.0 ** (1 - theme.BAR_DECIMALS)  # all zero: still a bar that starts at 0
+    if measure.symlog:
+        return theme.symlog_bar(limit, largest > limit, sizes.median())
     return theme.bar(limit, clipped=largest > limit, signed=measure.signed)
 
 
 def _colour(bar: theme.Bar, measure: Measure, length: int, titled: bool) -> alt.Color:
     return alt.Color(
         f"{measure.column}:Q",
-        scale=alt.Scale(scheme=measure.scheme, domain=list(bar.domain), clamp=True, nice=False),
+        scale=alt.Scale(scheme=measure.scheme, **bar.scale),
         legend=alt.Legend(**theme.colour_bar(bar, measure.legend_title if titled else None, length)),
     )
 
@@ -330,20 +384,30 @@ def _inline(rows: pl.DataFrame) -> alt.InlineData:
     return alt.InlineData(values=rounded.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
 
 
-def _title(look: Looks, settings: dict, empty: list[int]) -> alt.TitleParams | None:
-    """The figure's title and a line that says what dimmed or marked cells and grey rows mean, where there are any."""
+def _title(panels: Panels, measure: Measure, settings: dict, width: float) -> alt.TitleParams | None:
+    """The figure's title, what it shows and, where cells are dimmed or marked or rows grey, what that means."""
+    look, method = panels.look, settings["method"]
     note = {
         "show": None,
         "dim": f"Dimmed: not significant (q ≥ {look.q_threshold:g})",
         "mark": f"Dot: not significant (q ≥ {look.q_threshold:g})",
     }[look.insignificant]
-    note = "; ".join(part for part in (note, empty and "Grey: no attention in this layer") if part) or None
-    text = look.title
-    for name in ("model", "method"):
-        text = text and text.replace(f"{{{name}}}", settings[name])
-    if text is None and note is None:
-        return None
-    return alt.TitleParams(**theme.figure_title(look, text, note))
+    note = "; ".join(part for part in (note, panels.empty and "Grey: no attention in this layer") if part) or None
+    text = f"Attention heads of {settings['model']}: {measure.words} by {theme.METHOD_WORDS.get(method, method)}"
+    title = theme.figure_title(
+        _filled(look, settings["model"], method), text, measure.about, note, max(width, theme.LEAST_WIDTH)
+    )
+    return title and alt.TitleParams(**title)
+
+
+def _filled(look: Looks, model: str, method: str) -> Looks:
+    """The looks with the names in `figures.title` filled in."""
+    return look if look.title is None else replace(look, title=filled_title(look.title, model, method))
+
+
+def filled_title(title: str, model: str, method: str) -> str:
+    """The user's own title with the names of model and method in it."""
+    return title.replace("{model}", model).replace("{method}", method)
 
 
 def _description(measure: Measure, settings: dict) -> str:

@@ -7,12 +7,12 @@ import altair as alt
 import polars as pl
 
 from headatlas import theme
-from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, interval_tooltip, scales
+from headatlas.evidence_panels import Axis, Wanted, Words, checked, colours, finished, grid, interval_tooltip, scales
 
 SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
     "top": ("top k", [1, 0]),
     "bottom": ("bottom k", [5, 3]),
-    "random": ("random k, same layers (grey band: all draws)", [1.5, 2]),
+    "random": ("random k, same layers", [1.5, 2]),
     "random_norm": ("random k, same norms", [7, 2, 1.5, 2]),
 }
 MEASURES = {
@@ -40,13 +40,20 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         heads=pl.col("selection").replace_strict({key: label for key, (label, _) in SELECTIONS.items()}),
         label=wanted.label_column(),
     )
-    ks = sorted(rows["k"].unique())
+    ks = _common(rows)
     ys = [_accuracy_axis(title)] if column == "accuracy" else scales(wanted, title, rows, ["value", "low", "high"])
 
     def panel(_task, x, y):
         return _knock_out_layers(wanted, x, y, digits, title)
 
-    return finished(grid(wanted, rows, panel, _k_axis(ks, wanted), ys), wanted, f"{title} without heads, over k")
+    words = Words(
+        f"Attention heads of {wanted.named} knocked out together",
+        f"{title} on held-out questions without k heads: the top and bottom ones of each method's map, or random ones.",
+        f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest draw of random heads. A point "
+        "between two ticks is a task's elbow.",
+        f"{title} without heads, over k",
+    )
+    return finished(grid(wanted, rows, panel, _k_axis(ks, rows["k"].max(), wanted), ys), wanted, words)
 
 
 def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -82,8 +89,13 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     def panel(_task, across, upward):
         return _profile_layers(wanted, across, upward)
 
-    note = "Marks on top: centre of mass, with interval. Dashed: an even share."
-    return finished(grid(wanted, rows, panel, x, ys), wanted, "Share of importance of each layer", note)
+    words = Words(
+        f"Attention heads of {wanted.named}: share of importance by layer",
+        "Importance of a layer's heads together, of each method's map; all layers of a map sum to 1.",
+        f"Bands: {wanted.interval}. Marks on top: centre of mass, with interval. Dashed: an even share.",
+        "Share of importance of each layer",
+    )
+    return finished(grid(wanted, rows, panel, x, ys), wanted, words)
 
 
 def _with_strip(y: Axis, methods: int) -> Axis:
@@ -149,10 +161,16 @@ def _random(curves: pl.DataFrame, methods: int) -> pl.DataFrame:
     return pooled.filter(pl.col("methods") == methods).drop("methods").sort("k", maintain_order=True)
 
 
-def _k_axis(ks: list[int], wanted: Wanted) -> Axis:
-    places = [theme.CURVE_SIZE[0] * math.log1p(k) / math.log1p(ks[-1]) for k in ks]
+def _common(rows: pl.DataFrame) -> list[int]:
+    """The k that all curves share; a task's elbow, between them, is its own."""
+    curves = rows.filter(selection="top").group_by("k").len()
+    return sorted(curves.filter(pl.col("len") == curves["len"].max())["k"])
+
+
+def _k_axis(ks: list[int], largest: int, wanted: Wanted) -> Axis:
+    places = [theme.CURVE_SIZE[0] * math.log1p(k) / math.log1p(largest) for k in ks]
     ticks = theme.spaced(ks, places, wanted.look)
-    return Axis("Heads knocked out, k", (0, ks[-1]), ticks, scale="symlog")
+    return Axis("Heads knocked out, k", (0, largest), ticks, scale="symlog")
 
 
 def _accuracy_axis(title: str) -> Axis:

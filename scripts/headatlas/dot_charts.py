@@ -10,7 +10,18 @@ import polars as pl
 from headatlas import theme
 from headatlas.concentration import top_share
 from headatlas.errors import HeadAtlasError
-from headatlas.evidence_panels import Axis, Wanted, checked, colours, finished, grid, inline, interval_tooltip, scales
+from headatlas.evidence_panels import (
+    Axis,
+    Wanted,
+    Words,
+    checked,
+    colours,
+    finished,
+    grid,
+    inline,
+    interval_tooltip,
+    scales,
+)
 from headatlas.summary import LEVEL
 
 
@@ -18,7 +29,7 @@ from headatlas.summary import LEVEL
 class Dots:
     """What a panel of dots shows: number axis, a dashed line to compare with, rows; are these's labels written?
 
-    A line of each series' own, in its colour, where `line` names them.
+    A line of each series' own, in its colour, where `line` names them. A `log` axis is one of ranks from 1.
     """
 
     title: str
@@ -26,10 +37,11 @@ class Dots:
     line: float | dict[str, float]
     labels: list[str]
     labelled: bool = True
+    log: bool = False
 
 
 def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """How alike two methods rank the heads of a task: rank correlation, and overlap of the top heads.
+    """How alike two methods see the heads of a task: rank correlation, top heads shared, what becomes of the hottest.
 
     Args:
         tables: the agreement table, and the summary (for the number of heads: chance is k of them).
@@ -38,7 +50,7 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     """
     if len(wanted.methods) < 2:
         raise HeadAtlasError("figure agreement needs two methods; leave it out, or add one under `methods`")
-    columns = ["rank_correlation", "overlap", "k", "p_adjusted"]
+    columns = ["rank_correlation", "overlap", "same_sign", "hottest_rank", "k", "p_adjusted"]
     pairs = [(a, b) for i, a in enumerate(wanted.methods) for b in wanted.methods[i + 1 :]]
     names = [f"{a} and {b}" for a, b in pairs]
     either = pl.concat([tables[0], tables[0].rename({"method_a": "method_b", "method_b": "method_a"})], how="diagonal")
@@ -52,14 +64,25 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     lowest = min(0.0, rows["rank_correlation"].min() or 0.0)
     correlation = Dots("Rank correlation", (1.1 * lowest - 0.02, 1.02), 0.0, wanted.labels)
     overlap = Dots(f"Shared among the top {k} heads", (-0.02, 1.02), k / heads, wanted.labels, labelled=False)
+    signs = Dots(f"Same sign among the top {k} heads by the first", (-0.02, 1.02), 0.5, wanted.labels)
+    rank = Dots("Rank, by the second, of the first's hottest head", (1, heads), (1 + heads) / 2, wanted.labels,
+                labelled=False, log=True)  # fmt: skip
     by_pair = colours(names, "Methods", "series", theme.OTHER_SERIES)
+    shown = {"rank_correlation": correlation, "overlap": overlap, "same_sign": signs, "hottest_rank": rank}
     charts = [
-        dots(rows.with_columns(value=pl.col(column)), wanted, shown, by_pair, names)
-        for column, shown in (("rank_correlation", correlation), ("overlap", overlap))
+        dots(rows.with_columns(value=pl.col(column).cast(pl.Float64), sure=sure), wanted, panel, by_pair, names)
+        for (column, panel), sure in zip(shown.items(), (pl.col("sure"),) * 2 + (pl.lit(1),) * 2, strict=True)
     ]
-    note = f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL})."
-    chart = alt.hconcat(*charts, spacing=theme.PANEL_GAP)
-    return finished(chart, wanted, "Agreement between methods", note)
+    rows_of = [alt.hconcat(*charts[i : i + 2], spacing=theme.PANEL_GAP) for i in (0, 2)]
+    words = Words(
+        f"Agreement between methods on the attention heads of {wanted.named}",
+        "Above: how alike two methods rank all heads, and which they share at the top, by importance. Below: what the "
+        "method named second says of the heads that are hottest by the one named first; importance hides their signs.",
+        f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL}).",
+        "Agreement between methods",
+    )
+    width = 2 * theme.DOTS_WIDTH + theme.LEGEND_WIDTH
+    return finished(alt.vconcat(*rows_of, spacing=2 * theme.PANEL_GAP), wanted, words, width)
 
 
 def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -75,7 +98,14 @@ def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     if dominances:
         charts[1] = alt.hconcat(charts[1], _dominance(dominances, wanted, by_model), spacing=3 * theme.PANEL_GAP)
     chart = alt.vconcat(*charts, spacing=2 * theme.PANEL_GAP)
-    return finished(chart, wanted, "Models compared", "Dashed: importance spread evenly; no dominance.")
+    words = Words(
+        f"Attention heads of {wanted.named} compared, {wanted.by.strip()}",
+        "Above: importance over relative depth (0 is the first layer, 1 the last). Below: how much of it the top 5 % "
+        "of heads hold, and how far the diagonal of the dissociation matrix stands out.",
+        f"Bands and bars: {wanted.interval}. Dashed: importance spread evenly; no dominance.",
+        "Models compared",
+    )
+    return finished(chart, wanted, words)
 
 
 def _depth(profiles: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.ConcatChart:
@@ -195,7 +225,10 @@ def _line(line: float | dict[str, float], by_series: dict) -> alt.Chart:
 
 
 def _number(shown: Dots, wanted: Wanted, field: str) -> alt.X:
-    ticks, number = theme.round_ticks(*shown.domain)
+    ticks, number = ([2**i for i in range(int(shown.domain[1]).bit_length())], "d") if shown.log else (
+        theme.round_ticks(*shown.domain)
+    )  # fmt: skip
     title = theme.wrap(shown.title, wanted.look.font_size + 1, theme.DOTS_WIDTH)
+    kind = {"type": "log", "base": 2} if shown.log else {"zero": False}
     axis = alt.Axis(values=ticks, format=number, title=title, domain=False, labelFlush=False)
-    return alt.X(f"{field}:Q", axis=axis, scale=alt.Scale(domain=list(shown.domain), nice=False, zero=False))
+    return alt.X(f"{field}:Q", axis=axis, scale=alt.Scale(domain=list(shown.domain), nice=False, **kind))

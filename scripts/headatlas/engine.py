@@ -95,16 +95,15 @@ def run_checked(
                 f"the whole model for every edit ({work_ratio(model, items, positions, entries):.0f} times the work)"
             )
         log.info("engine: full passes, since replay does not fit this model here: %s", reason)
-    result = compute("hooked", padded)
-    found = _check(model, items, baseline, positions, result, cells)
-    if not found.holds:
-        raise HeadAtlasError(
-            f"model {model.name}: passes over several rows differ from a single plain pass by {found.difference:.2g} "
-            "nats; this model cannot be mapped in batches (set compute.batch_tokens: 1)"
-        )
     work = work_ratio(model, items, positions, entries)
-    return result, Report(
-        "hooked", reason, padded, work, found.cells, found.difference, found.noise, model.half_because
+    for padding in dict.fromkeys((padded, False)):
+        result = compute("hooked", padding)
+        found = _check(model, items, baseline, positions, result, cells)
+        if found.holds:
+            return result, Report("hooked", reason, padding, work, found.cells, found.difference, found.noise)
+    raise HeadAtlasError(
+        f"model {model.name}: passes over several rows differ from a single plain pass by {found.difference:.2g} nats, "
+        "even among items of one length; this model's numbers depend on what shares a pass, and cannot be mapped"
     )
 
 
@@ -112,8 +111,12 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
     """Whether items of different lengths must not share a batch: some models' positions follow the padded length.
 
     Tried on the shortest item, padded to the length of the longest.
+
+    Raises:
+        HeadAtlasError: an item is longer than what an indexer of the model lets through.
     """
     shortest, longest = _extremes(items)
+    _refuse_selection(model, _length(items[longest]))
     alone = collate(items, [shortest]).to(model.device)
     padded = collate(items, [shortest], length=_length(items[longest])).to(model.device)
     if alone.input_ids.shape == padded.input_ids.shape:
@@ -123,6 +126,16 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
     if matters:
         log.info("items of different lengths do not share a batch: this model's numbers depend on the padding")
     return matters
+
+
+def _refuse_selection(model: HeadModel, longest: int) -> None:
+    """Refuse items of which an indexer (DeepSeek-V3.2's, say) picks keys: among equal ones the pass's shape decides."""
+    kept = getattr(model.model.config.get_text_config(), "index_topk", None)
+    if isinstance(kept, int) and longest > kept:
+        raise HeadAtlasError(
+            f"model {model.name}: its indexer picks {kept} of up to {longest} keys, and which of equal ones depends on "
+            f"what shares a pass; take items of at most {kept} tokens (items.max_tokens)"
+        )
 
 
 def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: list[int]) -> float:

@@ -13,7 +13,7 @@ FIGURES = {
     "dissociation": (("dissociation", "dominance"), matrix_charts.dissociation),
     "task-overlap": (("task overlap",), matrix_charts.task_overlap),
     "agreement": (("agreement", "summary"), dot_charts.agreement),
-    "annotated-grid": (("importance", "reliability"), matrix_charts.annotated_grid),
+    "annotated-grid": (("importance", "capability", "reliability"), matrix_charts.annotated_grid),
     "comparison": (("summary", "layer profile", "dominance"), dot_charts.comparison),
 }
 OF_ONE_METHOD = ("dissociation", "task-overlap", "annotated-grid", "comparison")
@@ -26,7 +26,7 @@ def draw(tables: list[pl.DataFrame], settings: dict) -> dict:
         tables: as `FIGURES` names them; for `comparison` those of all models, kind by kind in that order (the
             dominances may be left out).
         settings: `figure`, `model` (`comparison`: `models`), `methods` and `tasks` (in the config's order),
-            `figures` (the config section).
+            `confidence` (of the tables' intervals), `figures` (the config section).
 
     Raises:
         HeadAtlasError: another figure, another number of tables, a table that lacks a column or a row.

@@ -12,7 +12,7 @@ import altair as alt
 import polars as pl
 
 from headatlas import theme
-from headatlas.charts import DIGITS, PAGE_MENU, Edge, task_order
+from headatlas.charts import DIGITS, PAGE_MENU, Edge, filled_title, task_order
 from headatlas.errors import HeadAtlasError
 from headatlas.theme import Looks
 
@@ -27,11 +27,12 @@ class Wanted:
     models: list[str]
     tasks: list[str]
     look: Looks
+    confidence: float
     settings: dict
 
     @classmethod
     def read(cls, settings: dict) -> "Wanted":
-        """From the tool's settings: figure, model (or models), methods, tasks, figures.
+        """From the tool's settings: figure, model (or models), methods, tasks, confidence, figures.
 
         Raises:
             HeadAtlasError: a figure of a method that is not there; an unknown key or task in `figures`.
@@ -44,7 +45,23 @@ class Wanted:
         look = Looks.read(settings["figures"])
         models = settings["models"] if "models" in settings else [settings["model"]]
         tasks = task_order(look, settings["tasks"])
-        return cls(figure, method or None, settings["methods"], models, tasks, look, settings)
+        return cls(figure, method or None, settings["methods"], models, tasks, look, settings["confidence"], settings)
+
+    @property
+    def interval(self) -> str:
+        """What the intervals of the tables are, in words."""
+        return f"{100 * self.confidence:g}\N{NO-BREAK SPACE}% interval over questions"
+
+    @property
+    def named(self) -> str:
+        """The model or models."""
+        *first, last = self.models
+        return f"{', '.join(first)} and {last}" if first else last
+
+    @property
+    def by(self) -> str:
+        """` by exact ablation`, of a figure of one method."""
+        return f" by {theme.METHOD_WORDS.get(self.method, self.method)}"
 
     def label(self, task: str) -> str:
         """What the figure calls a task, on one line."""
@@ -184,14 +201,31 @@ def colours(names: list[str], title: str, field: str, start: int | None = None) 
     }
 
 
-def finished(chart: alt.TopLevelMixin, wanted: Wanted, description: str, note: str | None = None) -> dict:
-    """The spec: with the figure's title, a smaller line below it, and the project's looks."""
-    text, models = wanted.look.title, ", ".join(wanted.models)
-    if text:
-        text = text.replace("{model}", models).replace("{method}", wanted.method or ", ".join(wanted.methods))
-    if text or note:
-        chart.title = alt.TitleParams(**theme.figure_title(wanted.look, text, note))
-    about = f"{description}: model {models}" + (f", method {wanted.method}" if wanted.method else "")
+@dataclass(frozen=True)
+class Words:
+    """What is written over a figure: its title, what it shows, what its marks mean; for a screen reader, in short."""
+
+    title: str
+    about: str
+    note: str | None = None
+    short: str = ""
+
+
+def finished(chart: alt.TopLevelMixin, wanted: Wanted, words: Words, width: float | None = None) -> dict:
+    """The spec: with what is written over the figure, and the project's looks.
+
+    Args:
+        width: pixels of the figure (None: that of a `grid`).
+    """
+    look, models = wanted.look, ", ".join(wanted.models)
+    if look.title is not None:
+        look = replace(look, title=filled_title(look.title, models, wanted.method or ", ".join(wanted.methods)))
+    panels = min(look.columns, len(wanted.tasks))
+    width = width or panels * (theme.CURVE_SIZE[0] + theme.PANEL_GAP) + theme.LEGEND_WIDTH
+    title = theme.figure_title(look, words.title, words.about, words.note, max(width, theme.LEAST_WIDTH))
+    if title:
+        chart.title = alt.TitleParams(**title)
+    about = f"{words.short}: model {models}" + (f", method {wanted.method}" if wanted.method else "")
     chart.description, chart.usermeta = about, {"embedOptions": {"actions": PAGE_MENU}}
-    chart.config = alt.Config(**theme.config(wanted.look))
+    chart.config = alt.Config(**theme.config(look))
     return chart.to_dict()

@@ -1,13 +1,16 @@
 """Writes what the tables show as sentences, each with its numbers, interval and test; polars, never torch.
 
-A difference is called a difference only where its adjusted p-value is below `LEVEL`; otherwise that is said.
+A difference is called a difference only where its adjusted p-value is below `LEVEL`; otherwise that is said. Of the map
+of a task that the model does not do, nothing is said.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from headatlas.capability import incapable
 from headatlas.reliability import WANTED
 from headatlas.statistics import FEWEST
 from headatlas.summary import COMPLETE, LEVEL
@@ -35,6 +38,7 @@ not may be called more often than stated.
 class Tables(NamedTuple):
     """What there is to write about; None where a table was not made."""
 
+    capability: pl.DataFrame
     summary: pl.DataFrame
     comparisons: pl.DataFrame
     hottest: pl.DataFrame
@@ -49,30 +53,108 @@ class Tables(NamedTuple):
     dominance: pl.DataFrame | None = None
 
 
-def write_findings(tables: Tables, confidence: float, slow_ways: list[str] = ()) -> str:
+TASK_COLUMNS = (("task",), ("task_a", "task_b"), ("source_task", "target_task"), ("task", "matched_to"))
+
+
+def write_findings(tables: Tables, confidence: float, names: Mapping[str, str], slow_ways: Sequence[str] = ()) -> str:
     """The findings as Markdown.
 
     Args:
+        names: from each task's key to what the figures call it, in the order of the figures.
         slow_ways: sentences on jobs that took a slower way than they could have (`engine_record.slow_ways`).
     """
-    model = tables.summary["model"][0]
+    model, known = tables.summary["model"][0], _of_done_tasks(tables, names)
     lines = [f"# Findings: {model}", ""]
     lines += [line for sentence in slow_ways for line in (f"**Slow:** {sentence}.", "")]
+    lines += [*_capability(_named(tables.capability, names)), ""]
+    if known.summary.is_empty():
+        return "\n".join([*lines, *_controls(known)])
     lines += [
         f"Square brackets hold {confidence:.0%} intervals over questions. Tasks are compared in "
         "pairs; a difference is "
         f"called one only where its p-value, adjusted for all pairs (Holm), is below {LEVEL}.",
         "",
     ]
-    for method in tables.summary["method"].unique(maintain_order=True):
-        lines += [f"## By `{method}`", "", *_overview(tables, method), ""]
-        lines += [f"- {sentence}" for sentence in _sentences(tables, method)] + [""]
-        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(_readable(tables, method).hottest, method), ""]
+    for method in known.summary["method"].unique(maintain_order=True):
+        lines += [f"## By `{method}`", "", *_overview(known, method), ""]
+        lines += [f"- {sentence}" for sentence in _sentences(known, method)] + [""]
+        lines += ["Hottest heads (layer.head, effect):", "", *_hottest(_readable(known, method).hottest, method), ""]
+    return "\n".join([*lines, *_controls(known), "## Limits", "", LIMITS])
+
+
+def _of_done_tasks(tables: Tables, names: Mapping[str, str]) -> Tables:
+    """The rows of tasks that the model does, by the names and in the order of the figures.
+
+    The dominance of the dissociation matrix is taken over all tasks: it goes where the model does not do them all.
+    """
+    done = [task for (task,) in tables.capability.filter("capable").select("task").iter_rows()]
+    kept = {}
+    for field, table in tables._asdict().items():
+        columns = () if table is None else _task_columns(table)
+        if columns and field not in ("capability", "surface"):  # the surface control knows no model
+            table = table.filter(pl.col(column).is_in(done) for column in columns)
+        kept[field] = table if table is None else _named(table, names)
+    if len(done) < tables.capability.height:
+        kept["dominance"] = None
+    return Tables(**kept)
+
+
+def _named(table: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """Keys of tasks replaced by names, rows in the order of these; two tasks of one name keep their keys beside it."""
+    columns = _task_columns(table)
+    place = {task: index for index, task in enumerate(names)}
+    taken = [" ".join(name.split()) for name in names.values()]
+    said = {
+        task: name if taken.count(name) == 1 else f"{name} ({task})" for task, name in zip(names, taken, strict=True)
+    }
+    order = [pl.col(column).replace_strict(place, default=len(place), return_dtype=pl.Int32) for column in columns]
+    table = table.sort(order, maintain_order=True) if order else table
+    return table.with_columns(pl.col(columns).replace(said)) if columns else table
+
+
+def _task_columns(table: pl.DataFrame) -> tuple[str, ...]:
+    """The columns that hold keys of tasks."""
+    return max((names for names in TASK_COLUMNS if set(names) <= set(table.columns)), key=len, default=())
+
+
+def _capability(table: pl.DataFrame) -> list[str]:
+    """Can the model do the tasks at all?"""
+    lines = [
+        "## Does the model do the tasks?",
+        "",
+        "| task | questions | exact match | chance | log-probability of the answer (nats per token) | done |",
+        f"|{' --- |' * 6}",
+    ]
+    for row in table.iter_rows(named=True):
+        cells = [
+            row["task"], str(row["n_questions"]), _with_interval(row, "exact_match", ".0%"), f"{row['chance']:.0%}",
+            _with_interval(row, "log_prob", ".3f"), "yes" if row["capable"] else "**no**",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Exact match: share of the items, of both splits, whose whole answer is the model's own first choice. Chance: "
+        "what the most frequent answer, given to every item, would score. The model does a task where the interval of "
+        "its exact match lies above chance.",
+    ]
+    failed = incapable(table)
+    if len(failed) == table.height:
+        return [
+            *lines,
+            "",
+            "**The model does none of these tasks.** Its maps show nothing of them, so nothing is said.",
+        ]
+    if failed:
+        lines += [
+            "",
+            f"**Not done: {_listed(failed)}.** Such a map shows nothing of its task: none is spoken of below.",
+        ]
+    return lines
+
+
+def _controls(tables: Tables) -> list[str]:
     between = [*_agreement(tables.agreement), *_surface(tables.surface), *_formats(tables.formats)]
-    if between:
-        lines += ["## Controls", "", *(f"- {sentence}" for sentence in between), ""]
-    lines += ["## Limits", "", LIMITS]
-    return "\n".join(lines)
+    return ["## Controls", "", *(f"- {sentence}" for sentence in between), ""] if between else []
 
 
 def _overview(tables: Tables, method: str) -> list[str]:
@@ -87,7 +169,7 @@ def _overview(tables: Tables, method: str) -> list[str]:
         counts = f"{row['significant']} of {row['heads']} ({row['helping']}, {row['hurting']})"
         counts = counts if row["tested"] else "not tested"
         cells = [
-            _name(row["task"]), counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
+            row["task"], counts, str(row["elbow"]), _with_interval(row, "effective_heads", ".1f"),
             _with_interval(row, "top_5_percent", ".0%"), _with_interval(row, "layer_centre", ".2f"),
             str(row["exclusive"]), *_reliability_of(tables.reliability, method, row["task"]),
         ]  # fmt: skip
@@ -121,7 +203,7 @@ def _incomplete(summary: pl.DataFrame) -> list[str]:
     known = summary.drop_nulls("completeness_error").sort("completeness_error")
     if known.is_empty():
         return []
-    ends = [f"{row['completeness_error']:.1%} ({_name(row['task'])})" for row in known[[0, -1]].iter_rows(named=True)]
+    ends = [f"{row['completeness_error']:.1%} ({row['task']})" for row in known[[0, -1]].iter_rows(named=True)]
     unread = known.filter(~pl.col("readable"))["task"].to_list()
     verdict = (
         f"More than {COMPLETE:.0%}: the map of {_listed(unread)} is not to be read, and nothing is said of it here; "
@@ -160,7 +242,7 @@ def _extreme(summary: pl.DataFrame, tests: pl.DataFrame, figure: str, phrase: st
             pl.col("task_a").is_in([task, other]) & pl.col("task_b").is_in([task, other]),
         )
         (differ if pair["p_adjusted"][0] < LEVEL else alike).append(other)
-    claim = f"{phrase} **{_name(task)}**: {_with_interval(first, figure, digits)} {unit}."
+    claim = f"{phrase} **{task}**: {_with_interval(first, figure, digits)} {unit}."
     if not differ:
         return [f"{claim} No other task differs from it significantly, so this is no ranking."]
     rest = f", not from {_listed(alike)}" if alike else ""
@@ -175,8 +257,8 @@ def _sparsity(summary: pl.DataFrame) -> list[str]:
     top = max(1, round(0.05 * most["heads"]))
     return [
         f"Sparsity: the top 5 % of the heads ({top} of {most['heads']}) hold between "
-        f"{_with_interval(least, 'top_5_percent', '.0%')} ({_name(least['task'])}) and "
-        f"{_with_interval(most, 'top_5_percent', '.0%')} ({_name(most['task'])}) of the importance; "
+        f"{_with_interval(least, 'top_5_percent', '.0%')} ({least['task']}) and "
+        f"{_with_interval(most, 'top_5_percent', '.0%')} ({most['task']}) of the importance; "
         f"evenly spread it would be {top / most['heads']:.0%}."
     ]
 
@@ -189,7 +271,7 @@ def _clusters(profiles: pl.DataFrame, layers: int) -> list[str]:
     for (task,), part in profiles.group_by("task", maintain_order=True):
         row = part.sort("share", descending=True, nulls_last=True).row(0, named=True)
         if row["ci_low"] is not None and row["ci_low"] > even:
-            above.append(f"{_name(task)} in layer {row['layer']} ({_bracket(row, 'share', '.0%')})")
+            above.append(f"{task} in layer {row['layer']} ({_bracket(row, 'share', '.0%')})")
     if not above:
         return [f"No task has a layer whose share is reliably above an even one ({even:.0%})."]
     return [f"Where the clusters are (an even share would be {even:.0%} a layer): {'; '.join(above)}."]
@@ -197,7 +279,7 @@ def _clusters(profiles: pl.DataFrame, layers: int) -> list[str]:
 
 def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str) -> list[str]:
     exclusive = summary.filter(pl.col("exclusive") > 0).sort("exclusive", descending=True)
-    named = [f"{_name(task)} {n}" for task, n in exclusive.select("task", "exclusive").iter_rows()]
+    named = [f"{task} {n}" for task, n in exclusive.select("task", "exclusive").iter_rows()]
     sentences = [f"Heads significant for one task alone: {', '.join(named) if named else 'none'}."]
     pairs = None if overlap is None else overlap.filter(method=method).drop_nulls("p_adjusted")
     if pairs is None or pairs.is_empty():
@@ -206,7 +288,7 @@ def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str
     sentences.append(
         f"Overlap between tasks (top {most['k']} heads, Jaccard): mean {pairs['jaccard'].mean():.2f}, "
         "most between "
-        f"{_name(most['task_a'])} and {_name(most['task_b'])} ({most['jaccard']:.2f}). Beyond sharing "
+        f"{most['task_a']} and {most['task_b']} ({most['jaccard']:.2f}). Beyond sharing "
         "layers, "
         f"{(pairs['p_adjusted'] < LEVEL).sum()} of {pairs.height} pairs of maps are correlated (permutation "
         "within layers, "
@@ -218,17 +300,18 @@ def _separation(summary: pl.DataFrame, overlap: pl.DataFrame | None, method: str
 def _shaky(reliability: pl.DataFrame | None, method: str) -> list[str]:
     if reliability is None:
         return []
-    rows = reliability.filter(method=method).drop_nulls("reliability").sort("reliability")
-    if rows.is_empty():
+    known = reliability.filter(method=method).drop_nulls("reliability")
+    if known.is_empty():
         return ["Too few questions to say how reliable the maps are."]
-    shaky = [_name(row["task"]) for row in rows.iter_rows(named=True) if row["reliability"] < RELIABLE]
+    rows = known.sort("reliability")
+    shaky = [row["task"] for row in rows.iter_rows(named=True) if row["reliability"] < RELIABLE]
     lowest, highest = rows.row(0, named=True), rows.row(-1, named=True)
-    verdict = f"Do not read the ranking of heads of {_listed(shaky)}." if shaky else "All maps can be read."
+    verdict = f"Do not read the ranking of heads of {_listed(shaky)}." if shaky else f"None is below {RELIABLE}."
     return [
         f"Split-half reliability runs from {_bracket(lowest, 'reliability', '.2f')} "
-        f"({_name(lowest['task'])}) to "
-        f"{_bracket(highest, 'reliability', '.2f')} ({_name(highest['task'])}). {verdict}",
-        *_values(rows),
+        f"({lowest['task']}) to "
+        f"{_bracket(highest, 'reliability', '.2f')} ({highest['task']}). {verdict}",
+        *_values(known),
     ]
 
 
@@ -238,7 +321,7 @@ def _values(rows: pl.DataFrame) -> list[str]:
     if known.is_empty():
         return []
     lowest, highest = (_reliable_values(known.row(end, named=True)) for end in (0, -1))
-    few = rows.filter((pl.col("reliability") < WANTED) | (pl.col("value_reliability") < WANTED)).sort("task")
+    few = rows.filter((pl.col("reliability") < WANTED) | (pl.col("value_reliability") < WANTED))
     sentences = [
         "That counts all heads alike, however small their effects. Of the importances themselves, correlated over "
         f"heads, so that the hottest count most, the reliability runs from {lowest} to {highest}."
@@ -256,7 +339,7 @@ def _values(rows: pl.DataFrame) -> list[str]:
 
 def _reliable_values(row: dict) -> str:
     ends = {"ci_low": row["value_ci_low"], "ci_high": row["value_ci_high"]}
-    return f"{_bracket(row | ends, 'value_reliability', '.2f')} ({_name(row['task'])})"
+    return f"{_bracket(row | ends, 'value_reliability', '.2f')} ({row['task']})"
 
 
 def _needed(row: dict) -> str:
@@ -264,7 +347,7 @@ def _needed(row: dict) -> str:
         "no number" if row[name] is None else f"{float(f'{row[name]:.2g}'):.0f}"
         for name in ("questions_needed", "value_questions_needed")
     )
-    return f"{_name(row['task'])} {ranking} ({values}), now {row['n_questions']}"
+    return f"{row['task']} {ranking} ({values}), now {row['n_questions']}"
 
 
 def _area(area: pl.DataFrame | None, method: str) -> list[str]:
@@ -272,7 +355,7 @@ def _area(area: pl.DataFrame | None, method: str) -> list[str]:
     rows = None if area is None else area.filter(method=method).drop_nulls("area")
     if rows is None or rows.is_empty():
         return []
-    shown = [f"{_name(row['task'])} {_bracket(row, 'area', '.2f')}" for row in rows.iter_rows(named=True)]
+    shown = [f"{row['task']} {_bracket(row, 'area', '.2f')}" for row in rows.iter_rows(named=True)]
     better = rows.filter(pl.col("ci_low") > 0).height
     return [
         "Knocked out together on held-out questions, the top heads cost more than random heads of "
@@ -291,7 +374,8 @@ def _dissociation(table: pl.DataFrame | None, dominance: pl.DataFrame | None, me
     hurt = own.filter(pl.col("ci_low") > 0)
     cross = rows.filter(pl.col("source_task") != pl.col("target_task"), pl.col("ci_low") > 0)
     text = (
-        "Dissociation: a task's own top heads cost it more than matched random ones for "
+        f"Dissociation (the top {rows['k'][0]} heads together, held-out questions): a task's own top heads cost it "
+        "more than matched random ones for "
         f"{hurt.height} of {own.height} "
         f"tasks; they also cost another task in {cross.height} of {rows.height - own.height} pairs."
     )
@@ -319,9 +403,32 @@ def _agreement(agreement: pl.DataFrame | None) -> list[str]:
             f"`{a}` and `{b}` rank heads alike beyond sharing layers for {called} of {part.height} "
             "tasks (rank "
             f"correlation {r.min():.2f} to {r.max():.2f}, mean {r.mean():.2f}; permutation within "
-            "layers, Holm-adjusted)."
+            f"layers, Holm-adjusted). {_on_hottest(part, a, b)}"
         )
     return sentences
+
+
+def _on_hottest(part: pl.DataFrame, a: str, b: str) -> str:
+    """What the second method says of the heads that are hottest by the first: a rank correlation hardly shows it."""
+    opposite = (part["hottest_ratio"] < 0).sum()
+    text = (
+        f"Of each task's hottest head by `{a}`, `{b}` gives the opposite sign for {opposite} of {part.height} tasks, "
+        f"and the ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} heads "
+        f"{part['same_sign'].min():.0%} to {part['same_sign'].max():.0%} have the same sign by both."
+    )
+    shares = part.filter("same_unit")["hottest_ratio"].abs()
+    if shares.is_empty():
+        return text
+    return f"{text} The hottest head's effect is {_share(shares.min())} to {_share(shares.max())} of its size by `{a}`."
+
+
+def _numbers(ranks: pl.Series) -> str:
+    return ", ".join(map(str, ranks))
+
+
+def _share(value: float) -> str:
+    """A share in percent, with two digits."""
+    return f"{float(f'{100 * value:.2g}'):g} %"
 
 
 def _surface(surface: pl.DataFrame | None) -> list[str]:
@@ -339,7 +446,7 @@ def _surface(surface: pl.DataFrame | None) -> list[str]:
 
 def _formats(formats: pl.DataFrame | None) -> list[str]:
     """Whether maps change when a task's items are matched in their answers' format to another task's."""
-    if formats is None:
+    if formats is None or formats.is_empty():
         return []
     pairs = formats.filter(method=formats["method"][0])
     apart = pairs.filter(formats=0).height // 2
@@ -373,7 +480,7 @@ def _matched_maps(part: pl.DataFrame) -> list[dict]:
 
 
 def _matched(row: dict) -> str:
-    return f"{_name(row['task'])} matched to {_listed(row['matched_to'])}"
+    return f"{row['task']} matched to {_listed(row['matched_to'])}"
 
 
 def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
@@ -383,7 +490,7 @@ def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
         for row in part.filter(pl.col("q_value") < LEVEL).iter_rows(named=True):
             shown.append(f"{row['layer']}.{row['head']} {_bracket(row, 'effect', '+.3f')}")
         none = "none with q < 0.05" if part["q_value"].count() else f"not tested with fewer than {FEWEST} questions"
-        lines.append(f"- {_name(task)}: {', '.join(shown) if shown else none}")
+        lines.append(f"- {task}: {', '.join(shown) if shown else none}")
     return lines
 
 
@@ -414,10 +521,5 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
-def _name(task: str) -> str:
-    return task.replace("_", " ")
-
-
-def _listed(tasks: list[str]) -> str:
-    names = [_name(task) for task in tasks]
+def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

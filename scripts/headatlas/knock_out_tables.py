@@ -88,8 +88,8 @@ def dissociation(
         files: of any methods; tasks: rows and columns of the matrix, in this order.
 
     Returns:
-        method, source_task, target_task, effect (loss of log-probability beyond that by random heads of the
-        same layers, nats per answer token), ci_low, ci_high;
+        method, source_task, target_task, k (heads knocked out together), effect (loss of log-probability beyond that
+        by random heads of the same layers, nats per answer token), ci_low, ci_high;
         method, dominance (mean of the diagonal less mean of the rest), ci_low, ci_high, p_value (one-sided:
         source tasks dealt to rows at random, exact where there are no more than `permutations` orders).
     """
@@ -106,12 +106,13 @@ def dissociation(
                 drawn[:, i, j] = _resampled(gap, file.targets[target].question, resamples, (seed, j), row=i)
                 matrix[i, j] = gap.mean()
                 ends = _interval(matrix[i, j], drawn[:, i, j], confidence)
-                cells.append((method, source, target, *ends))
+                cells.append((method, source, target, file.dissociation_k, *ends))
         p_value = dominance_p_value(matrix, permutations, np.random.default_rng(seed))
         merit = _interval(dominance(matrix), np.array([dominance(m) for m in drawn]), confidence)
         merits.append((method, *merit, p_value))
     ends = dict.fromkeys(("ci_low", "ci_high"), pl.Float64)
-    names = dict.fromkeys(("method", "source_task", "target_task"), pl.String) | {"effect": pl.Float64} | ends
+    names = dict.fromkeys(("method", "source_task", "target_task"), pl.String)
+    names |= {"k": pl.Int32, "effect": pl.Float64} | ends
     merit_names = {"method": pl.String, "dominance": pl.Float64} | ends | {"p_value": pl.Float64}
     return pl.DataFrame(cells, schema=names, orient="row"), pl.DataFrame(merits, schema=merit_names, orient="row")
 

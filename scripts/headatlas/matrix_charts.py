@@ -8,7 +8,7 @@ import polars as pl
 
 from headatlas import charts, theme
 from headatlas.clustering import clustered_order
-from headatlas.evidence_panels import Wanted, checked, finished, inline, interval_tooltip
+from headatlas.evidence_panels import Wanted, Words, checked, finished, inline, interval_tooltip
 from headatlas.summary import LEVEL
 
 
@@ -34,7 +34,7 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     rows = checked(
         tables[0],
         "dissociation",
-        ["effect", "ci_low", "ci_high"],
+        ["k", "effect", "ci_low", "ci_high"],
         method=[wanted.method],
         source_task=wanted.tasks,
         target_task=wanted.tasks,
@@ -42,7 +42,7 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     merit = checked(tables[1], "dominance", ["dominance", "ci_low", "ci_high", "p_value"], method=[wanted.method])
     largest = rows["effect"].abs().max() or 1.0
     ticks, number = theme.round_ticks(-largest, largest, 6)
-    title = "Loss beyond random heads (nats per answer token)"
+    k, title = rows["k"][0], "Loss beyond random heads (nats per answer token)"
     colours = Colours(
         title=title,
         scheme=wanted.look.signed_scheme,
@@ -64,8 +64,14 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         *interval_tooltip("ci_low", "ci_high", "+.4f"),
     ]
     chart = matrix(wanted, rows, wanted.tasks, colours, shown, ("Top heads of", "Tested on"), bold="sure")
-    note = f"{_merit(merit.row(0, named=True))}. Bold: interval excludes 0."
-    return finished(chart, wanted, "Loss of each task without the top heads of each task", note)
+    words = Words(
+        f"Dissociation of tasks in {wanted.named}, top {k} heads{wanted.by}",
+        f"Answer log-probability that a column's task loses on held-out questions when the top {k} heads of a row's "
+        f"task are knocked out together, less what it loses with {k} random heads of the same layers.",
+        f"{_merit(merit.row(0, named=True))}. Bold: the {wanted.interval} excludes 0.",
+        "Loss of each task without the top heads of each task",
+    )
+    return finished(chart, wanted, words, len(wanted.tasks) * theme.MATRIX_CELL[0] + theme.MATRIX_SIDE)
 
 
 def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -103,19 +109,48 @@ def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         matrices.append(matrix(wanted, rows, order, colours, shown, (None, None), bold))
     chart = alt.hconcat(*matrices, spacing=2 * theme.PANEL_GAP).resolve_scale(color="independent")
     note = f"Bold: related beyond sharing layers (permutation within layers, Holm-adjusted p < {LEVEL})."
-    return finished(chart, wanted, "Overlap of the maps of each two tasks", note)
+    words = Words(
+        f"Overlap of the tasks' maps in {wanted.named}{wanted.by}",
+        f"Left: rank correlation of the importance of all heads. Right: how many of the top {k} heads two tasks share, "
+        "of all that are top for either.",
+        note,
+        "Overlap of the maps of each two tasks",
+    )
+    width = 2 * (len(wanted.tasks) * theme.MATRIX_CELL[0] + theme.MATRIX_SIDE)
+    return finished(chart, wanted, words, width)
 
 
 def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """The grid of head maps with the split-half reliability of each under its title.
+    """The grid of head maps; under each title, how well the model does the task and how reliable the map is.
 
     Args:
-        tables: the importance table, the reliability table.
+        tables: the importance table, the capability table, the reliability table.
     """
+    names = [f"{name}{end}" for name in ("exact_match", "log_prob") for end in ("", "_low", "_high")]
+    skills = checked(tables[1], "capability", [*names, "n_questions", "capable"], task=wanted.tasks)
     columns = ["reliability", "ci_low", "ci_high"]
-    rows = checked(tables[1], "reliability", columns, method=[wanted.method], task=wanted.tasks)
-    notes = {row["task"]: _reliability(row) for row in rows.iter_rows(named=True)}
-    return charts.annotated_grid(tables[0], wanted.settings | {"method": wanted.method}, notes).to_dict()
+    rows = checked(tables[2], "reliability", columns, method=[wanted.method], task=wanted.tasks)
+    reliable = {row["task"]: _reliability(row) for row in rows.iter_rows(named=True)}
+    notes, crossed = {}, set()
+    for row in skills.iter_rows(named=True):
+        task = row["task"]
+        notes[task] = f"{charts.exact_match(row)} of {row['n_questions']}\n{_log_prob(row)}\n{reliable[task]}"
+        if not row["capable"]:
+            notes[task] = f"{charts.not_done(row)}\n{_log_prob(row)}"
+            crossed.add(task)
+    about = (
+        "Under each title: share of the questions that the model answers, mean log-probability of the answers (nats "
+        "per token), and how far two halves of the questions agree on the ranking of heads (Spearman-Brown corrected), "
+        f"each with its {wanted.interval}."
+    )
+    settings = wanted.settings | {"method": wanted.method}
+    return charts.annotated_grid(tables[0], settings, notes, crossed, about).to_dict()
+
+
+def _log_prob(row: dict) -> str:
+    low, high = row["log_prob_low"], row["log_prob_high"]
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    return f"Log-prob. {row['log_prob']:.3f}{interval}".replace("-", "−").replace("Log−", "Log-")
 
 
 def _reliability(row: dict) -> str:

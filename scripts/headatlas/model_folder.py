@@ -14,7 +14,8 @@ from headatlas.errors import HeadAtlasError
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 # The decoder's own counts come first: BART's others are those of its encoder, of which a causal model has none.
 LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
-HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads")
+HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
+LAYER_LISTS = ("layer_types", "layers_block_type")  # an entry a layer; Nemotron-H gives no number beside
 HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry a layer
 POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
@@ -75,6 +76,8 @@ def read_geometry(model: dict) -> Geometry:
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
     _refuse_unequal_layers(text, path)
+    listed = next((len(text[name]) for name in LAYER_LISTS if isinstance(text.get(name), list)), None)
+    text = text if _first(text, LAYERS) else text | {LAYERS[1]: listed}
     return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
 
 
@@ -254,11 +257,6 @@ def _refuse_unmapped(config: dict, path: str) -> None:
     kind = config.get("model_type")
     if kind in NO_ATTENTION:
         raise HeadAtlasError(f"{path}: a {kind} model has no attention, so no heads to map; give a transformer")
-    if kind == "openai-gpt":
-        raise HeadAtlasError(
-            f"{path}: a GPT-1 (openai-gpt) keeps no keys and values between passes, which ablation needs; give a GPT-2 "
-            "or any later model"
-        )
     quantised = config.get("quantization_config")
     if not isinstance(quantised, dict):
         return

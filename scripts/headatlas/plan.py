@@ -34,7 +34,7 @@ EVIDENCE_FIGURES = {
     "knock-out": ("evidence/knock-out",),
     "knock-out-accuracy": ("evidence/knock-out",),
     "dissociation.{method}": ("evidence/dissociation", "evidence/dominance"),
-    "annotated-grid.{method}": ("importance", "evidence/reliability"),
+    "annotated-grid.{method}": ("importance", "evidence/capability", "evidence/reliability"),
     "task-overlap.{method}": ("evidence/task-overlap",),
     "agreement": ("evidence/agreement", "summary"),
     "layer-profile": ("evidence/layer-profile", "summary"),
@@ -48,7 +48,6 @@ EVIDENCE_SLICES = {
     "surface_control": ("folds", "confidence", "seed", "matched"),
     "format_control": ("tasks", "seed", "items", "top", "shuffles", "confidence"),
     "knock_out_summary": ("methods", "tasks", "resamples", "permutations", "confidence", "seed"),
-    "write_findings": ("confidence",),
     "compare_models": ("tasks", "items", "permutations", "confidence", "seed"),
 }
 RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
@@ -228,12 +227,18 @@ class Atlas:
         return of_models + self.comparison()
 
     @property
+    def reported(self) -> str:
+        """Which of its images stands for a figure in Snakemake's report: the first that this can show."""
+        return next(form for form in ("svg", "png", "pdf", "html") if form in self.formats)
+
+    @property
     def formats(self) -> list[str]:
         """Suffixes of the images of each figure."""
         return self.config["figures"]["formats"]
 
     def _tables(self, model: str) -> list[str]:
-        return [f"results/{model}/{name}" for name in ("importance.parquet", "importance.csv", "provenance.json")]
+        names = ("importance.parquet", "importance.csv", "evidence/capability.parquet", "provenance.json")
+        return [f"results/{model}/{name}" for name in names]
 
     def evidence(self, model: str) -> list[str]:
         """The evidence of one model; nothing where the config leaves it out."""
@@ -244,7 +249,7 @@ class Atlas:
         tables += ["knock-out", "knock-out-area", "dissociation", "dominance"] if self.validates else []
         tables += ["surface-control"] if len(self.tasks) > 1 else []
         tables += ["format-control"] if self.controls_format else []
-        named = [f"results/{model}/summary.parquet", f"results/{model}/findings.md"]
+        named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.evidence_charts()]
         return named + [f"{folder}/{table}.parquet" for table in tables] + self._drawn(charts)
 
@@ -286,6 +291,7 @@ class Atlas:
         """Inputs of `write_findings` by option, {model} open."""
         folder = "results/{model}/evidence"
         tables = {"summary": "results/{model}/summary.parquet", "engines": "results/{model}/engines.json"}
+        tables |= {"capability": f"{folder}/capability.parquet"}
         tables |= {"comparisons": f"{folder}/comparisons.parquet", "hottest": f"{folder}/hottest-heads.parquet"}
         tables |= {"profiles": f"{folder}/layer-profile.parquet", "reliability": f"{folder}/reliability.parquet"}
         tables |= {"agreement": f"{folder}/agreement.parquet", "overlap": f"{folder}/task-overlap.parquet"}
@@ -430,6 +436,13 @@ class Atlas:
         files = digests({*sources, *self.weights(model), *self.tokenizer(model)})
         return canonical({"name": model, "model": self._model(model), "config": config, "files": files, "code": code})
 
+    def findings_settings(self) -> str:
+        """`write_findings`: tasks in the order of the figures, those that these leave out last, and their labels."""
+        figures, tasks = self.config["figures"], list(self.config["tasks"])
+        order = figures["order"] or []
+        tasks = [*order, *(task for task in tasks if task not in order)]
+        return self.evidence_settings("confidence", tasks=tasks, labels=figures["labels"])
+
     @property
     def _looks(self) -> dict:
         figures = {key: value for key, value in self.config["figures"].items() if key not in RENDER_ONLY}
@@ -441,11 +454,13 @@ class Atlas:
 
     def chart_settings(self, model: str, chart: str) -> str:
         """`draw_evidence`."""
-        return canonical({"figure": chart, "model": model, "methods": self.methods} | self._looks)
+        about = {"model": model, "methods": self.methods, "confidence": self.config["statistics"]["confidence"]}
+        return canonical({"figure": chart} | about | self._looks)
 
     def comparison_settings(self, chart: str) -> str:
         """`draw_comparison`."""
-        return canonical({"figure": chart, "models": list(self.models), "methods": self.methods} | self._looks)
+        about = {"models": list(self.models), "methods": self.methods}
+        return canonical({"figure": chart, "confidence": self.config["statistics"]["confidence"]} | about | self._looks)
 
     def pair_settings(self) -> str:
         """`compare_models`."""
@@ -476,6 +491,7 @@ def rule_settings(atlas: Atlas) -> dict[str, list[str]]:
     }
     found |= {rule: [atlas.evidence_settings(*names)] for rule, names in EVIDENCE_SLICES.items()}
     found |= {
+        "write_findings": [atlas.findings_settings()],
         "choose_heads": [atlas.choice_settings(model, method) for method in methods],
         "knock_out": [atlas.knock_out_settings(model)],
         "draw_figure": [atlas.figure_settings(model, "heatmap-grid", method) for method in methods],

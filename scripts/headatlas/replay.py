@@ -48,6 +48,19 @@ class SharedCache(DynamicCache):
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
 
+def _refuse(name: str) -> Callable:
+    def method(*_args, **_kwargs):
+        raise UnsupportedError(f"its layers keep more for later positions than keys and values ({name})")
+
+    return method
+
+
+# What else a family may keep there (an indexer's keys, a convolution's inputs) would have to be shown to rows as well.
+for _name in dir(DynamicCache):
+    if _name.startswith("update_"):
+        setattr(SharedCache, _name, _refuse(_name))
+
+
 class Replay:
     """A recorded clean pass over a batch, from which layers can be run again for edited rows.
 
@@ -100,6 +113,8 @@ class Replay:
 
         def on_output(index: int | None) -> Callable:
             def hook(module, _args, output):
+                if not isinstance(output, Tensor | tuple):
+                    raise UnsupportedError(f"its layers return a {type(output).__name__}, not a tensor or a tuple")
                 self._shapes[module] = len(output) if isinstance(output, tuple) else None
                 if index is not None:
                     self.attended[index] = kept(output[0] if isinstance(output, tuple) else output)

@@ -32,6 +32,10 @@ SIGNED_SCHEMES = MappingProxyType(
         "pinkyellowgreen": "#f5f3ef",
     }
 )
+# What a figure's title calls a method.
+METHOD_WORDS = MappingProxyType(
+    {"ablation": "exact ablation", "attribution": "attribution (a gradient's estimate of ablation)", "probe": "a probe"}
+)
 # Names of tasks that the rule "underscores to spaces, capitals" would not write as the CogQA data does.
 PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
 
@@ -39,8 +43,9 @@ TEXT_COLOUR = "#222222"
 RULE_COLOUR = "#888888"
 EMPTY_LAYER = "#d0d0d0"  # a layer without attention
 DIM_OPACITY = 0.2
-DOT_COLOURS = ("#ffffff", "#444444")  # on importance (dark zero), on signed effects (light zero)
-DOT_SHARE = 0.3  # a dot's diameter, as a share of its cell
+DOT_COLOUR, DOT_OUTLINE = "#ffffff", "#333333"  # light with a dark edge: seen on any colour of a cell
+DOT_SHARE = 0.35  # a dot's diameter, as a share of its cell
+CROSS_COLOURS = ("#ffffff", "#444444")  # on importance (dark zero), on signed effects (light zero)
 
 # Okabe and Ito's colours, told apart with any colour vision, and shapes for print without colours.
 SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -58,6 +63,8 @@ BAND_OPACITY = 0.15
 DASHES = [4, 3]  # of lines to compare with
 POINT_SIZE = 28  # square pixels
 MATRIX_CELL = (46, 36)  # pixels; a cell that holds a number
+LEGEND_WIDTH = 150  # pixels, about; right of panels of curves
+MATRIX_SIDE = 160  # pixels, about; labels left of a matrix and its bar
 DOTS_WIDTH = 300  # pixels; a panel of rows of dots
 DOT_ROW = 26  # pixels; a row of dots with its label is at least so high
 DOT_LINE = 10  # pixels; a dot of a row
@@ -67,6 +74,7 @@ PANEL_SIZE = 192  # pixels; the longer side of a panel when `cell_size` is auto
 CELL_RANGE = (3, 32)  # pixels; the smallest and largest cell that auto gives
 MOST_TICKS = 8  # on the longer axis when `tick_step` is auto
 STEPS = (1, 2, 3, 6, 12, 24, 48, 96)
+LEAST_WIDTH = 420  # pixels; below this the lines over a figure do not break
 PANEL_GAP = 16  # pixels between panels, beside whatever is written there
 TITLE_OFFSET = 6
 SUBTITLE_GAP = 3
@@ -75,6 +83,8 @@ BAR_OFFSET = 16
 BAR_THICKNESS = 16
 BAR_DECIMALS = 4  # at least
 BAR_TICKS = 7  # at most, zero not counted
+SIGNED_TICKS = 4  # at most, on either side of zero
+DECADES = (1, 4)  # the fewest and the most powers of ten that a symlog bar shows on either side of zero
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,13 @@ class Looks:
     columns: int = 4
     order: list[str] | None = None
     labels: dict[str, str] | None = field(default_factory=dict)
+    titles: bool = True
     title: str | None = None
     legend_title: str = "Heads Importance"
     signed_legend_title: str = "Effect ({unit})"
     scheme: str = "viridis"
     signed_scheme: str = "redblue"
+    signed_scale: str = "symlog"
     scale: str = "shared"
     upper_limit: str | float | dict = "max"
     signed_limit: str | float | dict = "max"
@@ -160,7 +172,7 @@ def wrap(text: str, size: float, width: float) -> list[str]:
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
-        for word in paragraph.split():
+        for word in filter(None, paragraph.split(" ")):  # a no-break space holds its words together
             longer = f"{line} {word}".strip()
             if line and text_width(longer, size) > width:
                 lines.append(line)
@@ -194,17 +206,28 @@ def cell_ticks(count: int, layers: int, heads: int, look: Looks) -> list[int]:
 
 @dataclass(frozen=True)
 class Bar:
-    """A colour bar's scale: `domain`, ticks in data units, their d3 format; are there values beyond it?"""
+    """A colour bar's scale: `domain`, ticks in data units, their d3 format; are there values beyond it?
+
+    With a `constant` colours go by sign(x) log(1 + |x| / constant): evenly near 0, by powers of ten far from it.
+    """
 
     domain: tuple[float, float]
     ticks: list[float]
     number: str
     clipped: bool
+    constant: float | None = None
+
+    @property
+    def scale(self) -> dict:
+        """Vega-Lite's scale, but for its colours."""
+        shape = {"type": "symlog", "constant": self.constant} if self.constant else {}
+        return shape | {"domain": list(self.domain), "clamp": True, "nice": False}
 
     def width(self, look: Looks) -> float:
         """Pixels that the widest label takes."""
         sign = "≥ " if self.clipped else ""
-        return max(text_width(f"{sign}{tick:{self.number}}", look.font_size) for tick in self.ticks)
+        number = self.number.replace("~", "")  # d3's sign for no zeros at the end; Python's g has none anyway
+        return max(text_width(f"{sign}{tick:{number}}", look.font_size) for tick in self.ticks)
 
 
 def bar(limit: float, clipped: bool, signed: bool) -> Bar:
@@ -212,13 +235,31 @@ def bar(limit: float, clipped: bool, signed: bool) -> Bar:
 
     A clipped bar has its last tick at the limit itself, to be labelled "≥": the reader must see that it ends.
     """
-    step, decimals = _round_step(limit / (BAR_TICKS // 2 if signed else BAR_TICKS))
+    step, decimals = _round_step(limit / (SIGNED_TICKS if signed else BAR_TICKS))
     up = [round(i * step, 12) for i in range(math.floor(limit / step * (1 + 1e-9)) + 1)]
     if clipped:
         up = [tick for tick in up if tick == 0 or limit - tick > 0.6 * step] + [limit]
     ticks = [-tick for tick in reversed(up[1:])] + up if signed else up
     decimals = max(decimals, BAR_DECIMALS)
     return Bar((-limit if signed else 0.0, limit), ticks, f".{decimals}f", clipped)
+
+
+def symlog_bar(limit: float, clipped: bool, typical: float) -> Bar:
+    """The bar from -`limit` to `limit` on a symmetric log scale, with a tick at each power of ten, or at 2 and 5 too.
+
+    Args:
+        typical: about the size of a small value (their median), around which colours begin to go by powers of ten.
+    """
+    top = math.floor(math.log10(limit) + 1e-9)
+    fewest, most = (top - decades for decades in DECADES)
+    power = min(fewest, max(most, math.floor(math.log10(typical)))) if typical > 0 else most
+    up = [0.0] + [float(f"1e{exponent}") for exponent in range(power + 1, top + 1)]  # the next lower is too near 0
+    if len(up) == 2:
+        steps = [float(f"{digit}e{exponent}") for exponent in range(power, top + 1) for digit in (2, 5)]
+        up = sorted(tick for tick in up + steps if tick <= limit)
+    if clipped:
+        up = [tick for tick in up if tick < 0.6 * limit] + [limit]
+    return Bar((-limit, limit), [-tick for tick in reversed(up[1:])] + up, "~g", clipped, float(f"1e{power}"))
 
 
 @dataclass(frozen=True)
@@ -313,18 +354,28 @@ def colour_bar(bar: Bar, title: str | None, length: int) -> dict:
     return settings
 
 
-def dot(cell: int, signed: bool) -> dict:
-    """Point that marks a cell."""
+def dot(cell: int) -> dict:
+    """Point that marks a cell, whatever its colour."""
     size = math.pi / 4 * (DOT_SHARE * cell) ** 2  # Vega's size is an area
-    return {"shape": "circle", "filled": True, "size": size, "opacity": 0.6, "color": DOT_COLOURS[signed]}
+    edge = {"stroke": DOT_OUTLINE, "strokeWidth": min(1.0, 0.1 * cell)}
+    return {"shape": "circle", "filled": True, "size": size, "opacity": 0.9, "fill": DOT_COLOUR} | edge
 
 
-def figure_title(look: Looks, text: str | None, note: str | None) -> dict:
-    """Title over the whole figure with a smaller line below it; without a title, the small line alone."""
+def figure_title(look: Looks, title: str, about: str, note: str | None, width: float) -> dict | None:
+    """Title over the whole figure with smaller lines below it: what it shows, and what its marks mean.
+
+    With `figures.titles` off only the user's own title and the note are left; None where there is neither.
+
+    Args:
+        title: where `figures.title` names none; width: pixels after which the smaller lines break.
+    """
+    text = look.title or (title if look.titles else None)
+    lines = [*wrap(about, look.font_size, width)] if look.titles and about else []
+    lines += wrap(note, look.font_size, width) if note else []
     place = {"anchor": "start", "offset": 2 * TITLE_OFFSET}
     if text is None:
-        return place | {"text": note, "fontSize": look.font_size}
-    return place | {"text": text, "fontSize": look.title_size + 3} | ({"subtitle": note} if note else {})
+        return place | {"text": lines, "fontSize": look.font_size} if lines else None
+    return place | {"text": text, "fontSize": look.title_size + 3} | ({"subtitle": lines} if lines else {})
 
 
 def _tick_step(count: int, cell: int, look: Looks) -> int:

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import polars as pl
-from figure_samples import TASKS, make_table
+from figure_samples import PLAIN, TASKS, capability, make_table
 from headatlas.agreement import with_adjusted
 
 METHODS = ["ablation", "attribution", "probe"]
@@ -60,16 +60,18 @@ def _dissociation() -> pl.DataFrame:
         for j, target in enumerate(TASKS):
             value = 2 - i / 10 if i == j else -0.5 if (i, j) == (0, 7) else 0.01 * i
             wide = 0.1 if i == j or (i, j) == (0, 7) else 0.3
-            rows.append((source, target, value, value - wide, value + wide))
-    return pl.DataFrame(rows, schema=["source_task", "target_task", "effect", "ci_low", "ci_high"], orient="row")
+            rows.append((source, target, 4, value, value - wide, value + wide))
+    return pl.DataFrame(rows, schema=["source_task", "target_task", "k", "effect", "ci_low", "ci_high"], orient="row")
 
 
 def _agreement() -> pl.DataFrame:
     rng, rows = np.random.default_rng(3), []
     for i, task in enumerate(TASKS):
         for a, b in combinations(METHODS, 2):
-            rows.append((task, a, b, rng.random(), 0.2 * rng.integers(6), 5, 0.001 if i == 0 else 0.02))
-    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value"]
+            rows.append(
+                (task, a, b, rng.random(), 0.2 * rng.integers(6), 5, 0.001 if i == 0 else 0.02, i / 10, 1 + 6 * i)
+            )
+    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value", "same_sign", "hottest_rank"]
     return with_adjusted(pl.DataFrame(rows, schema=names, orient="row"), ["method_a", "method_b"])
 
 
@@ -107,6 +109,7 @@ TABLES = {
     "agreement": _agreement(),
     "importance": make_table(6, 8),
     "reliability": _reliability(),
+    "capability": capability(failed=TASKS[3:4]),
 }
 
 
@@ -122,7 +125,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
         "dissociation": ["dissociation", "dominance"],
         "task-overlap": ["task overlap"],
         "agreement": ["agreement", "summary"],
-        "annotated-grid": ["importance", "reliability"],
+        "annotated-grid": ["importance", "capability", "reliability"],
     }
     return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
 
@@ -130,7 +133,8 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
 def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
     """Settings of the tool."""
     named = {"models": ["demo", "other"]} if figure.startswith("comparison") else {"model": "demo"}
-    return {"figure": figure, "methods": list(methods), "tasks": list(tasks), "figures": figures} | named
+    return {"figure": figure, "methods": list(methods), "tasks": list(tasks), "confidence": 0.95,
+            "figures": PLAIN | figures} | named  # fmt: skip
 
 
 # What a figure is drawn with in the tests of its layout: name -> figure, settings.
@@ -145,6 +149,7 @@ DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {
     if figure != "knock-out-accuracy"
     for name, settings in {
         "large": _LARGE,
+        "titled": {"titles": True},
         "few": {"tasks": TASKS[:3], "columns": 2, "scale": "panel", "tick_labels": "all"},
     }.items()
 }

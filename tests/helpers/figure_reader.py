@@ -145,6 +145,7 @@ _WIDTHS = {
     **dict.fromkeys("−=+<", 584),
     **dict.fromkeys("[]", 278),
     "%": 889,
+    "\N{NO-BREAK SPACE}": 278,
     **dict.fromkeys("L", 556),
     **dict.fromkeys("W", 944),
 }

@@ -10,6 +10,7 @@ TITLES = [
     "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",
     "Semantic Understanding", "Syntactic Understanding", "Inference", "Math Calculation",
 ]  # fmt: skip
+PLAIN = {"titles": False}  # what the tests of single marks read: nothing is written over the figure
 TASKS = [title.lower().replace(" ", "_").replace("-", "_") for title in TITLES]
 
 
@@ -44,7 +45,7 @@ def make_table(layers, heads, tasks=TASKS, method="ablation", seed=0):
 
 
 def settings(tasks=TASKS, figure="heatmap-grid", method="ablation", **figures):
-    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": figures}
+    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": PLAIN | figures}
 
 
 def with_cell(table, task, layer, head, **values):
@@ -55,5 +56,16 @@ def with_cell(table, task, layer, head, **values):
     )
 
 
-def picture(table, wanted):
-    return Picture(vl_convert.vegalite_to_svg(charts.draw(table, wanted), vl_version="6.4"))
+def picture(table, wanted, capability=None):
+    return Picture(vl_convert.vegalite_to_svg(charts.draw(table, wanted, capability), vl_version="6.4"))
+
+
+def capability(tasks=TASKS, failed=()):
+    """A capability table: half of 40 questions right, of `failed` none."""
+    rows = [
+        {"task": task, "n_questions": 40, "n_items": 40, "exact_match": 0.0 if task in failed else 0.5, "chance": 0.1}
+        | {"exact_match_low": 0.0 if task in failed else 0.35, "exact_match_high": 0.09 if task in failed else 0.65}
+        | {"log_prob": -1.5, "log_prob_low": -2.25, "log_prob_high": -1.0, "capable": task not in failed}
+        for task in tasks
+    ]
+    return pl.DataFrame(rows)

@@ -5,14 +5,12 @@
 A line per family: layers with (A) and without (-) attention, heads x width, what stands between attention and output
 projection, what proved the heads, the engine, and the largest difference of its effects and of hooked passes from one
 plain, unpadded pass per head and item (written without the library), beside the largest effect; or the refusal.
-Items are longer than any window: prompts of 21 and 37 tokens, windows of 8.
+Items lie on both sides of every window and of longrope's switch at 16: prompts of 11, 21 and 37 tokens, windows of 8.
 """
 
-import json
 import sys
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from headatlas.model import HeadModel, find_heads
 from headatlas.model_folder import read_geometry
 from sweep_families import FAMILIES, tiny_model
 
-ITEMS = random_items([(37, 3), (21, 2)])
+ITEMS = random_items([(37, 3), (21, 2), (11, 2)])
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Row:
     heads: str = ""
     between: str = ""
     proof: str = ""
-    geometry: bool = True
+    geometry: str = ""  # what config.json says otherwise, so that it is refused before or at load
     engines: dict[str, str] | None = None  # positions -> way
     differences: dict[str, dict[str, float]] | None = None  # positions -> way -> nats per answer token
     largest: float = 0.0
@@ -55,7 +53,7 @@ class Row:
         proof = f"{self.proof}" + (f" (between: {self.between})" if self.between else "")
         return (
             f"| {self.family} | {self.model} | {self.layers} | {self.heads} | {proof} | {self.largest:.2f} | {found} | "
-            f"{'' if self.geometry else 'config.json says otherwise: refused at load'} |"
+            f"{self.geometry} |"
         )
 
 
@@ -71,7 +69,16 @@ def sweep(family: str) -> Row:
     first = heads.attentions[heads.attention_layers[0]]
     row.layers = "".join("A" if attention else "-" for attention in heads.attentions)
     row.heads, row.between, row.proof = f"{heads.n_heads} x {heads.d_head}", first.between or "", first.proof
-    row.geometry = says_the_same(heads)
+    row.geometry = said_otherwise(heads)
+    try:
+        _compare(heads, row)
+    except HeadAtlasError as error:
+        row.refusal = str(error)
+    return row
+
+
+def _compare(heads: HeadModel, row: Row) -> None:
+    """Fill in the engines and their differences from the reference."""
     row.engines, row.differences = {}, {}
     for positions in ("answer", "all"):
         truth = reference(heads, positions)
@@ -80,19 +87,19 @@ def sweep(family: str) -> Row:
         row.differences[positions] = {row.engines[positions]: float(np.abs(found - truth).max())}
         if row.engines[positions] != "hooked":
             row.differences[positions]["hooked"] = float(np.abs(effects(heads, positions, "hooked")[0] - truth).max())
-    return row
 
 
-def says_the_same(heads: HeadModel) -> bool:
-    """Whether config.json, read as plain JSON, names the layers and heads that were found."""
+def said_otherwise(heads: HeadModel) -> str:
+    """What config.json, read as plain JSON, says other than what was found; empty where they agree."""
     with tempfile.TemporaryDirectory() as folder:
-        config = heads.model.config.to_dict() | {"architectures": [type(heads.model).__name__]}
-        (Path(folder) / "config.json").write_text(json.dumps(config, default=str))
+        heads.model.config.architectures = [type(heads.model).__name__]
+        heads.model.config.save_pretrained(folder)
         try:
             geometry = read_geometry({"path": folder})
-        except HeadAtlasError:
-            return False
-    return (geometry.n_layers, geometry.n_heads) == (heads.n_layers, heads.n_heads)
+        except HeadAtlasError as error:
+            return f"before any job: {str(error).removeprefix(folder).lstrip(': ')}"
+    found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
+    return "" if found == named else f"at load: config.json names {named[0]} layers of {named[1]} heads"
 
 
 def compared(heads: HeadModel) -> list[int]:

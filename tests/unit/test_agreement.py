@@ -26,8 +26,9 @@ def test_agreement_and_overlap_by_hand():
     mixed = heads("a", 7, 8, 5, 6, 4, 3, 2, 1) + heads("b", 1, 2, 3, 4, 5, 6, 7, 8)
     table = pl.concat([importance(same, "ablation"), importance(mixed, "probe")])
     found = method_agreement(table, 0.4, 200, 0)  # k = round(3.2) = 3
-    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value", "p_adjusted"]
-    assert found.columns == names
+    names = ["task", "method_a", "method_b", "rank_correlation", "overlap", "k", "p_value"]
+    hottest = ["same_sign", "hottest_rank", "hottest_ratio", "same_unit"]
+    assert found.columns == [*names, *hottest, "p_adjusted"]
     assert found.rows()[0][:3] == ("a", "ablation", "probe")
     # d = 1, 1, 1, 1 and zeros: 1 - 6 * 4 / (8 * 63); tops {0, 1, 2} and {1, 0, 3}
     assert found["rank_correlation"].to_list() == pytest.approx([1 - 24 / 504, 1.0])
@@ -38,6 +39,20 @@ def test_agreement_and_overlap_by_hand():
     assert tasks["rank_correlation"].to_list() == pytest.approx([-1.0, -1 + 24 / 504])
     assert tasks["jaccard"].to_list() == [0, 0]
     assert task_overlap(table, 0.6, 200, 0)["jaccard"][0] == pytest.approx(2 / 8)  # k = 5: two of eight in both
+
+
+def test_signs_and_rank_of_the_hottest_heads_by_hand():
+    """Importance hides it: both methods rank the heads alike, with the signs of the hottest turned round."""
+    exact = heads("a", 8, 7, -6, 5, 4, 3, 2, 1)
+    estimate = heads("a", -2, 6, -5, 0, 3, 2.5, 1, 1.5)
+    table = pl.concat([importance(exact, "ablation"), importance(estimate, "attribution")])
+    row = method_agreement(table, 0.5, 50, 0).row(0, named=True)
+    assert row["same_sign"] == 2 / 4  # of 8, 7, -6, 5: the first turned round, the last gone
+    assert row["hottest_rank"] == 5  # |-2| after 6, 5, 3, 2.5
+    assert row["hottest_ratio"] == -2 / 8
+    assert row["same_unit"]
+    table = pl.concat([importance(exact, "ablation"), importance(estimate, "probe")])
+    assert not method_agreement(table, 0.5, 50, 0)["same_unit"][0]
 
 
 def test_a_map_without_importance_gives_unknown_not_zero():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import vl_convert
 import yaml
 from figure_reader import Picture, overlaps
-from figure_samples import TASKS, TITLES, make_table, picture, settings, with_cell
+from figure_samples import TASKS, TITLES, capability, make_table, picture, settings, with_cell
 from headatlas import charts, images, theme
 from headatlas.errors import HeadAtlasError
 
@@ -104,6 +105,7 @@ def test_one_bar_far_right_from_zero_with_four_decimals():
         (0.0022, True, False, [0, 0.0005, 0.001, 0.0015, 0.0022], ".4f"),  # 0.0020 would touch 0.0022
         (0.06, False, True, [-0.06, -0.04, -0.02, 0, 0.02, 0.04, 0.06], ".4f"),
         (0.05, True, True, [-0.05, -0.02, 0, 0.02, 0.05], ".4f"),
+        (3.65, False, True, [-3, -2, -1, 0, 1, 2, 3], ".4f"),
     ],
 )
 def test_bar_ticks_are_round_and_a_clipped_bar_ends_with_its_limit(limit, clipped, signed, ticks, number):
@@ -138,7 +140,7 @@ def test_signed_grid_has_zero_in_the_middle_and_equal_ends():
     table = with_cell(table, "retrieval", 1, 2, effect=-0.4)
     table = with_cell(table, "retrieval", 3, 4, effect=0.0)
     table = with_cell(table, "inference", 5, 6, effect=0.4)
-    wanted = settings(figure="signed-grid")
+    wanted = settings(figure="signed-grid", signed_scale="linear")
     colour = axes(charts.draw(table, wanted)["concat"][0])["color"]
     assert colour["field"] == "effect"
     assert colour["scale"]["domain"] == [-0.4, 0.4]
@@ -149,6 +151,72 @@ def test_signed_grid_has_zero_in_the_middle_and_equal_ends():
     assert inference.cell(5, 6, size=24)[0] == "rgb(19, 75, 133)"  # helps it: blue
     assert drawn.words("legend-title") == ["Effect (nats per answer token)"]
     assert "0.0000" in drawn.words("legend-label")
+
+
+def symlog(value, constant):
+    return math.copysign(math.log1p(abs(value) / constant), value)
+
+
+def test_signed_colours_go_by_powers_of_ten_so_that_small_effects_are_seen():
+    """One task's effects are a thousand times smaller than another's: on a linear scale its panel is blank."""
+    table = make_table(2, 2, ["large", "small"]).with_columns(
+        effect=pl.Series([2.0, -0.5, 0.001, 0.0, 0.002, -0.001, 0.001, 0.0])
+    )
+    wanted = settings(["large", "small"], "signed-grid")
+    scale = axes(charts.draw(table, wanted)["concat"][0])["color"]["scale"]
+    assert (scale["type"], scale["constant"], scale["domain"]) == ("symlog", 0.001, [-2.0, 2.0])  # the median
+    drawn = picture(table, wanted)
+    linear = picture(table, settings(["large", "small"], "signed-grid", signed_scale="linear"))
+    blank = "rgb(242, 239, 238)"
+    assert linear.panels[1].cell(0, 0, size=32)[0] in (blank, "rgb(242, 239, 237)", "rgb(241, 239, 238)")
+    assert drawn.panels[1].cell(1, 1, size=32)[0] == blank
+    # The same colour as a cell of a linear bar that lies as far from the middle.
+    share = symlog(0.002, 0.001) / symlog(2.0, 0.001)
+    middle = with_cell(table, "small", 0, 0, effect=2.0 * share)
+    same = picture(middle, settings(["large", "small"], "signed-grid", signed_scale="linear"))
+    assert drawn.panels[1].cell(0, 0, size=32)[0] == same.panels[1].cell(0, 0, size=32)[0]
+    assert drawn.words("legend-label") == ["−1", "−0.1", "−0.01", "0", "0.01", "0.1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "typical", "ticks", "constant"),
+    [
+        (3.65, 0.0005, [0.001, 0.01, 0.1, 1], 1e-4),
+        (3.65, 0.0, [0.001, 0.01, 0.1, 1], 1e-4),  # most heads do nothing
+        (0.00024, 0.0001, [2e-05, 5e-05, 0.0001, 0.0002], 1e-5),
+        (1.0, 0.9, [0.2, 0.5, 1.0], 0.1),
+    ],
+)
+def test_a_symlog_bar_has_more_than_three_numbers(limit, typical, ticks, constant):
+    bar = theme.symlog_bar(limit, False, typical)
+    assert bar.ticks == [-tick for tick in reversed(ticks)] + [0] + ticks
+    assert bar.constant == constant
+    assert bar.domain == (-limit, limit)
+
+
+def test_a_task_that_the_model_does_not_do_is_crossed_out_and_says_so():
+    table, failed = make_table(6, 8), ["inference"]
+    for figure in ("heatmap-grid", "signed-grid"):
+        plain = picture(table, settings(figure=figure))
+        drawn = picture(table, settings(figure=figure), capability(failed=failed))
+        words = drawn.words("title-subtitle")
+        assert words == ["Not done by the model Exact match 0 % [0, 9]"]
+        assert [len(panel.cells) for panel in drawn.panels] == [48] * 8
+        svg = vl_convert.vegalite_to_svg(charts.draw(table, settings(figure=figure), capability(failed=failed)), "6.4")
+        assert svg.count("mark-rule role-mark") == 2  # both diagonals
+        done = charts.draw(table, settings(figure=figure), capability())
+        assert done == charts.draw(table, settings(figure=figure))
+        assert plain.words("title-subtitle") == []
+
+
+def test_every_figure_says_its_model_and_method_unless_titles_are_off():
+    title = "Attention heads of demo: importance by exact ablation"
+    titled = picture(make_table(6, 8), settings(titles=True))
+    assert title in titled.words("title-text")
+    assert any("each panel sums to 1" in words for words in titled.words("title-subtitle"))
+    own = picture(make_table(6, 8), settings(titles=True, title="{model}, {method}"))
+    assert "demo, ablation" in own.words("title-text")
+    assert picture(make_table(6, 8), settings()).words("title-text") == TITLES
 
 
 def test_signed_grid_of_the_probe_is_in_logits():
@@ -170,7 +238,8 @@ def test_a_bar_that_ends_below_the_maximum_says_so():
     assert "≥ 0.2000" in drawn.words("legend-label")
     assert drawn.panels[1].cell(1, 1, size=24)[0] == VIRIDIS_ENDS[1]
     signed = picture(
-        with_cell(table, "inference", 0, 0, effect=-1.0), settings(figure="signed-grid", signed_limit=0.01)
+        with_cell(table, "inference", 0, 0, effect=-1.0),
+        settings(figure="signed-grid", signed_limit=0.01, signed_scale="linear"),
     )
     assert {"≥ 0.0100", "≤ −0.0100"} < set(signed.words("legend-label"))
     assert not any("≥" in label for label in picture(table, settings()).words("legend-label"))

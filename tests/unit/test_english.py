@@ -12,7 +12,7 @@ from headatlas.english_cases import YES_NO
 from headatlas.english_facts import CITIES
 from headatlas.english_forms import FORMS
 from headatlas.english_tokens import tokens
-from headatlas.sources import SKILLS, read_jsonl
+from headatlas.sources import SKILLS, read_prompts
 from headatlas.surface import predict_held_out
 
 FOLDER = Path(__file__).parents[2] / "config/tasks/english"
@@ -46,7 +46,7 @@ def test_a_task_has_240_items_of_all_keys_and_no_prompt_twice(task):
     assert all(list(item) == KEYS and all(item.values()) for item in items)
     for key in ("id", "prompt"):
         assert len({item[key] for item in items}) == len(items)
-    assert len(read_jsonl([FOLDER / f"{task}.jsonl"])) == len(items)
+    assert len(read_prompts([FOLDER / f"{task}.jsonl"], "jsonl")) == len(items)
 
 
 @each_task

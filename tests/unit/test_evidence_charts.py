@@ -81,7 +81,7 @@ def test_knock_out_numbers_on_the_axis_read_as_the_values():
     np.testing.assert_allclose(value([y for _, y in line.points]), rows["log_prob"], atol=0.05)
     edge = drawing.panels[0].x + theme.CURVE_SIZE[0] + 2
     ks = [(x, words) for x, y, words, anchor in drawing.labels if anchor == "middle" and x < edge and words]
-    assert [words for _, words in ks] == ["0", "1", "2", "3", "4", "8"]
+    assert [words for _, words in ks] == ["0", "1", "2", "4", "8"]  # not 3, the elbow of one method
     k = axis(ks, scale=np.log1p, back=np.expm1)
     np.testing.assert_allclose(k([x for x, _ in line.points]), rows["k"], atol=0.06)
 
@@ -182,7 +182,7 @@ def test_centres_of_mass_stand_above_all_curves():
 
 def test_dissociation_has_sources_in_rows_and_targets_in_columns_with_their_numbers():
     drawing = drawn("dissociation.ablation")
-    values = {row[:2]: row[2] for row in PARTS["dissociation"].iter_rows()}
+    values = {row[:2]: row[3] for row in PARTS["dissociation"].iter_rows()}
     width, height = theme.MATRIX_CELL
     ys = [y for _, y, words, anchor in drawing.labels if anchor == "end" and words in TITLES][:]
     cells = sorted(drawing.of("text"), key=lambda mark: (mark.points[0][1], mark.points[0][0]))
@@ -209,7 +209,9 @@ def test_dissociation_zero_is_pale_own_loss_blue_and_only_sure_numbers_are_bold(
     sure = PARTS["dissociation"].filter((pl.col("ci_low") > 0) | (pl.col("ci_high") < 0))
     assert len(bold) == sure.height == 9  # the diagonal, and one harm
     note = "Diagonal dominance 1.23 [1.10, 1.35] nats per answer token, permutation p = 0.0005."
-    assert drawing.words("title-text") == [f"{note} Bold: interval excludes 0."]
+    assert drawing.words("title-text") == [
+        f"{note} Bold: the 95\N{NO-BREAK SPACE}% interval over questions excludes 0."
+    ]
 
 
 def test_dissociation_of_one_task_has_no_dominance():
@@ -285,13 +287,21 @@ def test_agreement_dots_stand_at_their_values_hollow_where_chance_would_do():
     colour = theme.SERIES_COLOURS[4]
     value = axis([(x, words) for x, _, words, anchor in drawing.labels if anchor == "middle"][:5])
     dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
+    dots = [mark for mark in dots if value(mark.points[0][0]) < 1.1]  # of the left panel
     dots = sorted({(m.points[0][1], m.points[0][0], m.fill) for m in dots})
     expected = [rows.filter(task=task)["rank_correlation"][0] for task in TASKS]
     np.testing.assert_allclose(value([x for _, x, _ in dots]), expected, atol=0.005)
     assert [fill == colour for _, _, fill in dots] == [True] + [False] * 7  # p = 0.001 x 8; the rest 0.02 x 7
-    (chance,) = drawing.of("rule", "concat_1", dashes="4,3")
-    second = axis([(x, words) for x, _, words, anchor in drawing.labels if anchor == "middle"][5:])
-    assert second(chance.points[0][0]) == pytest.approx(5 / 48, abs=0.005)
+    numbers = [(x, y, words) for x, y, words, anchor in drawing.labels if anchor == "middle"]
+    second = axis([(x, words) for x, _, words in numbers[5:10]])
+    chances = [mark.points[0][0] for mark in drawing.of("rule", dashes="4,3")]
+    assert any(second(x) == pytest.approx(5 / 48, abs=0.005) for x in chances)
+    ranks = axis([(x, words) for x, _, words in numbers[15:]], scale=np.log2, back=np.exp2)
+    assert [words for _, _, words in numbers[15:]] == ["1", "2", "4", "8", "16", "32"]
+    first = min(x for x, _, _ in numbers[15:]) - 1
+    below = [m for m in drawing.of("symbol", fill=colour) if m.points[0][1] > numbers[0][1] and m.points[0][0] > first]
+    found = ranks([m.points[0][0] for m in sorted(below, key=lambda m: m.points[0][1])])
+    np.testing.assert_allclose(found, [1 + 6 * i for i in range(8)], rtol=0.02)
     assert drawing.words("legend-label") == ["ablation and attribution", "ablation and probe", "attribution and probe"]
 
 
@@ -349,11 +359,32 @@ def test_annotated_grid_is_the_grid_with_reliability_under_each_title():
     drawing = drawn("annotated-grid.ablation")
     assert drawing.words("title-text") == TITLES
     notes = drawing.words("title-subtitle")
-    assert notes[0] == "Reliability 0.91 [0.85, 0.95]"
-    assert notes[1] == "Reliability −0.20 [−0.40, 0.10]"
-    assert notes[2] == "Reliability unknown"
+    done = "Exact match 50 % [35, 65] of 40 Log-prob. −1.500 [−2.250, −1.000]"
+    assert notes[0] == f"{done} Reliability 0.91 [0.85, 0.95]"
+    assert notes[1] == f"{done} Reliability −0.20 [−0.40, 0.10]"
+    assert notes[2] == f"{done} Reliability unknown"
+    assert notes[3] == "Not done by the model Exact match 0 % [0, 9] Log-prob. −1.500 [−2.250, −1.000]"
     assert len(notes) == 8
     assert all(len(panel.cells) == 48 for panel in drawing.panels)
+    assert {mark.chart for mark in drawing.of("rule")} == {"concat_3"}  # crossed out
+
+
+@pytest.mark.parametrize(
+    ("figure", "title", "about"),
+    [
+        ("knock-out", "Attention heads of demo knocked out together", "held-out questions"),
+        ("layer-profile", "Attention heads of demo: share of importance by layer", "each method's map"),
+        ("dissociation.ablation", "Dissociation of tasks in demo, top 4 heads by exact ablation", "the top 4 heads"),
+        ("task-overlap.probe", "Overlap of the tasks' maps in demo by a probe", "the top 5 heads"),
+        ("agreement", "Agreement between methods on the attention heads of demo", "hottest"),
+        ("annotated-grid.ablation", "Attention heads of demo: importance by exact ablation", "two halves"),
+        ("comparison.ablation", "Attention heads of demo and other compared, by exact ablation", "relative depth"),
+    ],
+)
+def test_titles_name_model_and_method_and_say_what_is_shown(figure, title, about):
+    drawing = drawn(figure, titles=True)
+    assert title in drawing.words("title-text")
+    assert any(about in words for words in drawing.words("title-subtitle"))
 
 
 # ----- all of them

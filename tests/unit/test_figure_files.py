@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from figure_reader import Picture
-from figure_samples import TITLES, make_table, picture, settings
+from figure_samples import TITLES, capability, make_table, picture, settings
 from headatlas import images
 from headatlas.errors import HeadAtlasError
 
@@ -28,7 +28,9 @@ def written(table, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figure")
     table.write_parquet(folder / "importance.parquet")
     spec = folder / "heatmap-grid.json"
-    run("draw_figure.py", settings(), importance=folder / "importance.parquet", spec=spec)
+    capability().write_parquet(folder / "capability.parquet")
+    tables = {name: folder / f"{name}.parquet" for name in ("importance", "capability")}
+    run("draw_figure.py", settings(), **tables, spec=spec)
     library = folder / "vega.js"
     run("write_library.py", None, library=library)
     for kind in images.FORMATS:

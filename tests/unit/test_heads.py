@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 from families import plain_effect, random_items, random_model
-from headatlas.ablation import ablate_layers, working_way
+from headatlas.ablation import ablate_layers
 from headatlas.attribution import integrate
 from headatlas.batches import collate
 from headatlas.effects import attribution_from_terms, clean_run, pool_baseline, read_baseline, write_effects
@@ -146,9 +146,9 @@ ITEMS = random_items([(21, 2), (14, 1), (17, 3), (12, 2)])
 
 def test_effects_of_a_hybrid_are_those_of_plain_passes_and_absent_elsewhere(hybrid):
     zeros = np.zeros((1, 4, 4, 8), np.float32)
-    assert working_way(hybrid, "answer") == working_way(hybrid, "all") == "hooked"
     for positions in ("answer", "all"):
-        effects = ablate_layers(hybrid, ITEMS, zeros, range(4), positions, 512)
+        effects, report = ablate_layers(hybrid, ITEMS, zeros, range(4), positions, 512)
+        assert (report.engine, report.reason) == ("hooked", "layer 0 mixes positions without attention")
         assert np.isnan(effects).all((0, 2)).tolist() == [True, False, True, False]
         for layer in (1, 3):
             for head in range(4):

@@ -251,7 +251,7 @@ def test_script(tmp_path):
     assert done.returncode == 0, done.stderr
     assert pl.read_parquet(outputs["area"])["task"].to_list() == tasks
     assert pl.read_parquet(outputs["matrix"]).columns == [
-        "method", "source_task", "target_task", "effect", "ci_low", "ci_high",
+        "method", "source_task", "target_task", "k", "effect", "ci_low", "ci_high",
     ]  # fmt: skip
     assert pl.read_parquet(outputs["dominance"]).row(0)[0] == "ablation"
     assert {"selection", "draw", "k", "log_prob", "accuracy", "n_items"} <= set(

@@ -8,7 +8,7 @@ from families import FAMILIES, random_items, random_model
 from headatlas.batches import collate
 from headatlas.errors import HeadAtlasError
 from headatlas.model import contribution_error, find_heads, load_model
-from headatlas.replay import UnsupportedError, check_attention_kind
+from headatlas.replay import Replay, UnsupportedError
 from headatlas.trace import trace_batch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel
@@ -123,7 +123,7 @@ def test_what_follows_the_projection_is_no_concern_of_the_heads():
     heads = find_heads(model, "doubled")
     assert [part.module is None for part in heads.attentions] == [False, True, False]
     with pytest.raises(UnsupportedError, match=r"no module around model\.layers\.1\.self_attn puts out"):
-        check_attention_kind(heads)
+        Replay(heads, collate(random_items([(5, 1)]), [0]), "answer", range(3))
 
 
 def test_refuses_a_model_whose_config_names_other_heads(tmp_path):

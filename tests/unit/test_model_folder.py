@@ -40,6 +40,7 @@ GEOMETRIES = [
     ({"num_hidden_layers": 12, "decoder_layers": 6, "num_attention_heads": 16, "decoder_attention_heads": 8},
      (6, 8, None)),
     ({"n_layer": 2, "n_head": 4, "num_attention_heads_per_layer": [4, 4]}, (2, 4, None)),
+    ({"layers_block_type": ["mamba", "attention", "mlp"], "num_attention_heads": 4}, (3, 4, None)),
     ({"num_layers": 6, "num_heads": 16, "max_position_embeddings": 2048}, (6, 16, 2048)),
     ({"n_layers": 40, "n_heads": 48, "max_seq_len": 32768}, (40, 48, 32768)),
     (
@@ -89,7 +90,6 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
             "a mamba2 model has no attention, so no heads to map; give a transformer",
         ),
         ({"model_type": "rwkv", "num_hidden_layers": 4}, "a rwkv model has no attention"),
-        ({"model_type": "openai-gpt", "n_layer": 2, "n_head": 4}, "a GPT-1 (openai-gpt) keeps no keys and values"),
         (
             {"n_layer": 2, "n_head": 4, "quantization_config": {"quant_method": "gptq", "bits": 4}},
             "its weights are quantised (gptq); give the model in float32, bfloat16 or float16",

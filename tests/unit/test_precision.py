@@ -1,7 +1,6 @@
 """Half-precision weights, float32 arithmetic: the numbers of the float32 model with the same weights, by family."""
 
 import copy
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from headatlas.engine import rms
 from headatlas.knock_out import knock_out
 from headatlas.model import find_heads, load_model
 from headatlas.precision import compute_in_float32, float32_reference, split_product
-from headatlas.tokens import load_tokeniser, text_ids
+from headatlas.sources import read_prompts
+from headatlas.tokens import load_tokeniser, tokenise
 from headatlas.trace import trace_batch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
@@ -234,10 +234,10 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def demo_items(task: str, n: int) -> list[dict]:
     """The first items of a task of the demo, as tokens."""
-    tokeniser = load_tokeniser(PLAIN | {"path": DEMO})
-    lines = (ROOT / f"config/tasks/{task}.jsonl").read_text(encoding="utf-8").splitlines()[:n]
-    pairs = [text_ids(tokeniser, item["prompt"], item["answer"]) for item in map(json.loads, lines)]
-    return [{"prompt_ids": prompt, "answer_ids": answer} for prompt, answer in pairs]
+    read = tokenise(
+        read_prompts([ROOT / f"config/tasks/{task}.jsonl"], "jsonl")[:n], load_tokeniser(PLAIN | {"path": DEMO}), None
+    )
+    return [{"id": item.id, "prompt_ids": item.prompt_ids, "answer_ids": item.answer_ids} for item in read]
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])

@@ -6,6 +6,7 @@ import statistics
 import numpy as np
 import polars as pl
 import pytest
+from figure_samples import capability
 from headatlas import jackknife
 from headatlas.concentration import (
     effective_heads,
@@ -247,7 +248,9 @@ def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
     outputs = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}
     settings = {"effects": {"probe": ["{task}.safetensors"]}, "tasks": list(tasks)}
     settings |= {"items": "all", "confidence": 0.95, "seed": 0}
-    done = run_script("summarise", settings, importance=tmp_path / "i.parquet", effects=tmp_path, **outputs)
+    capability(list(tasks)).write_parquet(tmp_path / "c.parquet")
+    inputs = {"importance": tmp_path / "i.parquet", "capability": tmp_path / "c.parquet", "effects": tmp_path}
+    done = run_script("summarise", settings, **inputs, **outputs)
     assert done.returncode == 0, done.stderr
 
     tests = pl.read_parquet(outputs["comparisons"]).filter(pl.col("figure") == "layer_centre")
@@ -255,6 +258,7 @@ def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
     assert p["low", "twin"] > 0.05 > 0.001 > max(p["low", "deep"], p["twin", "deep"])
     assert (tests.filter(task_b="deep")["ci_high"] < 0).all()
     for row in pl.read_parquet(outputs["summary"]).iter_rows(named=True):
+        assert (row["exact_match"], row["n_questions"], row["capable"]) == (0.5, 40, True)
         for name in FIGURES:
             assert row[f"{name}_low"] < row[name] < row[f"{name}_high"], name
     profiles = pl.read_parquet(outputs["profiles"])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,24 @@ def test_two_runs_make_equal_tables(finished, tmp_path):
         assert (folder / path).read_bytes() == (finished / path).read_bytes(), path
 
 
+def test_the_report_holds_figures_findings_and_tables_with_captions(finished, tmp_path):
+    folder = copy_run(finished, tmp_path / "again")
+    done = snakemake(folder, "--report", "report.html")
+    assert done.returncode == 0, done.stdout[-3000:]
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    figures = {path.stem for path in (folder / "results/demo/figures").glob("*.svg")}
+    tables = {path.name for path in (folder / "results/demo").glob("**/*.parquet") if "scores" not in path.parts}
+    for name in [*(f"{figure}.svg" for figure in figures), *tables - {"importance.parquet"}, "importance.csv"]:
+        assert name in done.stdout, name
+    for words in (
+        '"Figures"', '"Findings"', '"Tables"',
+        "Signed mean effect of every attention head of <strong>demo</strong> by exact ablation",
+        "Can <strong>demo</strong> do each task?",
+    ):  # fmt: skip
+        assert words in report, words
+    assert not re.search(r"""(src|href)=["']http""", report)
+
+
 def test_snakemake_lint_is_clean(finished):
     done = snakemake(finished, "--lint")
     assert done.returncode == 0, done.stdout
@@ -201,7 +220,10 @@ def test_two_models_are_set_side_by_side(tmp_path):
     folder = copy_repository(tmp_path / "run", config)
     build_tiny(folder / "tiny")
     wanted = ["models.csv", "pairs.parquet", "figures/comparison.ablation.svg"]
-    finish(folder, *(f"results/comparison/{name}" for name in wanted))
+    findings = folder / "results/tiny/findings.md"
+    finish(folder, str(findings.relative_to(folder)), *(f"results/comparison/{name}" for name in wanted))
+    assert "**The model does none of these tasks.**" in findings.read_text(encoding="utf-8")  # it is untrained
+    assert "significant" not in findings.read_text(encoding="utf-8")
     table = pl.read_csv(folder / "results/comparison/models.csv")
     assert table.select("model", "layers", "heads").unique(maintain_order=True).rows() == [
         ("demo", 6, 48),

@@ -111,12 +111,6 @@ BEFORE_ANY_JOB = {
         ),
         ["tiny: a mamba2 model has no attention, so no heads to map; give a transformer"],
     ),
-    "GPT-1": (
-        lambda folder: edit_json(
-            folder / "tiny/config.json", architectures=["OpenAIGPTLMHeadModel"], model_type="openai-gpt"
-        ),
-        [r"tiny: a GPT-1 \(openai-gpt\) keeps no keys and values between passes, .*; give a GPT-2 or any later model"],
-    ),
     "an encoder": (
         lambda folder: edit_json(folder / "tiny/config.json", architectures=["BertForMaskedLM"]),
         ["tiny: is a BertForMaskedLM, not a causal language model; give one that AutoModelForCausalLM loads"],

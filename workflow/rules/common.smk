@@ -115,6 +115,26 @@ def weights(wildcards):
     return by_content(atlas.weights(wildcards.model))
 
 
+def in_report(path, caption, category="Tables", labels=None):
+    """An output that `snakemake --report` holds, under its category and model."""
+    subcategory = "{model}" if "{model}" in path else "comparison"
+    return report(path, f"../report/{caption}.rst", category, subcategory, labels=labels or {"table": Path(path).stem})
+
+
+def chart_labels(wildcards):
+    """How the report's list of figures names one."""
+    figure, _, method = wildcards.chart.partition(".")
+    return {"figure": figure, "method": method or "all"}
+
+
+def drawn_images(folder):
+    """A figure's images; the report holds one of them."""
+    paths = [f"{folder}/{{chart}}.{form}" for form in atlas.formats]
+    shown = atlas.formats.index(atlas.reported)
+    paths[shown] = in_report(paths[shown], "figure", "Figures", chart_labels)
+    return paths
+
+
 def planned():
     """Every file of the plan, made already or not, by its folder."""
     files = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))

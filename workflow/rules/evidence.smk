@@ -1,7 +1,9 @@
-# What stands behind the maps, on questions that chose no head.
+# What stands behind the maps. Heads are knocked out on held-out questions, which chose none of them; all else is
+# computed on the questions that the maps are made of, unless the rule says otherwise.
 
 
 localrules:
+    measure_capability,
     reliability,
     summarise,
     compare_maps,
@@ -13,12 +15,31 @@ localrules:
     compare_models,
 
 
+rule measure_capability:
+    """Whether the model does each task at all: exact match and answer log-probability, on all questions."""
+    input:
+        traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
+        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
+    output:
+        table=in_report("results/{model}/evidence/capability.parquet", "capability"),
+    log:
+        "results/{model}/logs/measure_capability.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=atlas.evidence_settings("tasks", "confidence"),
+        code=fingerprint("measure_capability.py"),
+    shell:
+        "headatlas measure_capability --log {log:q} --settings {params.settings:q}"
+        " --traces {input.traces:q} --items {input.prepared:q} --table {output.table:q}"
+
+
 rule reliability:
-    """Split-half reliability of the ranking of heads, per method and task."""
+    """Split-half reliability of the ranking of heads, per method and task, between halves of the score split."""
     input:
         effects=lambda wildcards: atlas.all_effects(wildcards.model),
     output:
-        table="results/{model}/evidence/reliability.parquet",
+        table=in_report("results/{model}/evidence/reliability.parquet", "reliability"),
     log:
         "results/{model}/logs/reliability.log",
     conda:
@@ -35,15 +56,16 @@ rule reliability:
 
 
 rule summarise:
-    """Sparsity, depth and hottest heads of the maps, with intervals over questions."""
+    """Sparsity, depth and hottest heads of the maps (score split), with intervals over questions."""
     input:
         importance=rules.aggregate.output.table,
+        capability=rules.measure_capability.output.table,
         effects=lambda wildcards: atlas.all_effects(wildcards.model),
     output:
-        summary="results/{model}/summary.parquet",
-        comparisons="results/{model}/evidence/comparisons.parquet",
-        profiles="results/{model}/evidence/layer-profile.parquet",
-        hottest="results/{model}/evidence/hottest-heads.parquet",
+        summary=in_report("results/{model}/summary.parquet", "summary"),
+        comparisons=in_report("results/{model}/evidence/comparisons.parquet", "comparisons"),
+        profiles=in_report("results/{model}/evidence/layer-profile.parquet", "layer-profile"),
+        hottest=in_report("results/{model}/evidence/hottest-heads.parquet", "hottest-heads"),
     log:
         "results/{model}/logs/summarise.log",
     conda:
@@ -56,17 +78,18 @@ rule summarise:
         folder="results/{model}/effects",
     shell:
         "headatlas summarise --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --effects {params.folder:q} --summary {output.summary:q}"
+        " --importance {input.importance:q} --capability {input.capability:q} --effects {params.folder:q}"
+        " --summary {output.summary:q}"
         " --comparisons {output.comparisons:q} --profiles {output.profiles:q} --hottest {output.hottest:q}"
 
 
 rule compare_maps:
-    """Agreement between methods per task, and overlap between tasks per method."""
+    """Agreement between methods per task, and overlap between tasks per method, of the maps (score split)."""
     input:
         importance=rules.aggregate.output.table,
     output:
-        agreement="results/{model}/evidence/agreement.parquet",
-        overlap="results/{model}/evidence/task-overlap.parquet",
+        agreement=in_report("results/{model}/evidence/agreement.parquet", "agreement"),
+        overlap=in_report("results/{model}/evidence/task-overlap.parquet", "task-overlap"),
     log:
         "results/{model}/logs/compare_maps.log",
     conda:
@@ -80,11 +103,11 @@ rule compare_maps:
 
 
 rule surface_control:
-    """How well words alone tell the tasks apart."""
+    """How well words alone tell the tasks apart, on the questions of both splits."""
     input:
         prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
     output:
-        table="results/{model}/evidence/surface-control.parquet",
+        table=in_report("results/{model}/evidence/surface-control.parquet", "surface-control"),
     log:
         "results/{model}/logs/surface_control.log",
     conda:
@@ -98,12 +121,12 @@ rule surface_control:
 
 
 rule format_control:
-    """Each task's map on items whose answers have the format of another task's."""
+    """Each task's map on items (score split) whose answers have the format of another task's."""
     input:
         prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
         effects=lambda wildcards: atlas.all_effects(wildcards.model, atlas.untrained),
     output:
-        table="results/{model}/evidence/format-control.parquet",
+        table=in_report("results/{model}/evidence/format-control.parquet", "format-control"),
     log:
         "results/{model}/logs/format_control.log",
     conda:
@@ -169,7 +192,7 @@ rule knock_out:
 
 
 rule knock_out_summary:
-    """Knock-out curves, their areas, the dissociation matrix and how far its diagonal stands out."""
+    """Knock-out curves, areas, dissociation matrix and dominance of its diagonal, on held-out questions."""
     input:
         knock_outs=expand(
             "results/{{model}}/evidence/knock-out/{method}/{task}.safetensors",
@@ -177,10 +200,10 @@ rule knock_out_summary:
             task=atlas.tasks,
         ),
     output:
-        curve="results/{model}/evidence/knock-out.parquet",
-        area="results/{model}/evidence/knock-out-area.parquet",
-        matrix="results/{model}/evidence/dissociation.parquet",
-        dominance="results/{model}/evidence/dominance.parquet",
+        curve=in_report("results/{model}/evidence/knock-out.parquet", "knock-out"),
+        area=in_report("results/{model}/evidence/knock-out-area.parquet", "knock-out-area"),
+        matrix=in_report("results/{model}/evidence/dissociation.parquet", "dissociation"),
+        dominance=in_report("results/{model}/evidence/dominance.parquet", "dominance"),
     log:
         "results/{model}/logs/knock_out_summary.log",
     conda:
@@ -200,17 +223,18 @@ rule write_findings:
         **atlas.findings_tables(),
     output:
         findings="results/{model}/findings.md",
+        page=in_report("results/{model}/findings.html", "findings", "Findings", {"findings": "{model}"}),
     log:
         "results/{model}/logs/write_findings.log",
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings(*EVIDENCE_SLICES["write_findings"]),
+        settings=atlas.findings_settings(),
         code=fingerprint("write_findings.py"),
         tables=lambda wildcards, input: " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items()),
     shell:
         "headatlas write_findings --log {log:q} --settings {params.settings:q} {params.tables}"
-        " --findings {output.findings:q}"
+        " --findings {output.findings:q} --page {output.page:q}"
 
 
 rule compare_models:
@@ -222,9 +246,9 @@ rule compare_models:
         effects=[effects for model in atlas.models for effects in atlas.all_effects(model)],
     output:
         table="results/comparison/models.parquet",
-        csv="results/comparison/models.csv",
+        csv=in_report("results/comparison/models.csv", "models"),
         paired="results/comparison/pairs.parquet",
-        paired_csv="results/comparison/pairs.csv",
+        paired_csv=in_report("results/comparison/pairs.csv", "pairs"),
     log:
         "results/comparison/logs/compare_models.log",
     conda:

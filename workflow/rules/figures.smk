@@ -14,6 +14,7 @@ rule draw_figure:
     """A figure as a Vega-Lite spec."""
     input:
         importance=rules.aggregate.output.table,
+        capability="results/{model}/evidence/capability.parquet",
     output:
         spec="results/{model}/figures/{figure}.{method}.json",
     log:
@@ -27,7 +28,7 @@ rule draw_figure:
         code=fingerprint("draw_figure.py"),
     shell:
         "headatlas draw_figure --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --spec {output.spec:q}"
+        " --importance {input.importance:q} --capability {input.capability:q} --spec {output.spec:q}"
 
 
 rule draw_evidence:
@@ -84,7 +85,7 @@ rule render_figure:
         library=rules.write_library.output.library,
         spec="results/{model}/figures/{chart}.json",
     output:
-        images=expand("results/{{model}}/figures/{{chart}}.{format}", format=atlas.formats),
+        images=drawn_images("results/{model}/figures"),
     log:
         "results/{model}/logs/render_figure/{chart}.log",
     conda:
@@ -102,6 +103,6 @@ use rule render_figure as render_comparison with:
         library=rules.write_library.output.library,
         spec="results/comparison/figures/{chart}.json",
     output:
-        images=expand("results/comparison/figures/{{chart}}.{format}", format=atlas.formats),
+        images=drawn_images("results/comparison/figures"),
     log:
         "results/comparison/logs/render_figure/{chart}.log",

@@ -32,7 +32,7 @@ rule aggregate:
         scores=lambda wildcards: atlas.scores(wildcards.model),
     output:
         table="results/{model}/importance.parquet",
-        csv="results/{model}/importance.csv",
+        csv=in_report("results/{model}/importance.csv", "importance"),
     log:
         "results/{model}/logs/aggregate.log",
     conda:

@@ -1,0 +1,25 @@
+"""Whether the model does each task at all: exact match and answer log-probability of the clean model.
+
+Reads traces (safetensors) and items (JSON), each in the order of the tasks; writes a table (Parquet), one row per
+task: see `headatlas.capability`; log-probabilities in nats per answer token. Settings: tasks, confidence.
+"""
+
+from pathlib import Path
+
+import polars as pl
+from headatlas.capability import COLUMNS, measure, read_answers
+from headatlas.job import run
+from headatlas.tables import write_table
+from headatlas.tasks import read_items
+
+
+def main(settings: dict, traces: list[Path], items: list[Path], table: Path) -> None:
+    rows = []
+    for task, trace, prepared in zip(settings["tasks"], traces, items, strict=True):
+        answers = [item["answer"] for item in read_items(prepared)["items"]]
+        rows.append({"task": task} | measure(*read_answers(trace), answers, settings["confidence"]))
+    write_table(pl.DataFrame(rows, schema=COLUMNS), table)
+
+
+if __name__ == "__main__":
+    run(main)
