@@ -243,6 +243,7 @@ def demo_items(task: str, n: int) -> list[dict]:
 @pytest.mark.parametrize("positions", ["answer", "all"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_the_demo_has_its_float32_map(dtype, positions):
+    """With less noise than plain half precision (edits are large here, and attention is sharp: little less)."""
     items = demo_items("retrieval", 6)
     half = load_model({"path": str(DEMO), "dtype": str(dtype).removeprefix("torch.")})
     twin = load_model({"path": str(DEMO), "dtype": "float32"})
@@ -250,11 +251,13 @@ def test_the_demo_has_its_float32_map(dtype, positions):
         parameter.data = parameter.data.to(dtype).float()
     zero = np.zeros((1, half.n_layers, half.n_heads, half.d_head), np.float32)
     layers = range(half.n_layers)
-    expected, _ = ablate_layers(twin, items, zero, layers, positions, 2048, engine="replay")
+    expected = _replayed(twin, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
+    plain = find_heads(AutoModelForCausalLM.from_pretrained(DEMO, dtype=dtype))
+    rounded = _replayed(plain, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.99
-    assert rms(found - expected) < 1e-2 * rms(expected)
-    assert report.noise < 1e-2 * np.abs(expected).max()
+    assert rms(found - expected) < rms(rounded - expected)
+    assert report.noise < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +286,7 @@ def test_a_trained_model_has_its_float32_map(smollm2, dtype, positions):
     half = find_heads(half, "half")
     zero = np.zeros((1, whole.n_layers, whole.n_heads, whole.d_head), np.float32)
     layers = range(whole.n_layers) if positions == "answer" else range(20, 24)
-    expected, _ = ablate_layers(whole, items, zero, layers, positions, 2048, engine="replay")
+    expected = _replayed(whole, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.98
     assert report.noise < 1e-2
