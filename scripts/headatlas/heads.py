@@ -128,10 +128,13 @@ class OwnAttention(TorchFunctionMode):
         super().__init__()
         self.square = (positions, positions)
         self.seen, self.weights = seen, weights
+        self.aside = False  # while True, all goes its way
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Softmax and scaled dot-product attention are watched, all else goes its way."""
         kwargs = kwargs or {}
+        if self.aside:
+            return function(*args, **kwargs)
         if function is SDPA and args[0].shape[-2] == args[1].shape[-2] == self.square[0]:
             shape = torch.Size((*args[0].shape[:-1], self.square[1]))
             self.seen(shape)
@@ -167,9 +170,9 @@ def watch_layers(model: nn.Module, positions: int) -> Iterator[list[LayerCall]]:
             def again(query, key, value):
                 return function(module, query, key, value, *args, **kwargs)[0]
 
-            # What is inside an attention function is no attention code of the model's own.
-            with torch._C.DisableTorchFunction():
-                output = function(module, query, key, value, *args, **kwargs)
+            own.aside = True  # what is inside an attention function is no attention code of the model's own
+            output = function(module, query, key, value, *args, **kwargs)
+            own.aside = False
             if open_layers:
                 open_layers[-1].calls.append(AttentionCall(module, again, query, key, value, output[0]))
             return output
@@ -278,10 +281,10 @@ def _prove_weights(call: LayerCall, where: str) -> Proof:
     if width % n_heads or projection.module not in moved:
         raise HeadAtlasError(f"{where}: the linear map behind {n_heads} heads takes {width} channels")
     z = [run[projection.module].input.reshape(items, positions, n_heads, -1).float().cpu() for run in (clean, moved)]
-    answer = z[1] - z[0]
-    first = weights[..., 0].transpose(1, 2)[..., None]  # [item, position, head, 1]: weight on the changed position
-    expected = first * (answer[:, -1:] / first[:, -1:])
-    if not _equal(expected[:, 1:], answer[:, 1:], projection.input.dtype) or not answer[:, -1].any(-1).all():
+    answer = (z[1] - z[0])[:, 1:]
+    first = weights[:, :, 1:, 0].transpose(1, 2)[..., None]  # [item, position, head, 1]: weight on the changed position
+    per_weight = (first * answer).sum(1, keepdim=True) / (first * first).sum(1, keepdim=True)
+    if not _equal(first * per_weight, answer, projection.input.dtype) or not answer[:, -1].any(-1).all():
         raise HeadAtlasError(
             f"{where}: cut into {n_heads} heads, the input of its output projection does not follow their attention "
             "weights"
@@ -383,8 +386,8 @@ def _first_moved(clean: dict, moved: dict, where: str) -> LinearCall:
 
 def _random_weights(items: int, n_heads: int, positions: int, generator: torch.Generator) -> Tensor:
     """[item, head, query, key] that are positive up to the query's position and add up to 1."""
-    logits = torch.randn(items, n_heads, positions, positions, generator=generator)
-    return logits.masked_fill(torch.ones(positions, positions).triu(1).bool(), -torch.inf).softmax(-1)
+    weights = torch.rand(items, n_heads, positions, positions, generator=generator).add(0.05).tril()
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def _normal(shape, generator: torch.Generator, like: Tensor) -> Tensor:
