@@ -1,18 +1,22 @@
 """Draw one figure as a Vega-Lite spec.
 
-Reads `importance.parquet` and, to mark the tasks that the model does not do, `capability.parquet`; writes the spec as
-JSON. Settings: `figure` (heatmap-grid, signed-grid), `method`,
+Reads `importance.parquet`, to mark the tasks that the model does not do `capability.parquet`, and to mark effects that
+are rounding the record of engines; writes the spec as JSON. Settings: `figure` (heatmap-grid, signed-grid), `method`,
 `model`, `tasks` (keys in the config's order), `figures` (the config section).
 """
 
+import json
 from pathlib import Path
 
 import polars as pl
 from headatlas import charts, job
+from headatlas.engine_record import noise_floors
 
 
-def main(settings: dict, importance: Path, capability: Path, spec: Path) -> None:
-    job.write_json(spec, charts.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability)))
+def main(settings: dict, importance: Path, capability: Path, engines: Path, spec: Path) -> None:
+    record = json.loads(engines.read_text(encoding="utf-8"))
+    noise = noise_floors(record) if settings["method"] == "ablation" else {}
+    job.write_json(spec, charts.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability), noise))
 
 
 if __name__ == "__main__":

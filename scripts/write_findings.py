@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import polars as pl
-from headatlas.engine_record import slow_ways
+from headatlas.engine_record import rounding, slow_ways
 from headatlas.findings import Tables, write_findings
 from headatlas.job import atomic, run
 from headatlas.page import page as html_page
@@ -40,8 +40,8 @@ def main(
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}
     look = Looks.read({"labels": settings["labels"]})
     names = {task: task_label(task, look) for task in settings["tasks"]}
-    slow = slow_ways(json.loads(engines.read_text(encoding="utf-8")))
-    text = write_findings(Tables(**tables), settings["confidence"], names, slow)
+    record = json.loads(engines.read_text(encoding="utf-8"))
+    text = write_findings(Tables(**tables), settings["confidence"], names, slow_ways(record), rounding(record))
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
         with atomic(path) as draft:
             draft.write_text(content, encoding="utf-8")

@@ -47,6 +47,11 @@ class Panels:
     empty: list[int]  # layers without attention
 
     @property
+    def rounded(self) -> bool:
+        """Whether any effect is smaller than its rounding noise."""
+        return self.rows["rounding"].any()
+
+    @property
     def cell(self) -> int:
         """Side of a cell in pixels."""
         return theme.cell_size(self.layers, self.heads, self.look)
@@ -123,12 +128,22 @@ def _importance(look: Looks) -> Measure:
 FIGURES = {"heatmap-grid": heatmap_grid, "signed-grid": signed_grid}
 
 
-def draw(table: pl.DataFrame, settings: dict, capability: pl.DataFrame | None = None) -> dict:
+def draw(
+    table: pl.DataFrame,
+    settings: dict,
+    capability: pl.DataFrame | None = None,
+    noise: dict[str, float] | None = None,
+) -> dict:
     """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES`.
 
     Args:
         capability: the table of that name; panels of tasks that the model does not do are marked.
+        noise: rounding noise of one item's effect by task (nats); a mean effect below that of its items is marked.
     """
+    noise = {task: level for task, level in (noise or {}).items() if task in table["task"]}
+    if noise:
+        level = pl.col("task").replace_strict(noise, default=0.0, return_dtype=pl.Float64) / pl.col("n_items").sqrt()
+        table = table.with_columns(rounding=pl.col("effect").abs() < level)
     rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)
     notes = {row["task"]: not_done(row) for row in rows if row["task"] in settings["tasks"]}
     return FIGURES[settings["figure"]](table, settings, notes).to_dict()
@@ -152,6 +167,8 @@ def _panels(table: pl.DataFrame, settings: dict) -> Panels:
     if missing:
         raise HeadAtlasError(f"importance table: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
     tasks = task_order(look, settings["tasks"])
+    if "rounding" not in table.columns:
+        table = table.with_columns(rounding=pl.lit(False))
     rows = table.filter((pl.col("method") == method) & pl.col("task").is_in(tasks))
     found = set(rows["task"])
     absent = [task for task in tasks if task not in found]
@@ -293,6 +310,9 @@ def _panel(
     if look.insignificant == "mark":
         dots = cells.mark_point(aria=False, **theme.dot(panels.cell)).transform_filter(unsure)
         chart = alt.layer(chart, dots)
+    if panels.rounded:
+        marks = cells.mark_point(aria=False, **theme.small_cross(panels.cell)).transform_filter("datum.rounding")
+        chart = alt.layer(chart, marks)
     if crossed:
         chart = alt.layer(chart, *_cross(panels, measure))
     return (
@@ -377,9 +397,11 @@ def _tooltip(panels: Panels) -> list[alt.Tooltip]:
 
 def _inline(rows: pl.DataFrame) -> alt.InlineData:
     """All panels' rows once, as CSV text inside the spec: a sixth of the size of one JSON object per cell."""
-    numbers = [name for name in COLUMNS if name != "task"]
+    columns = [*COLUMNS, "rounding"] if rows["rounding"].any() else COLUMNS
+    rows = rows.with_columns(pl.col("rounding").cast(pl.Int8))
+    numbers = [name for name in columns if name != "task"]
     floats = [name for name in numbers if rows[name].dtype.is_float()]
-    rounded = rows.select(COLUMNS).with_columns(pl.col(floats).round_sig_figs(DIGITS))
+    rounded = rows.select(columns).with_columns(pl.col(floats).round_sig_figs(DIGITS))
     parse = dict.fromkeys(numbers, "number")
     return alt.InlineData(values=rounded.write_csv(), format=alt.CsvDataFormat(type="csv", parse=parse))
 
@@ -392,7 +414,12 @@ def _title(panels: Panels, measure: Measure, settings: dict, width: float) -> al
         "dim": f"Dimmed: not significant (q ≥ {look.q_threshold:g})",
         "mark": f"Dot: not significant (q ≥ {look.q_threshold:g})",
     }[look.insignificant]
-    note = "; ".join(part for part in (note, panels.empty and "Grey: no attention in this layer") if part) or None
+    parts = (
+        note,
+        panels.empty and "Grey: no attention in this layer",
+        panels.rounded and "×: smaller than the rounding of its numbers",
+    )
+    note = "; ".join(part for part in parts if part) or None
     text = f"Attention heads of {settings['model']}: {measure.words} by {theme.METHOD_WORDS.get(method, method)}"
     title = theme.figure_title(
         _filled(look, settings["model"], method), text, measure.about, note, max(width, theme.LEAST_WIDTH)

@@ -50,3 +50,22 @@ def slow_ways(rows: list[dict]) -> list[str]:
             f"on {', '.join(tasks)}: {reason}"
         )
     return sentences
+
+
+def noise_floors(rows: list[dict]) -> dict[str, float]:
+    """Rounding noise of one item's effect by ablation, nats per answer token, by task (`engine.Report`)."""
+    return {row["task"]: row["noise"] for row in rows if row["rule"] == "ablate_layers"}
+
+
+def rounding(rows: list[dict]) -> str | None:
+    """How much of the effects is rounding, in a sentence; None where nothing was computed again."""
+    known = [row for row in rows if row["checked"] and row["noise"] == row["noise"]]  # NaN: the model overflows
+    if not known:
+        return None
+    least, most = (pick(row["noise"] for row in known) for pick in (min, max))
+    return (
+        f"Rounding: {sum(row['checked'] for row in known)} of the numbers by `ablation` and of the knock-outs were "
+        f"computed again by plain passes in float32. They differ by {least:.1g} to {most:.1g} nats (root mean square of "
+        "a task). A head whose mean effect is smaller than that, divided by the root of the number of items, is marked "
+        "× in the grids."
+    )

@@ -56,12 +56,19 @@ class Tables(NamedTuple):
 TASK_COLUMNS = (("task",), ("task_a", "task_b"), ("source_task", "target_task"), ("task", "matched_to"))
 
 
-def write_findings(tables: Tables, confidence: float, names: Mapping[str, str], slow_ways: Sequence[str] = ()) -> str:
+def write_findings(
+    tables: Tables,
+    confidence: float,
+    names: Mapping[str, str],
+    slow_ways: Sequence[str] = (),
+    rounding: str | None = None,
+) -> str:
     """The findings as Markdown.
 
     Args:
         names: from each task's key to what the figures call it, in the order of the figures.
         slow_ways: sentences on jobs that took a slower way than they could have (`engine_record.slow_ways`).
+        rounding: a sentence on the noise of the numbers (`engine_record.rounding`).
     """
     model, known = tables.summary["model"][0], _of_done_tasks(tables, names)
     lines = [f"# Findings: {model}", ""]
@@ -79,7 +86,8 @@ def write_findings(tables: Tables, confidence: float, names: Mapping[str, str], 
         lines += [f"## By `{method}`", "", *_overview(known, method), ""]
         lines += [f"- {sentence}" for sentence in _sentences(known, method)] + [""]
         lines += ["Hottest heads (layer.head, effect):", "", *_hottest(_readable(known, method).hottest, method), ""]
-    return "\n".join([*lines, *_controls(known), "## Limits", "", LIMITS])
+    limits = LIMITS if rounding is None else f"{LIMITS}- {rounding}\n"
+    return "\n".join([*lines, *_controls(known), "## Limits", "", limits])
 
 
 def _of_done_tasks(tables: Tables, names: Mapping[str, str]) -> Tables:

@@ -361,6 +361,12 @@ def dot(cell: int) -> dict:
     return {"shape": "circle", "filled": True, "size": size, "opacity": 0.9, "fill": DOT_COLOUR} | edge
 
 
+def small_cross(cell: int) -> dict:
+    """Point that marks a cell as no number to read, whatever its colour."""
+    size = (DOT_SHARE * cell) ** 2
+    return {"shape": "cross", "angle": 45, "filled": True, "size": size, "opacity": 0.9, "fill": DOT_COLOUR}
+
+
 def figure_title(look: Looks, title: str, about: str, note: str | None, width: float) -> dict | None:
     """Title over the whole figure with smaller lines below it: what it shows, and what its marks mean.
 

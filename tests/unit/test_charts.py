@@ -485,3 +485,20 @@ def test_words_break_only_at_spaces_and_only_when_they_must():
     assert theme.wrap("Semantic Understanding", 13, 100) == ["Semantic", "Understanding"]
     assert theme.wrap("Semantic Understanding", 13, 5) == ["Semantic", "Understanding"]
     assert theme.wrap("one\ntwo three", 13, 500) == ["one", "two three"]
+
+
+def test_effects_smaller_than_their_rounding_are_marked():
+    """Of 4 items, half the noise of one: 0.001 nats; of the cells below, one is of a task without noise."""
+    table = make_table(3, 4).with_columns(effect=pl.lit(0.5), n_items=4)
+    table = with_cell(table, TASKS[0], 1, 2, effect=-0.0009)
+    table = with_cell(table, TASKS[0], 2, 2, effect=0.0011)
+    table = with_cell(table, TASKS[1], 0, 0, effect=0.0009)
+    spec = charts.draw(table, settings(), noise={TASKS[0]: 0.002, "another": 1.0})
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert "×: smaller than the rounding of its numbers" in svg
+    (values,) = spec["datasets"].values()
+    rows = [line.split(",") for line in values.splitlines()]
+    at = rows[0].index("rounding")
+    assert [row[:3] for row in rows[1:] if row[at] == "1"] == [[TASKS[0], "1", "2"]]
+    plain = charts.draw(table, settings(), noise={TASKS[0]: 0.0})
+    assert "rounding" not in json.dumps(plain)

@@ -8,7 +8,7 @@ from headatlas import replay
 from headatlas.ablation import ablate_layers
 from headatlas.batches import collate
 from headatlas.engine import padding_matters, work_ratio
-from headatlas.engine_record import slow_ways
+from headatlas.engine_record import noise_floors, rounding, slow_ways
 from headatlas.errors import HeadAtlasError
 from headatlas.knock_out import knock_out
 from headatlas.model import HeadModel, find_heads
@@ -183,3 +183,16 @@ def test_slow_ways_in_words():
         "ablate_layers ran the whole model for every edit, 12 times the work of replay, on a, b: no cache"
     ]
     assert slow_ways(rows[2:]) == []
+
+
+def test_rounding_in_words_and_by_task():
+    row = {"rule": "ablate_layers", "method": "ablation", "engine": "replay", "checked": 8, "noise": 2e-6}
+    rows = [
+        row | {"task": "a"},
+        row | {"task": "b", "noise": 3e-4},
+        row | {"rule": "knock_out", "task": "a", "noise": 1e-7},
+    ]
+    assert noise_floors(rows) == {"a": 2e-6, "b": 3e-4}
+    assert rounding(rows).startswith("Rounding: 24 of the numbers")
+    assert "differ by 1e-07 to 0.0003 nats" in rounding(rows)
+    assert rounding([row | {"task": "a", "noise": float("nan")}]) is None

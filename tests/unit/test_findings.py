@@ -266,7 +266,7 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
         runs.append(run_script("compare_maps", settings, **one, **maps))
         made |= more
     slow = {"rule": "knock_out", "method": "ablation", "task": "logic"}
-    slow |= {"engine": "hooked", "reason": "no cache", "work": 9.0}
+    slow |= {"engine": "hooked", "reason": "no cache", "work": 9.0, "checked": 6, "noise": 2e-6}
     (tmp_path / "engines.json").write_text(json.dumps([slow]))
     made["engines"] = tmp_path / "engines.json"
     settings = {"confidence": 0.95, "tasks": list(centres), "labels": {}}
@@ -275,6 +275,7 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
     assert [run.stderr for run in runs if run.returncode] == []
     text = (tmp_path / "findings.md").read_text()
     assert text.splitlines()[2].startswith("**Slow:** knock_out ran the whole model for every edit, 9 times the work")
+    assert "\n- Rounding: 6 of the numbers" in text
     assert "The deepest is **Deep**" in text
     assert "It differs significantly from" in text
     assert ("Split-half reliability" in text) == with_evidence

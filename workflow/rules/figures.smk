@@ -15,6 +15,7 @@ rule draw_figure:
     input:
         importance=rules.aggregate.output.table,
         capability="results/{model}/evidence/capability.parquet",
+        engines="results/{model}/engines.json",
     output:
         spec="results/{model}/figures/{figure}.{method}.json",
     log:
@@ -28,7 +29,8 @@ rule draw_figure:
         code=fingerprint("draw_figure.py"),
     shell:
         "headatlas draw_figure --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --capability {input.capability:q} --spec {output.spec:q}"
+        " --importance {input.importance:q} --capability {input.capability:q} --engines {input.engines:q}"
+        " --spec {output.spec:q}"
 
 
 rule draw_evidence:
