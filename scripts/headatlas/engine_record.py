@@ -63,9 +63,9 @@ def rounding(rows: list[dict]) -> str | None:
     if not known:
         return None
     least, most = (pick(row["noise"] for row in known) for pick in (min, max))
+    again = sum(row["checked"] for row in known)
     return (
-        f"Rounding: {sum(row['checked'] for row in known)} of the numbers by `ablation` and of the knock-outs were "
-        f"computed again by plain passes in float32. They differ by {least:.1g} to {most:.1g} nats (root mean square "
-        "of a task). A head whose mean effect is smaller than that, divided by the root of the number of items, is marked "
-        "× in the grids."
+        f"Rounding: {again} of the numbers by `ablation` and of the knock-outs were computed again by plain passes in "
+        f"float32. They differ by {least:.1g} to {most:.1g} nats (root mean square of a task). A head whose mean "
+        "effect is smaller than that, divided by the root of the number of items, is marked × in the grids."
     )

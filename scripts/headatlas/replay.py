@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -31,11 +32,19 @@ class UnsupportedError(Exception):
     """Why a model's layers cannot be run again for edited rows; `engine` takes full passes instead, if it may."""
 
 
+class _NoLayers(list):
+    """What a cache of ours holds in the place of transformers' own: nothing that may be looked at."""
+
+    def __getitem__(self, index):
+        raise UnsupportedError("its layers look at more of the cache than the keys and values they put there")
+
+
 class SharedCache(DynamicCache):
     """Keeps the clean pass's keys and values, and later shows them to rows followed by the rows' own."""
 
     def __init__(self):
         super().__init__()
+        self.layers = _NoLayers()
         self.clean: dict[int, tuple[Tensor, Tensor]] = {}
         self.mode = "record"  # record | extend
 
@@ -104,10 +113,11 @@ class Replay:
         def on_layer(index: int) -> Callable:
             def hook(_module, args, kwargs):
                 self._calls[index] = (args, kwargs)
-                if not args and "hidden_states" not in kwargs:
-                    raise UnsupportedError("its layers take no hidden_states")
+                stream = args[0] if args else kwargs.get("hidden_states")
+                if not isinstance(stream, Tensor) or stream.shape[:-1] != self.batch.input_ids.shape:
+                    raise UnsupportedError("its layers do not take one residual stream [item, position, hidden]")
                 if index in layers:
-                    self.inputs[index] = kept(args[0] if args else kwargs["hidden_states"])
+                    self.inputs[index] = kept(stream)
 
             return hook
 
@@ -227,8 +237,18 @@ class Replay:
             kwargs = kwargs | {"hidden_states": hidden}
         kwargs = {name: value if value is hidden else fit(value) for name, value in kwargs.items()}
         with side_by_side(*rows.shape[:3]):
-            output = self.model.attentions[layer].layer(*args, **kwargs)
+            output = self._run_layer(layer, args, kwargs)
         return (output[0] if isinstance(output, tuple) else output).reshape(rows.shape)
+
+    def _run_layer(self, layer: int, args: tuple, kwargs: dict):
+        """The layer's own output; what its code cannot do with rows is a reason not to replay."""
+        try:
+            return self.model.attentions[layer].layer(*args, **kwargs)
+        except (RuntimeError, IndexError, ValueError) as error:
+            if should_reduce_batch_size(error):
+                raise
+            said = " ".join(str(error).split())[:120]
+            raise UnsupportedError(f"its layer {layer} cannot be run for rows side by side: {said}") from error
 
     def _flat(self, rows: Tensor) -> Tensor:
         """[item, row, position, hidden] as the layers take it: rows as positions, or rows as items."""

@@ -1,9 +1,11 @@
 """The engine that computes edited passes: what makes it give way, how that is said, and what is never let pass."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from families import random_items, random_model
+from families import VOCABULARY, plain_effect, random_items, random_model
 from headatlas import replay
 from headatlas.ablation import ablate_layers
 from headatlas.batches import collate
@@ -12,6 +14,7 @@ from headatlas.engine_record import noise_floors, rounding, slow_ways
 from headatlas.errors import HeadAtlasError
 from headatlas.knock_out import knock_out
 from headatlas.model import HeadModel, find_heads
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 ITEMS = [(9, 3), (5, 1), (12, 2), (5, 2)]
 ZERO = np.zeros((1, 3, 4, 8), np.float32)
@@ -100,6 +103,41 @@ def test_attention_without_masks_is_refused_by_replay(kind):
     batch = collate(random_items(ITEMS), [0])
     with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} takes no mask of our own"):
         replay.Replay(model, batch, "answer", range(3))
+
+
+def test_a_layer_that_cannot_take_rows_is_a_reason_and_no_crash():
+    """GPT-Neo keeps a mask as long as its context: rows behind a long prompt do not fit, though the prompt does."""
+    config = GPTNeoConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=64, window_size=8,
+        attention_types=[[["global", "local"], 1]],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = find_heads(GPTNeoForCausalLM(config).eval(), "neo")
+    _, report = ablate_layers(
+        model, random_items([(60, 3)]), np.zeros((1, 2, 4, 8), np.float32), range(2), "answer", 4096
+    )
+    assert report.engine == "hooked"
+    assert re.match(r"its layer \d cannot be run for rows side by side: The size of tensor", report.reason)
+
+
+def test_a_local_window_by_key_position_is_noticed():
+    """Prompt 40, window 8: rows side by side push the prompt out of GPT-Neo's window; no error is raised."""
+    config = GPTNeoConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=256, window_size=8,
+        attention_types=[[["global", "local"], 1]],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    inner = GPTNeoForCausalLM(config).eval()
+    for parameter in inner.parameters():
+        parameter.data.mul_(3 if parameter.ndim > 1 else 1)
+    model = find_heads(inner, "neo")
+    items = random_items([(40, 3), (30, 2)])
+    effects, report = ablate_layers(model, items, np.zeros((1, 2, 4, 8), np.float32), range(2), "answer", 4096)
+    assert report.engine == "hooked"
+    assert report.reason.startswith("replayed passes differ from plain ones by ")
+    projection = model.attentions[1].projection
+    truth = plain_effect(inner, projection, items[0], slice(16, 24), 0.0, "answer")
+    assert effects[0, 1, 2] == pytest.approx(truth, abs=1e-5)
 
 
 def looks_aside(monkeypatch) -> HeadModel:
