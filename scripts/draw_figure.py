@@ -5,17 +5,15 @@ are rounding the record of engines; writes the spec as JSON. Settings: `figure` 
 `model`, `tasks` (keys in the config's order), `figures` (the config section).
 """
 
-import json
 from pathlib import Path
 
 import polars as pl
 from headatlas import charts, job
-from headatlas.engine_record import noise_floors
+from headatlas.engine_record import noise_floors, read_records
 
 
-def main(settings: dict, importance: Path, capability: Path, engines: Path, spec: Path) -> None:
-    record = json.loads(engines.read_text(encoding="utf-8"))
-    noise = noise_floors(record) if settings["method"] == "ablation" else {}
+def main(settings: dict, importance: Path, capability: Path, spec: Path, engines: list[Path] = ()) -> None:
+    noise = noise_floors(read_records(engines))
     job.write_json(spec, charts.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability), noise))
 
 

@@ -1,19 +1,23 @@
-"""Which engine computed the edited passes of a model, and why.
+"""Which engine computed the edited passes of ablation, or of the knock-outs, and why.
 
-Reads the headers of ablation's effects files in a folder, and one knock-out file per method; writes JSON, a row per
-rule, method and task (see `headatlas.engine_record`). Settings: effects (names of the files by task), methods (in the
-order of the knock-outs).
+Reads the headers of ablation's effects files in a folder, or of one knock-out file per method; writes JSON, a row per
+method and task (see `headatlas.engine_record`). Settings: effects (names of a task's files, {task} open) and tasks; or
+methods (in the order of the knock-outs).
 """
 
 from pathlib import Path
 
-from headatlas.engine_record import gather_engines
+from headatlas.engine_record import of_ablation, of_knock_outs
 from headatlas.job import run, write_json
 
 
-def main(settings: dict, effects: Path, record: Path, knock_outs: list[Path] = ()) -> None:
-    files = {task: [effects / name for name in names] for task, names in settings["effects"].items()}
-    write_json(record, gather_engines(files, dict(zip(settings["methods"], knock_outs, strict=True))))
+def main(settings: dict, record: Path, effects: Path | None = None, knock_outs: list[Path] = ()) -> None:
+    if effects is None:
+        rows = of_knock_outs(dict(zip(settings["methods"], knock_outs, strict=True)))
+    else:
+        names = settings["effects"]
+        rows = of_ablation({task: [effects / name.format(task=task) for name in names] for task in settings["tasks"]})
+    write_json(record, rows)
 
 
 if __name__ == "__main__":

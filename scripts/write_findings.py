@@ -1,16 +1,15 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
-Reads the tables of measure_capability and summarise, the record of engines, and the tables of reliability,
+Reads the tables of measure_capability and summarise, the records of engines, and the tables of reliability,
 compare_maps, surface_control, format_control and knock_out_summary where they were made; writes Markdown and, of the
 same text, a page (HTML). Settings: confidence (that of the tables), tasks (in the order of the figures), labels (what
 the figures call them; config section figures).
 """
 
-import json
 from pathlib import Path
 
 import polars as pl
-from headatlas.engine_record import rounding, slow_ways
+from headatlas.engine_record import read_records, rounding, slow_ways
 from headatlas.findings import Tables, write_findings
 from headatlas.job import atomic, run
 from headatlas.page import page as html_page
@@ -24,9 +23,9 @@ def main(
     comparisons: Path,
     hottest: Path,
     profiles: Path,
-    engines: Path,
     findings: Path,
     page: Path,
+    engines: list[Path] = (),
     reliability: Path | None = None,
     agreement: Path | None = None,
     overlap: Path | None = None,
@@ -40,7 +39,7 @@ def main(
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}
     look = Looks.read({"labels": settings["labels"]})
     names = {task: task_label(task, look) for task in settings["tasks"]}
-    record = json.loads(engines.read_text(encoding="utf-8"))
+    record = read_records(engines)
     text = write_findings(Tables(**tables), settings["confidence"], names, slow_ways(record), rounding(record))
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
         with atomic(path) as draft:

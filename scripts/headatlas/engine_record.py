@@ -1,26 +1,45 @@
 """What the files of a model say about the engine that made them, gathered and put in words; standard library only."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from headatlas.provenance import header
 
 
-def gather_engines(effects: dict[str, list[Path]], knock_outs: dict[str, Path]) -> list[dict]:
-    """One row per rule, method of the knock-outs and task: `rule`, `method`, `task` and the fields of `engine.Report`.
+def of_ablation(effects: dict[str, list[Path]]) -> list[dict]:
+    """One row per task: `rule`, `method`, `task` and the fields of `engine.Report`.
 
     Args:
-        effects: the effects files of ablation by task; knock_outs: one knock-out file per method (those of a method
-            agree in this).
+        effects: the effects files of ablation by task.
     """
-    rows = []
-    for task, files in effects.items():
-        reports = [json.loads(header(file)["about"])["engine"] for file in files]
-        rows.append({"rule": "ablate_layers", "method": "ablation", "task": task} | _together(reports))
-    for method, file in knock_outs.items():
-        for task, report in json.loads(header(file)["about"])["engine"].items():
-            rows.append({"rule": "knock_out", "method": method, "task": task} | report)
-    return rows
+    return [
+        {"rule": "ablate_layers", "method": "ablation", "task": task} | _together([_engine(file) for file in files])
+        for task, files in effects.items()
+    ]
+
+
+def of_knock_outs(knock_outs: dict[str, Path]) -> list[dict]:
+    """One row per method and task, as `of_ablation`.
+
+    Args:
+        knock_outs: one knock-out file per method (those of a method agree in this).
+    """
+    return [
+        {"rule": "knock_out", "method": method, "task": task} | report
+        for method, file in knock_outs.items()
+        for task, report in _engine(file).items()
+    ]
+
+
+def read_records(records: Iterable[Path]) -> list[dict]:
+    """The rows of several records; one that is not there has none."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in records if file.is_file()]
+    return [row for rows in found for row in rows]
+
+
+def _engine(file: Path) -> dict:
+    return json.loads(header(file)["about"])["engine"]
 
 
 def _together(reports: list[dict]) -> dict:

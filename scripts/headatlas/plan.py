@@ -290,7 +290,7 @@ class Atlas:
     def findings_tables(self) -> dict[str, str]:
         """Inputs of `write_findings` by option, {model} open."""
         folder = "results/{model}/evidence"
-        tables = {"summary": "results/{model}/summary.parquet", "engines": "results/{model}/engines.json"}
+        tables = {"summary": "results/{model}/summary.parquet"}
         tables |= {"capability": f"{folder}/capability.parquet"}
         tables |= {"comparisons": f"{folder}/comparisons.parquet", "hottest": f"{folder}/hottest-heads.parquet"}
         tables |= {"profiles": f"{folder}/layer-profile.parquet", "reliability": f"{folder}/reliability.parquet"}
@@ -320,14 +320,25 @@ class Atlas:
         return self.config["items"]["validate_fraction"] > 0
 
     @property
-    def ablations(self) -> list[str]:
-        """`ablation`, where it is among the methods."""
-        return [method for method in self.methods if method == "ablation"]
+    def ablates(self) -> bool:
+        """Whether `ablation` is among the methods."""
+        return "ablation" in self.methods
 
-    def knock_out_headers(self, model: str) -> list[str]:
-        """One knock-out file per method; all of a method's say the same about the engine."""
-        if not (self.config["evidence"]["run"] and self.validates):
-            return []
+    @property
+    def knocks_out(self) -> bool:
+        """Whether heads are knocked out on held-out questions."""
+        return self.config["evidence"]["run"] and self.validates
+
+    @property
+    def engine_records(self) -> list[str]:
+        """What says which engine computed edited passes, {model} open."""
+        ran = {"ablate_layers": self.ablates, "knock_out": self.knocks_out}
+        return [f"results/{{model}}/engines/{rule}.json" for rule, runs in ran.items() if runs]
+
+    def engine_inputs(self, model: str, rule: str) -> list[str]:
+        """Files whose headers name the engine: ablation's effects, or one knock-out file per method."""
+        if rule == "ablate_layers":
+            return self.all_effects(model, ["ablation"])
         return [f"results/{model}/evidence/knock-out/{method}/{self.tasks[0]}.safetensors" for method in self.methods]
 
     def _figures(self, model: str) -> list[str]:
@@ -417,11 +428,11 @@ class Atlas:
         evidence = {key: self.config["evidence"][key] for key in ("baseline", "positions")}
         return canonical({"model": self._model(model), "tasks": self.tasks} | evidence)
 
-    def engine_settings(self, model: str) -> str:
+    def engine_settings(self, model: str, rule: str) -> str:
         """`record_engines`."""
-        names = [name for method in self.ablations for name in self.effect_names(model)[method]]
-        effects = {task: [name.format(task=task) for name in names] for task in self.tasks if names}
-        return canonical({"effects": effects, "methods": self.methods if self.knock_out_headers(model) else []})
+        if rule == "ablate_layers":
+            return canonical({"effects": self.effect_names(model, ["ablation"])["ablation"], "tasks": self.tasks})
+        return canonical({"methods": self.methods})
 
     def provenance_settings(self, model: str, code: dict[str, str]) -> str:
         """`write_provenance`: all of the config that the numbers depend on, hashes of the user's files, and the code.

@@ -5,6 +5,7 @@ The safetensors library writes whole tensors only; the format is a length, a JSO
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ def tensor_file(
     with atomic(path) as draft:
         with open(draft, "wb") as file:
             file.write(len(head).to_bytes(8, "little") + head)
-            file.truncate(start + end)
+            _reserve(file.fileno(), start + end)
         arrays = {
             name: np.memmap(draft, dtype=dtype, mode="r+", offset=start + offsets[name], shape=shape)
             if np.prod(shape)
@@ -47,3 +48,11 @@ def tensor_file(
         for array in arrays.values():
             if isinstance(array, np.memmap):
                 array.flush()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Make the file this long with its space taken: on a full disk a write through memory would end the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)

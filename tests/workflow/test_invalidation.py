@@ -275,7 +275,7 @@ def carry_out(base: Path, folder: Path, run: str, case: dict) -> tuple[Path, set
 
 
 def test_a_statistic_rewrites_scores_and_what_is_made_of_them(independent, tmp_path):
-    case = {"set": {"statistics.confidence": 0.5}, "plan": ["scores", "maps"]}
+    case = {"set": {"statistics.confidence": 0.5}, "plan": ["scores", "maps", {"measure_capability": 1}]}
     folder, written = carry_out(independent, tmp_path / "run", "independent", case)
     assert not [path for path in written if "/scores/" not in path and "/trace/" in path]
     kinds = {path.split("/")[2].split(".")[0] for path in written}
@@ -291,7 +291,8 @@ def test_a_changed_line_rewrites_its_task_only(independent, tmp_path):
     _, written = carry_out(independent, tmp_path / "run", "independent", case)
     assert [path for path in written if "inference" in path] == []
     by_folder = {path.split("/")[2].split(".")[0] for path in written}
-    assert by_folder == {"items", "trace", "effects", "scores", "importance", "figures", "provenance", "evidence"}
+    made = {"items", "trace", "effects", "engines", "scores", "importance", "figures", "provenance", "evidence"}
+    assert by_folder == made
 
 
 def test_a_colour_redraws_figures_and_nothing_else(independent, tmp_path):

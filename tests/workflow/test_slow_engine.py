@@ -55,7 +55,7 @@ def forgetful(tmp_path_factory):
 def test_a_slow_run_says_so_on_the_terminal_in_provenance_and_findings(forgetful, tmp_path):
     folder = copy_run(forgetful[0], tmp_path / "run")
     said = finish(folder)
-    sentence = re.findall(r"^forgetful: (.+)$", said, re.MULTILINE)
+    sentence = re.findall(r"^forgetful: (.+ ran the whole model .+)$", said, re.MULTILINE)
     assert len(sentence) == 1, said[-3000:]
     told = re.fullmatch(
         r"ablate_layers and knock_out ran the whole model for every edit, (\d+) times the work of replay, "

@@ -1,7 +1,6 @@
 # What all rules share: the checked config, and how scripts are called.
 
 import atexit
-import json
 import os
 import re
 import shlex
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from headatlas.command_line import read_values
 from headatlas.config import check_config_file
 from headatlas.digests import is_large
-from headatlas.engine_record import slow_ways
+from headatlas.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
 from headatlas.plan import EVIDENCE_SLICES, Atlas
@@ -147,8 +146,7 @@ def close_run():
     The latter not for a plan of some targets.
     """
     for model in atlas.models:
-        record = Path(f"results/{model}/engines.json")
-        for sentence in slow_ways(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []:
+        for sentence in slow_ways(read_records(Path(record.format(model=model)) for record in atlas.engine_records)):
             logger.warning(f"{model}: {sentence}.")
     if not any(job.rule.name == "all" for job in workflow.dag.jobs):
         return

@@ -221,6 +221,7 @@ rule write_findings:
     """What a reader of the figures would want to be told, in sentences with their numbers."""
     input:
         **atlas.findings_tables(),
+        engines=atlas.engine_records,
     output:
         findings="results/{model}/findings.md",
         page=in_report("results/{model}/findings.html", "findings", "Findings", {"findings": "{model}"}),
@@ -231,7 +232,11 @@ rule write_findings:
     params:
         settings=atlas.findings_settings(),
         code=fingerprint("write_findings.py"),
-        tables=lambda wildcards, input: " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items()),
+        tables=lambda wildcards, input: " ".join(
+            f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
+            for name, files in input.items()
+            if files
+        ),
     shell:
         "headatlas write_findings --log {log:q} --settings {params.settings:q} {params.tables}"
         " --findings {output.findings:q} --page {output.page:q}"

@@ -15,7 +15,9 @@ rule draw_figure:
     input:
         importance=rules.aggregate.output.table,
         capability="results/{model}/evidence/capability.parquet",
-        engines="results/{model}/engines.json",
+        engines=lambda wildcards: (
+            [f"results/{wildcards.model}/engines/ablate_layers.json"] if wildcards.method == "ablation" else []
+        ),
     output:
         spec="results/{model}/figures/{figure}.{method}.json",
     log:
@@ -27,9 +29,10 @@ rule draw_figure:
     params:
         settings=lambda wildcards: atlas.figure_settings(wildcards.model, wildcards.figure, wildcards.method),
         code=fingerprint("draw_figure.py"),
+        engines=lambda wildcards, input: "--engines" if input.engines else "",
     shell:
         "headatlas draw_figure --log {log:q} --settings {params.settings:q}"
-        " --importance {input.importance:q} --capability {input.capability:q} --engines {input.engines:q}"
+        " --importance {input.importance:q} --capability {input.capability:q} {params.engines} {input.engines:q}"
         " --spec {output.spec:q}"
 
 

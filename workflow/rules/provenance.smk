@@ -7,24 +7,28 @@ localrules:
 
 
 rule record_engines:
-    """Which engine computed the edited passes of a model, and why."""
+    """Which engine computed the edited passes of ablation, or of the knock-outs, and why."""
     input:
-        effects=lambda wildcards: atlas.all_effects(wildcards.model, atlas.ablations),
-        knock_outs=lambda wildcards: atlas.knock_out_headers(wildcards.model),
+        files=lambda wildcards: atlas.engine_inputs(wildcards.model, wildcards.rule),
     output:
-        record="results/{model}/engines.json",
+        record="results/{model}/engines/{rule}.json",
     log:
-        "results/{model}/logs/record_engines.log",
+        "results/{model}/logs/record_engines/{rule}.log",
+    wildcard_constraints:
+        rule="ablate_layers|knock_out",
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.engine_settings(wildcards.model),
+        settings=lambda wildcards: atlas.engine_settings(wildcards.model, wildcards.rule),
         code=fingerprint("record_engines.py"),
-        folder="results/{model}/effects/ablation",
-        knock_outs=lambda wildcards, input: "--knock-outs" if input.knock_outs else "",
+        # Of a large model, all the effects files are too many for one command line.
+        files=lambda wildcards, input: (
+            f"--effects results/{wildcards.model}/effects/ablation"
+            if wildcards.rule == "ablate_layers"
+            else f"--knock-outs {shlex.join(input.files)}"
+        ),
     shell:
-        "headatlas record_engines --log {log:q} --settings {params.settings:q}"
-        " --effects {params.folder:q} {params.knock_outs} {input.knock_outs:q} --record {output.record:q}"
+        "headatlas record_engines --log {log:q} --settings {params.settings:q} {params.files} --record {output.record:q}"
 
 
 rule write_provenance:
@@ -32,7 +36,7 @@ rule write_provenance:
     input:
         importance=rules.aggregate.output.table,
         traces=expand(rules.trace_task.output.trace, task=atlas.tasks, allow_missing=True),
-        engines=rules.record_engines.output.record,
+        engines=atlas.engine_records,
     output:
         provenance="results/{model}/provenance.json",
     log:
@@ -44,6 +48,7 @@ rule write_provenance:
             wildcards.model, fingerprints(rule.name for rule in workflow.rules)
         ),
         code=fingerprint("write_provenance.py"),
+        engines=lambda wildcards, input: "--engines" if input.engines else "",
     shell:
         "headatlas write_provenance --log {log:q} --settings {params.settings:q}"
-        " --traces {input.traces:q} --engines {input.engines:q} --provenance {output.provenance:q}"
+        " --traces {input.traces:q} {params.engines} {input.engines:q} --provenance {output.provenance:q}"
