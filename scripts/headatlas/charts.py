@@ -138,10 +138,11 @@ def draw(
 
     Args:
         capability: the table of that name; panels of tasks that the model does not do are marked.
-        noise: rounding noise of one item's effect by task (nats); a mean effect below that of its items is marked.
+        noise: rounding noise of one item's effect by task (nats); a mean effect below that of its items is marked in
+            the signed grid, as its sign says nothing (in the other it is as dark as zero).
     """
     noise = {task: level for task, level in (noise or {}).items() if task in table["task"]}
-    if noise:
+    if noise and settings["figure"] == "signed-grid":
         level = pl.col("task").replace_strict(noise, default=0.0, return_dtype=pl.Float64) / pl.col("n_items").sqrt()
         table = table.with_columns(rounding=pl.col("effect").abs() < level)
     rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)

@@ -184,7 +184,7 @@ def _check(model, items, baseline, positions, result, cells) -> _Found:
     holds = difference <= TOLERANCE[model.kept_in] * (1 + float(np.abs(truth).max(initial=0)))  # False for NaN
     holds = holds or noise <= NOISIER * rms(plain - truth)
     seconds = time.perf_counter() - start
-    log.info("check: %d numbers by plain passes, largest difference %.2g, %.1f s", len(truth), difference, seconds)
+    log.info("check: %d numbers by plain passes, largest difference %.2g, %.2f s", len(truth), difference, seconds)
     return _Found(holds, len(truth), difference, noise)
 
 

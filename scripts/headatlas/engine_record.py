@@ -86,5 +86,5 @@ def rounding(rows: list[dict]) -> str | None:
     return (
         f"Rounding: {again} of the numbers by `ablation` and of the knock-outs were computed again by plain passes in "
         f"float32. They differ by {least:.1g} to {most:.1g} nats (root mean square of a task). A head whose mean "
-        "effect is smaller than that, divided by the root of the number of items, is marked × in the grids."
+        "effect is smaller than that, divided by the root of the number of items, is marked × in the signed grid."
     )

@@ -419,10 +419,11 @@ def _agreement(agreement: pl.DataFrame | None) -> list[str]:
 def _on_hottest(part: pl.DataFrame, a: str, b: str) -> str:
     """What the second method says of the heads that are hottest by the first: a rank correlation hardly shows it."""
     opposite = (part["hottest_ratio"] < 0).sum()
+    least, most = f"{part['same_sign'].min():.0%}", f"{part['same_sign'].max():.0%}"
     text = (
         f"Of each task's hottest head by `{a}`, `{b}` gives the opposite sign for {opposite} of {part.height} tasks, "
         f"and the ranks {_numbers(part['hottest_rank'])}; of the top {part['k'][0]} heads "
-        f"{part['same_sign'].min():.0%} to {part['same_sign'].max():.0%} have the same sign by both."
+        f"{least if least == most else f'{least} to {most}'} have the same sign by both."
     )
     shares = part.filter("same_unit")["hottest_ratio"].abs()
     if shares.is_empty():
@@ -497,7 +498,8 @@ def _hottest(hottest: pl.DataFrame, method: str) -> list[str]:
         shown = []
         for row in part.filter(pl.col("q_value") < LEVEL).iter_rows(named=True):
             shown.append(f"{row['layer']}.{row['head']} {_bracket(row, 'effect', '+.3f')}")
-        none = "none with q < 0.05" if part["q_value"].count() else f"not tested with fewer than {FEWEST} questions"
+        none = f"none of the {part.height} hottest has q < 0.05"
+        none = none if part["q_value"].count() else f"not tested with fewer than {FEWEST} questions"
         lines.append(f"- {task}: {', '.join(shown) if shown else none}")
     return lines
 

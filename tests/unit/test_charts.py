@@ -493,12 +493,14 @@ def test_effects_smaller_than_their_rounding_are_marked():
     table = with_cell(table, TASKS[0], 1, 2, effect=-0.0009)
     table = with_cell(table, TASKS[0], 2, 2, effect=0.0011)
     table = with_cell(table, TASKS[1], 0, 0, effect=0.0009)
-    spec = charts.draw(table, settings(), noise={TASKS[0]: 0.002, "another": 1.0})
+    noise = {TASKS[0]: 0.002, "another": 1.0}
+    spec = charts.draw(table, settings(figure="signed-grid"), noise=noise)
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
     assert "×: smaller than the rounding of its numbers" in svg
     (values,) = spec["datasets"].values()
     rows = [line.split(",") for line in values.splitlines()]
     at = rows[0].index("rounding")
     assert [row[:3] for row in rows[1:] if row[at] == "1"] == [[TASKS[0], "1", "2"]]
-    plain = charts.draw(table, settings(), noise={TASKS[0]: 0.0})
-    assert "rounding" not in json.dumps(plain)
+    for plain in (settings(), settings(figure="signed-grid")):
+        level = noise if plain["figure"] == "heatmap-grid" else {TASKS[0]: 0.0}
+        assert "rounding" not in json.dumps(charts.draw(table, plain, noise=level))

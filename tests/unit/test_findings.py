@@ -179,7 +179,7 @@ def test_unknown_is_said_not_printed_as_null():
     assert "None" not in text
     assert "nan" not in text.lower()
     assert "No head has any effect on any task." in text
-    assert "none with q < 0.05" in text
+    assert "hottest has q < 0.05" in text
 
 
 def test_integrated_gradients_that_do_not_add_up_are_not_read():
