@@ -194,6 +194,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here.
     for quiet in ("modeling_utils", "distributed.tensor_parallel"):
         logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
+    disable_progress_bar()  # one of a second or two for every job
     try:
         model, loaded = _auto_class(settings).from_pretrained(
             path,

@@ -362,9 +362,9 @@ def dot(cell: int) -> dict:
 
 
 def small_cross(cell: int) -> dict:
-    """Point that marks a cell as no number to read, whatever its colour."""
+    """Point that marks a cell of the signed grid as no number to read; such a cell is nearly white."""
     size = (DOT_SHARE * cell) ** 2
-    return {"shape": "cross", "angle": 45, "filled": True, "size": size, "opacity": 0.9, "fill": DOT_COLOUR}
+    return {"shape": "cross", "angle": 45, "filled": True, "size": size, "opacity": 0.9, "fill": DOT_OUTLINE}
 
 
 def figure_title(look: Looks, title: str, about: str, note: str | None, width: float) -> dict | None:
