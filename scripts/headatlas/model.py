@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from headatlas.errors import HeadAtlasError
 from headatlas.heads import LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
