@@ -62,10 +62,16 @@ def environment(folder: Path, requirements: list[str]) -> Path | None:
     return python if subprocess.run(install, check=False).returncode == 0 else None
 
 
+LIST = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({each.metadata["Name"].lower().replace("_", "-"): each.version for each in distributions()}))
+"""
+
+
 def installed(python: Path) -> dict[str, str]:
-    """Version of each package of an environment."""
-    said = subprocess.run([python, "-m", "pip", "list", "--format=json"], stdout=subprocess.PIPE, check=True).stdout
-    return {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(said)}
+    """Version of each package of an environment; not by `pip list`, which says nothing where pip is to be quiet."""
+    return json.loads(subprocess.run([python, "-c", LIST], stdout=subprocess.PIPE, check=True).stdout)
 
 
 def suite(python: Path, report: Path) -> tuple[list[str], list[str]]:
