@@ -15,7 +15,7 @@ from headatlas.engine import Report, run_checked
 from headatlas.hooked import scores_of_sets
 from headatlas.model import HeadModel
 from headatlas.precision import weights_in_half
-from headatlas.replay import ROW_POSITIONS, Replay, replay_length
+from headatlas.replay import replay_items
 
 
 def ablate_layers(
@@ -89,13 +89,8 @@ def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, in
 
 
 def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
-    length = max(len(items[row]["prompt_ids"]) + len(items[row]["answer_ids"]) - 1 for row in rows)
-    batch = collate(items, rows, replay_length(model, length)).to(model.device)
-    replay = Replay(model, batch, positions, layers)
+    replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
     effects = torch.zeros(len(rows), len(layers), model.n_heads)
-    most = max(1, batch_tokens // (len(rows) * replay.width))
-    if replay.at_answers:
-        most = min(most, max(1, ROW_POSITIONS // replay.width))
     edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
     # The unedited row goes through every pass, since with half-precision weights rounding goes by it; a whole sequence
     # more in each is much, and with float32 weights once will do.

@@ -89,6 +89,11 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
     return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask)
 
 
+def sequence_length(item: dict) -> int:
+    """Tokens of an item that the model reads: nothing is predicted from the last answer token, so it is not fed."""
+    return len(item["prompt_ids"]) + len(item["answer_ids"]) - 1
+
+
 def batches(
     items: list[dict], batch_tokens: int | Callable[[], int], rows: list[int] | None = None, padded: bool = True
 ) -> Iterator[Batch]:
@@ -100,7 +105,7 @@ def batches(
     """
     most = batch_tokens if callable(batch_tokens) else lambda: batch_tokens
     rows = list(range(len(items))) if rows is None else rows
-    lengths = {row: len(items[row]["prompt_ids"]) + len(items[row]["answer_ids"]) - 1 for row in rows}
+    lengths = {row: sequence_length(items[row]) for row in rows}
     group: list[int] = []
     for row in sorted(rows, key=lambda row: (lengths[row], row)):
         full = group and lengths[row] * (len(group) + 1) > most()

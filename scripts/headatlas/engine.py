@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headatlas.batches import Batch, answer_log_probability, collate
+from headatlas.batches import Batch, answer_log_probability, collate, sequence_length
 from headatlas.errors import HeadAtlasError
 from headatlas.hooked import Heads, scores_of_sets
 from headatlas.job import log
@@ -22,7 +22,6 @@ from headatlas.model import HeadModel
 from headatlas.precision import float32_reference, weights_in_half
 from headatlas.replay import UnsupportedError
 
-ENGINES = ("auto", "replay", "hooked")
 # Largest difference between two ways of computing one number, relative to 1 + the largest number compared, by what the
 # weights are kept in: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), some 200 products in a row.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 3e-2, torch.float16: 3e-3}
@@ -67,7 +66,7 @@ def run_checked(
     """Compute with the wanted engine, check the result, and report.
 
     Args:
-        baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`; wanted: of `ENGINES`.
+        baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
         compute: (engine, padded) -> the result.
         cells: (result, item) -> sets of heads to try again on that item, and the drop in answer log-probability that
             the result gives each, nats per answer token.
@@ -83,9 +82,7 @@ def run_checked(
             result = compute("replay", padded)
             found = _check(model, items, baseline, positions, result, cells)
             if found.holds:
-                return result, Report(
-                    "replay", None, padded, 1.0, found.cells, found.difference, found.noise, model.half_because
-                )
+                return result, _report(model, found, "replay", None, padded, 1.0)
             reason = f"replayed passes differ from plain ones by {found.difference:.2g} nats"
         except UnsupportedError as error:
             reason = str(error)
@@ -100,7 +97,7 @@ def run_checked(
         result = compute("hooked", padding)
         found = _check(model, items, baseline, positions, result, cells)
         if found.holds:
-            return result, Report("hooked", reason, padding, work, found.cells, found.difference, found.noise)
+            return result, _report(model, found, "hooked", reason, padding, work)
     raise HeadAtlasError(
         f"model {model.name}: passes over several rows differ from a single plain pass by {found.difference:.2g} nats, "
         "even among items of one length; this model's numbers depend on what shares a pass, and cannot be mapped"
@@ -116,9 +113,9 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
         HeadAtlasError: an item is longer than what an indexer of the model lets through.
     """
     shortest, longest = _extremes(items)
-    _refuse_selection(model, _length(items[longest]))
+    _refuse_selection(model, sequence_length(items[longest]))
     alone = collate(items, [shortest]).to(model.device)
-    padded = collate(items, [shortest], length=_length(items[longest])).to(model.device)
+    padded = collate(items, [shortest], length=sequence_length(items[longest])).to(model.device)
     if alone.input_ids.shape == padded.input_ids.shape:
         return False
     first, second = (_log_prob(model, batch) for batch in (alone, padded))
@@ -147,7 +144,7 @@ def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: lis
     above = sum(model.n_layers - entry for entry in entries)
     full = replayed = 0
     for item in items:
-        length, answer = _length(item), len(item["answer_ids"])
+        length, answer = sequence_length(item), len(item["answer_ids"])
         full += length * model.n_layers * (1 + len(entries))
         replayed += length * model.n_layers + above * (answer if positions == "answer" else length)
     return full / replayed
@@ -159,6 +156,10 @@ class _Found:
     cells: int
     difference: float
     noise: float
+
+
+def _report(model: HeadModel, found: _Found, engine: str, reason: str | None, padded: bool, work: float) -> Report:
+    return Report(engine, reason, padded, work, found.cells, found.difference, found.noise, model.half_because)
 
 
 def _check(model, items, baseline, positions, result, cells) -> _Found:
@@ -207,9 +208,5 @@ def _log_prob(model: HeadModel, batch: Batch) -> Tensor:
 
 def _extremes(items: list[dict]) -> tuple[int, int]:
     """Indices of the shortest and the longest item."""
-    order = sorted(range(len(items)), key=lambda row: (_length(items[row]), row))
+    order = sorted(range(len(items)), key=lambda row: (sequence_length(items[row]), row))
     return order[0], order[-1]
-
-
-def _length(item: dict) -> int:
-    return len(item["prompt_ids"]) + len(item["answer_ids"]) - 1

@@ -10,7 +10,7 @@ from headatlas.batches import collate, halve_on_out_of_memory, run_batches
 from headatlas.engine import Report, run_checked
 from headatlas.hooked import Heads, scores_of_sets
 from headatlas.model import HeadModel
-from headatlas.replay import ROW_POSITIONS, Replay, replay_length
+from headatlas.replay import replay_items
 
 
 def knock_out(
@@ -73,12 +73,7 @@ def knock_out(
 
 def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Tensor, positions: str, tokens: int):
     """(function that scores sets as rows of one replay, most sets it takes at once)."""
-    length = max(len(items[row]["prompt_ids"]) + len(items[row]["answer_ids"]) - 1 for row in rows)
-    batch = collate(items, rows, replay_length(model, length)).to(model.device)
-    replay = Replay(model, batch, positions, range(model.n_layers))
-    most = max(1, tokens // (len(rows) * replay.width))
-    if replay.at_answers:
-        most = min(most, max(1, ROW_POSITIONS // replay.width))
+    replay, most = replay_items(model, items, rows, positions, range(model.n_layers), tokens)
     return lambda sets: replay.scores_of_sets(sets, lambda layer: baseline[:, layer]), most
 
 

@@ -17,14 +17,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils.logging import disable_progress_bar
 
 from headatlas.errors import HeadAtlasError
-from headatlas.heads import LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
+from headatlas.heads import EQUAL, LayerCall, LinearCall, outermost_layers, prove, record_calls, watch_layers
 from headatlas.job import log
 from headatlas.model_folder import Geometry, read_geometry
 from headatlas.precision import compute_in_float32, kept_in
 
 PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
-# Largest relative error between the heads' summed contributions and the attention output, per dtype.
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 NO_ATTENTION = "give a model with attention heads"
 
@@ -323,7 +321,7 @@ def _check_logits(logits: Tensor, name: str) -> None:
             "or overflow in this dtype (try dtype: float32)"
         )
     before = logits[:, :-1].float()
-    if (before[0] - before[1]).abs().max() > TOLERANCE[logits.dtype] * before.abs().max():
+    if (before[0] - before[1]).abs().max() > EQUAL[logits.dtype] * before.abs().max():
         raise HeadAtlasError(
             f"model {name}: another last token changes what the model says before it, so it is not causal "
             "(an encoder?); give a causal language model"
@@ -393,7 +391,7 @@ def contribution_error(attention: Attention, z: Tensor, output: Tensor) -> float
 
 def _check_contributions(attention: Attention, z: Tensor, output: Tensor, name: str) -> None:
     error = contribution_error(attention, z, output)
-    if not math.isfinite(error) or error > TOLERANCE[output.dtype]:
+    if not math.isfinite(error) or error > EQUAL[output.dtype]:
         raise HeadAtlasError(
             f"model {name}: in {attention.name} the contributions of {attention.n_heads} heads of width "
             f"{attention.d_head} should add up to the attention output, but differ from it by {error:.2g} of its size"

@@ -18,7 +18,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from headatlas.batches import Batch, answer_log_probability, exact_match
+from headatlas.batches import Batch, answer_log_probability, collate, exact_match, sequence_length
 from headatlas.hooked import heads_of_rows
 from headatlas.model import HeadModel
 from headatlas.precision import side_by_side
@@ -358,6 +358,20 @@ def patched(module: nn.Module, forward: Callable) -> Iterator[None]:
             del module.forward
         else:
             module.forward = own
+
+
+def replay_items(
+    model: HeadModel, items: list[dict], rows: list[int], positions: str, layers: range, batch_tokens: int
+) -> tuple[Replay, int]:
+    """Record a clean pass over the items at `rows`; and how many edited rows of each fit one pass.
+
+    Args:
+        positions, layers: as `Replay`; batch_tokens: the most positions of one pass, over all rows.
+    """
+    length = replay_length(model, max(sequence_length(items[row]) for row in rows))
+    replay = Replay(model, collate(items, rows, length).to(model.device), positions, layers)
+    most = max(1, batch_tokens // (len(rows) * replay.width))
+    return replay, min(most, max(1, ROW_POSITIONS // replay.width)) if replay.at_answers else most
 
 
 def replay_length(model: HeadModel, length: int) -> int:

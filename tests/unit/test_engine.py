@@ -234,3 +234,11 @@ def test_rounding_in_words_and_by_task():
     assert rounding(rows).startswith("Rounding: 24 of the numbers")
     assert "differ by 1e-07 to 0.0003 nats" in rounding(rows)
     assert rounding([row | {"task": "a", "noise": float("nan")}]) is None
+
+
+@pytest.mark.parametrize("way", ["replay", "hooked"])
+def test_why_a_model_computes_in_half_precision_is_reported_by_both_engines(way):
+    model = find_heads(random_model("llama"))
+    model.half_because = "a reason"
+    _, report = ablate_layers(model, random_items(ITEMS), ZERO, range(3), "answer", 300, engine=way)
+    assert (report.engine, report.half_because) == (way, "a reason")
