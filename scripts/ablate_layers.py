@@ -6,13 +6,13 @@ nats per answer token. Settings: model, task, seed, first_layer, last_layer, pos
 
 from pathlib import Path
 
-from headatlas.ablation import ablate_layers
-from headatlas.device import choose_device
-from headatlas.effects import clean_run, read_baseline, write_effects
-from headatlas.job import run
-from headatlas.model import load_model
-from headatlas.progress import progress
-from headatlas.tasks import read_items, split_items
+from headatlas.files.effects import clean_run, read_baseline, write_effects
+from headatlas.jobs.cli import run
+from headatlas.jobs.progress import progress
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import load_model
+from headatlas.scoring.ablation import ablate_layers
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(

@@ -7,8 +7,8 @@ Settings: methods and tasks, each a list in the order of the rows; layers (how m
 
 from pathlib import Path
 
-from headatlas.job import run
-from headatlas.tables import gather, score_files, write_importance
+from headatlas.evidence.importance import gather, score_files, write_importance
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, scores: Path, table: Path, csv: Path) -> None:

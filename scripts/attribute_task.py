@@ -6,9 +6,9 @@ effects (safetensors) in nats per answer token. Settings: task, seed, positions,
 
 from pathlib import Path
 
-from headatlas.effects import attribution_from_terms, clean_run, read_baseline, trace_shape, write_effects
-from headatlas.job import run
-from headatlas.tasks import read_items, split_items
+from headatlas.files.effects import attribution_from_terms, clean_run, read_baseline, trace_shape, write_effects
+from headatlas.jobs.cli import run
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(settings: dict, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:

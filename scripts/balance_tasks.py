@@ -5,14 +5,14 @@ Reads and writes items files (JSON), one of each a task, in the same order.
 
 from pathlib import Path
 
-from headatlas import tasks
-from headatlas.job import run
+from headatlas.jobs.cli import run
+from headatlas.tasks.items import balance, read_items, write_items
 
 
 def main(items: list[Path], balanced: list[Path]) -> None:
-    contents = tasks.balance([tasks.read_items(path) for path in items])
+    contents = balance([read_items(path) for path in items])
     for path, content in zip(balanced, contents, strict=True):
-        tasks.write_items(path, content)
+        write_items(path, content)
 
 
 if __name__ == "__main__":

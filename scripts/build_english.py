@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from headatlas import english, job
+from headatlas.english import pack
+from headatlas.jobs import cli
 
 
 def main(tasks: Path) -> None:
-    english.write_tasks(tasks)
+    pack.write_tasks(tasks)
 
 
 if __name__ == "__main__":
-    job.run(main)
+    cli.run(main)

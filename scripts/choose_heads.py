@@ -1,8 +1,8 @@
 """The sets of heads to knock out, for every task's map of one method: top, bottom and random ones.
 
 Reads the folder of the effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
-its sets (see `headatlas.knock_out_sets`) and the size at which tasks are compared. It reads effects and not the
-importance table, so that neither another method nor an interval's confidence has anything knocked out again.
+its sets (see `headatlas.evidence.knock_out_sets`) and the size at which tasks are compared. It reads effects and not
+the importance table, so that neither another method nor an interval's confidence has anything knocked out again.
 Settings: method, effects (the names of its files in {method}/, {task} open, by method), tasks (in the order of the
 traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 """
@@ -10,12 +10,12 @@ traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 from pathlib import Path
 
 import numpy as np
-from headatlas.concentration import elbow
-from headatlas.effects import output_norms
-from headatlas.job import run, write_json
-from headatlas.knock_out_sets import choose_sets, compared_size, k_grid
-from headatlas.scores import read_task
-from headatlas.statistics import mean_effects
+from headatlas.evidence.knock_out_sets import choose_sets, compared_size, k_grid
+from headatlas.files.effects import output_norms
+from headatlas.files.scores import read_task
+from headatlas.jobs.cli import run, write_json
+from headatlas.stats.concentration import elbow
+from headatlas.stats.head_statistics import mean_effects
 
 
 def main(settings: dict, effects: Path, traces: list[Path], sets: Path) -> None:

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
-from headatlas.manifest import left_over, remove
-from headatlas.recovery import hold, lock_file
+from headatlas.workflow.manifest import left_over, remove
+from headatlas.workflow.recovery import hold, lock_file
 
 
 def main(results: Path, reusable: bool, yes: bool) -> None:

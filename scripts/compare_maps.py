@@ -7,9 +7,9 @@ k, p_value, p_adjusted). Settings: top (share of the heads that count as top, 0.
 
 from pathlib import Path
 
-from headatlas.agreement import method_agreement, task_overlap
-from headatlas.job import run
-from headatlas.tables import read_importance, with_heads, write_table
+from headatlas.evidence.agreement import method_agreement, task_overlap
+from headatlas.evidence.importance import read_importance, with_heads, write_table
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, importance: Path, agreement: Path, overlap: Path) -> None:

@@ -2,20 +2,20 @@
 
 Reads, of each model, its summary, its items (JSON, model by model in the order of the tasks), the folder of its effects
 and, where heads were knocked out, its dominances; writes two tables, each as Parquet and as CSV: one row per model,
-method and task, and one per pair of models, method and task (see `headatlas.comparison`). Depth is relative: 0 is the
-first layer, 1 the last. Settings: models (in the order of the files), tasks, effects (per model and method the names of
-its files in {method}/, {task} open), items (all | correct), permutations, confidence, seed.
+method and task, and one per pair of models, method and task (see `headatlas.evidence.comparison`). Depth is relative:
+0 is the first layer, 1 the last. Settings: models (in the order of the files), tasks, effects (per model and method the
+names of its files in {method}/, {task} open), items (all | correct), permutations, confidence, seed.
 """
 
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from headatlas.comparison import Mapped, pairs, side_by_side
-from headatlas.job import run
-from headatlas.scores import read_task
-from headatlas.tables import write_csv, write_table
-from headatlas.tasks import read_items, split_items
+from headatlas.evidence.comparison import Mapped, pairs, side_by_side
+from headatlas.evidence.importance import write_csv, write_table
+from headatlas.files.scores import read_task
+from headatlas.jobs.cli import run
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(

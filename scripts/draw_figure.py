@@ -8,14 +8,15 @@ are rounding the record of engines; writes the spec as JSON. Settings: `figure` 
 from pathlib import Path
 
 import polars as pl
-from headatlas import charts, job
-from headatlas.engine_record import noise_floors, read_records
+from headatlas.charts import head_maps
+from headatlas.jobs import cli
+from headatlas.workflow.engine_record import noise_floors, read_records
 
 
 def main(settings: dict, importance: Path, capability: Path, spec: Path, engines: list[Path] = ()) -> None:
     noise = noise_floors(read_records(engines))
-    job.write_json(spec, charts.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability), noise))
+    cli.write_json(spec, head_maps.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability), noise))
 
 
 if __name__ == "__main__":
-    job.run(main)
+    cli.run(main)

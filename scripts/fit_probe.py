@@ -9,11 +9,11 @@ Settings: tasks (keys, in the order of the traces), seed, probe.
 from pathlib import Path
 
 import numpy as np
-from headatlas.device import choose_device
-from headatlas.effects import clean_run, score_outputs, write_effects
-from headatlas.job import run, write_json
-from headatlas.label_null import gather_null, permuted_labels
-from headatlas.probe import fit_probes, probe_report
+from headatlas.files.effects import clean_run, score_outputs, write_effects
+from headatlas.jobs.cli import run, write_json
+from headatlas.models.device import choose_device
+from headatlas.scoring.probe import fit_probes, probe_report
+from headatlas.scoring.probe_null import gather_null, permuted_labels
 
 
 def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, device: str, threads: int) -> None:

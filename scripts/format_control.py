@@ -1,20 +1,20 @@
 """How a task's map changes when its items are matched, in their answers' number of words and digits, to another task.
 
 Reads items (JSON) and the folder of the effects; writes a table (Parquet): method, and the columns of
-`headatlas.format_control`. Not for the probe, which learns from the answers' formats: it would have to be trained
-again. Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of the
-items), items (all | correct), top, shuffles, confidence, seed.
+`headatlas.evidence.answer_format`. Not for the probe, which learns from the answers' formats: it would have to be
+trained again. Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of
+the items), items (all | correct), top, shuffles, confidence, seed.
 """
 
 from pathlib import Path
 
 import polars as pl
-from headatlas.format_control import Answered, format_control
-from headatlas.job import run
-from headatlas.scores import read_task
-from headatlas.surface import answer_format
-from headatlas.tables import write_table
-from headatlas.tasks import read_items, split_items
+from headatlas.evidence.answer_format import Answered, format_control
+from headatlas.evidence.bag_of_words import answer_format
+from headatlas.evidence.importance import write_table
+from headatlas.files.scores import read_task
+from headatlas.jobs.cli import run
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(settings: dict, items: list[Path], effects: Path, table: Path) -> None:

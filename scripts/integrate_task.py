@@ -7,13 +7,13 @@ Settings: model, task, seed, positions, baseline, steps.
 
 from pathlib import Path
 
-from headatlas.attribution import integrate, path_gains
-from headatlas.device import choose_device
-from headatlas.effects import clean_run, read_baseline, trace_shape, write_effects
-from headatlas.job import run
-from headatlas.model import load_model
-from headatlas.progress import progress
-from headatlas.tasks import read_items, split_items
+from headatlas.files.effects import clean_run, read_baseline, trace_shape, write_effects
+from headatlas.jobs.cli import run
+from headatlas.jobs.progress import progress
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import load_model
+from headatlas.scoring.attribution import integrate, path_gains
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(

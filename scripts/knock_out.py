@@ -1,21 +1,21 @@
 """Knock out the chosen sets of heads of every task's map, and see what is left of each task on held-out questions.
 
 Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
-(safetensors, see `headatlas.knock_out_files`): log-probability in nats per answer token and exact match of each
+(safetensors, see `headatlas.files.knock_outs`): log-probability in nats per answer token and exact match of each
 validate item. Settings: model, tasks (in the order of items and outputs), baseline (mean | zero), positions.
 """
 
 import json
 from pathlib import Path
 
-from headatlas.device import choose_device
-from headatlas.effects import question_index, read_baseline
-from headatlas.job import run
-from headatlas.knock_out import knock_out
-from headatlas.knock_out_files import KnockOut, Target, shared_sets, write_knock_out
-from headatlas.model import load_model
-from headatlas.progress import progress
-from headatlas.tasks import read_items, split_items
+from headatlas.files.effects import question_index, read_baseline
+from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
+from headatlas.jobs.cli import run
+from headatlas.jobs.progress import progress
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import load_model
+from headatlas.scoring.knock_out import knock_out
+from headatlas.tasks.items import read_items, split_items
 
 
 def main(

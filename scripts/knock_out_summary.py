@@ -8,10 +8,10 @@ in nats per answer token. Settings: methods, tasks (in order), resamples, permut
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
-from headatlas.job import run
-from headatlas.knock_out_files import read_knock_out
-from headatlas.knock_out_tables import areas, curves, dissociation
-from headatlas.tables import write_table
+from headatlas.evidence.importance import write_table
+from headatlas.evidence.knock_out_curves import areas, curves, dissociation
+from headatlas.files.knock_outs import read_knock_out
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, raw: list[Path], curve: Path, area: Path, matrix: Path, dominance: Path) -> None:

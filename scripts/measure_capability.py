@@ -1,16 +1,16 @@
 """Whether the model does each task at all: exact match and answer log-probability of the clean model.
 
 Reads traces (safetensors) and items (JSON), each in the order of the tasks; writes a table (Parquet), one row per
-task: see `headatlas.capability`; log-probabilities in nats per answer token. Settings: tasks, confidence.
+task: see `headatlas.evidence.capability`; log-probabilities in nats per answer token. Settings: tasks, confidence.
 """
 
 from pathlib import Path
 
 import polars as pl
-from headatlas.capability import COLUMNS, measure, read_answers
-from headatlas.job import run
-from headatlas.tables import write_table
-from headatlas.tasks import read_items
+from headatlas.evidence.capability import COLUMNS, measure, read_answers
+from headatlas.evidence.importance import write_table
+from headatlas.jobs.cli import run
+from headatlas.tasks.items import read_items
 
 
 def main(settings: dict, traces: list[Path], items: list[Path], table: Path) -> None:

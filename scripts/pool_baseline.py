@@ -6,8 +6,8 @@ Settings: tasks (keys, in the order of the traces), pool_size, seed.
 
 from pathlib import Path
 
-from headatlas.effects import pool_baseline
-from headatlas.job import run
+from headatlas.files.effects import pool_baseline
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, traces: list[Path], baseline: Path) -> None:

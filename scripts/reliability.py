@@ -11,10 +11,10 @@ items (all | correct), halves, confidence, seed.
 from pathlib import Path
 
 import polars as pl
-from headatlas.job import run
-from headatlas.reliability import questions_needed, split_half
-from headatlas.scores import read_task
-from headatlas.tables import write_table
+from headatlas.evidence.importance import write_table
+from headatlas.evidence.reliability import questions_needed, split_half
+from headatlas.files.scores import read_task
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, effects: Path, table: Path) -> None:

@@ -6,15 +6,15 @@ Settings: `png_scale` (pixels of the PNG per pixel of the spec). Needs no networ
 
 from pathlib import Path
 
-from headatlas import job
-from headatlas.images import render
+from headatlas.charts.render import render
+from headatlas.jobs import cli
 
 
 def main(settings: dict, spec: Path, library: Path, images: list[Path]) -> None:
     for image in images:
-        with job.atomic(image) as draft:
+        with cli.atomic(image) as draft:
             render(spec, draft, settings["png_scale"], library)
 
 
 if __name__ == "__main__":
-    job.run(main)
+    cli.run(main)

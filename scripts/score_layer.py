@@ -9,9 +9,9 @@ layer, items (all | correct), confidence, null (true takes p-values from the nul
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
-from headatlas.job import run
-from headatlas.scores import read_effects, read_null, write_scores
-from headatlas.statistics import head_statistics, no_statistics
+from headatlas.files.scores import read_effects, read_null, write_scores
+from headatlas.jobs.cli import run
+from headatlas.stats.head_statistics import head_statistics, no_statistics
 
 
 def main(settings: dict, effects: Path, scores: Path) -> None:

@@ -10,10 +10,10 @@ confidence, seed.
 from pathlib import Path
 
 import polars as pl
-from headatlas.job import run
-from headatlas.scores import read_completeness, read_task
-from headatlas.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
-from headatlas.tables import read_importance, with_heads, write_table
+from headatlas.evidence.importance import read_importance, with_heads, write_table
+from headatlas.evidence.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
+from headatlas.files.scores import read_completeness, read_task
+from headatlas.jobs.cli import run
 
 
 def main(

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 import polars as pl
-from headatlas.job import run
-from headatlas.surface import surface_control
-from headatlas.tables import write_table
+from headatlas.evidence.bag_of_words import surface_control
+from headatlas.evidence.importance import write_table
+from headatlas.jobs.cli import run
 
 
 def main(settings: dict, items: list[Path], table: Path) -> None:

@@ -1,17 +1,17 @@
 """One clean pass (and one backward pass) of the model over the items of one task.
 
-Reads items (JSON); writes the trace (safetensors, see `headatlas.trace`): log-probabilities in nats per answer
+Reads items (JSON); writes the trace (safetensors, see `headatlas.scoring.trace`): log-probabilities in nats per answer
 token, correctness, head outputs, gradient terms. Settings: model (path, revision, dtype, attn_implementation,
 trust_remote_code).
 """
 
 from pathlib import Path
 
-from headatlas.device import choose_device
-from headatlas.job import run
-from headatlas.model import load_model
-from headatlas.tasks import read_items
-from headatlas.trace import trace_task
+from headatlas.jobs.cli import run
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import load_model
+from headatlas.scoring.trace import trace_task
+from headatlas.tasks.items import read_items
 
 
 def main(settings: dict, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:

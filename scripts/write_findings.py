@@ -9,11 +9,11 @@ the figures call them; config section figures).
 from pathlib import Path
 
 import polars as pl
-from headatlas.engine_record import read_records, rounding, slow_ways
-from headatlas.findings import Tables, write_findings
-from headatlas.job import atomic, run
-from headatlas.page import page as html_page
-from headatlas.theme import Looks, task_label
+from headatlas.charts.looks import Looks, task_label
+from headatlas.evidence.findings import Tables, write_findings
+from headatlas.evidence.html import page as html_page
+from headatlas.jobs.cli import atomic, run
+from headatlas.workflow.engine_record import read_records, rounding, slow_ways
 
 
 def main(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from headatlas.images import write_library
-from headatlas.job import atomic, run
+from headatlas.charts.render import write_library
+from headatlas.jobs.cli import atomic, run
 
 
 def main(library: Path) -> None:

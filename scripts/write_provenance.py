@@ -7,9 +7,9 @@ Settings: name, model, config, files (SHA-256 by path), code (fingerprint by rul
 
 from pathlib import Path
 
-from headatlas.engine_record import read_records
-from headatlas.job import run, write_json
-from headatlas.provenance import describe_results
+from headatlas.jobs.cli import run, write_json
+from headatlas.workflow.engine_record import read_records
+from headatlas.workflow.provenance import describe_results
 
 
 def main(settings: dict, traces: list[Path], provenance: Path, engines: list[Path] = ()) -> None:

@@ -32,14 +32,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from headatlas.ablation import ablate_layers
-from headatlas.batches import collate
-from headatlas.device import choose_device
-from headatlas.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
-from headatlas.label_null import permuted_labels
-from headatlas.model import HeadModel
-from headatlas.probe import fit_probe, fit_probes, question_folds
-from headatlas.trace import trace_batch, trace_task
+from headatlas.files.effects import attribution_from_terms, pool_baseline, read_baseline, score_outputs
+from headatlas.models.batches import collate
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import HeadModel
+from headatlas.scoring.ablation import ablate_layers
+from headatlas.scoring.probe import fit_probe, fit_probes, question_folds
+from headatlas.scoring.probe_null import permuted_labels
+from headatlas.scoring.trace import trace_batch, trace_task
 from others import (
     answer_floor,
     bare_backward,

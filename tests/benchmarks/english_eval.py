@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from headatlas.surface import ALL_TASKS, surface_control
-from headatlas.tokens import text_ids, tokeniser_of
+from headatlas.evidence.bag_of_words import ALL_TASKS, surface_control
+from headatlas.tasks.tokens import text_ids, tokeniser_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_TOKENS = 2048

@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from headatlas import student
-from headatlas.scores import read_effects
-from headatlas.statistics import benjamini_hochberg, hall, hall_inverse, interval_and_p_value, question_totals
+from headatlas.files.scores import read_effects
+from headatlas.stats import student_t
+from headatlas.stats.head_statistics import (
+    benjamini_hochberg,
+    hall,
+    hall_inverse,
+    interval_and_p_value,
+    question_totals,
+)
 
 SIZES = (5, 10, 20, 40, 77)
 EXPERIMENTS, RESAMPLES, HOTTEST, LEVEL = 1000, 600, 5, 0.05
@@ -55,7 +61,7 @@ def percentile(s: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 def students_t(s: Sample) -> tuple[np.ndarray, np.ndarray]:
     """Student's t on the means of questions."""
-    half = student.quantile(1 - LEVEL, s.x.shape[1] - 1) * s.error
+    half = student_t.quantile(1 - LEVEL, s.x.shape[1] - 1) * s.error
     return s.mean - half, s.mean + half
 
 
@@ -72,12 +78,12 @@ def bootstrap_t(s: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 def halls_t(s: Sample) -> tuple[np.ndarray, np.ndarray]:
     """Hall's transformation of t, with Student's quantiles."""
-    reach = student.quantile(1 - LEVEL, s.x.shape[1] - 1)
+    reach = student_t.quantile(1 - LEVEL, s.x.shape[1] - 1)
     return tuple(s.mean - hall_inverse(sign * reach, s.skew) * s.error for sign in (1, -1))
 
 
 def in_use(s: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """The longer of Student's and Hall's on each side: `statistics.interval_and_p_value`."""
+    """The longer of Student's and Hall's on each side: `head_statistics.interval_and_p_value`."""
     return interval_and_p_value(s.x.T, np.ones(s.x.shape[1]), 1 - LEVEL)[:2]
 
 
@@ -88,7 +94,7 @@ def trimmed(s: Sample) -> tuple[np.ndarray, np.ndarray]:
     winsorised = np.clip(ordered, ordered[:, [cut]], ordered[:, [n - cut - 1]])
     error = winsorised.std(axis=1, ddof=1) / ((1 - 2 * cut / n) * math.sqrt(n))
     middle = ordered[:, cut : n - cut].mean(1)
-    half = student.quantile(1 - LEVEL, n - 2 * cut - 1) * error
+    half = student_t.quantile(1 - LEVEL, n - 2 * cut - 1) * error
     return middle - half, middle + half
 
 
@@ -119,7 +125,7 @@ def likelihood_covers(s: Sample, truth: float) -> np.ndarray:
         rising = (away / (1 + middle[:, None] * away)).sum(1) > 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     ratio = 2 * np.log1p(np.where(inside, low, 0)[:, None] * away).sum(1)
-    return inside & (ratio <= student.quantile(1 - LEVEL, s.x.shape[1] - 1) ** 2)
+    return inside & (ratio <= student_t.quantile(1 - LEVEL, s.x.shape[1] - 1) ** 2)
 
 
 # ----- tests: p-values [experiment]
@@ -133,14 +139,14 @@ def sign_flips(x: np.ndarray, rng: np.random.Generator, flips: int = 4000) -> np
 
 
 def both_t(x: np.ndarray, _rng: np.random.Generator | None = None) -> np.ndarray:
-    """The larger p-value of Student's and Hall's t: `statistics.interval_and_p_value`."""
+    """The larger p-value of Student's and Hall's t: `head_statistics.interval_and_p_value`."""
     return interval_and_p_value(x.T, np.ones(x.shape[1]), 1 - LEVEL)[2]
 
 
 def hall_alone(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Hall's t."""
     s = Sample.of(x, rng)
-    return student.p_value(hall(s.mean / s.error, s.skew), x.shape[1] - 1)
+    return student_t.p_value(hall(s.mean / s.error, s.skew), x.shape[1] - 1)
 
 
 # ----- populations

@@ -5,8 +5,8 @@ Written plainly and without the library's fast ways; the models are random Llama
 
 import numpy as np
 import torch
-from headatlas.batches import Batch, answer_log_probability
-from headatlas.model import HeadModel, find_heads
+from headatlas.models.batches import Batch, answer_log_probability
+from headatlas.models.head_model import HeadModel, find_heads
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 

@@ -1,6 +1,6 @@
 """A second way to the answers of the English tasks: reads a prompt's last line as text and works the answer out.
 
-Shares no code and no table with `headatlas.english*`. What must be known stands here by key words: of each kind of
+Shares no code and no table with `headatlas.english.pack*`. What must be known stands here by key words: of each kind of
 answer, stems that an entry may hold. `solve` refuses a line that no pattern, or more than one answer, fits.
 """
 

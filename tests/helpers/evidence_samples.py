@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 from figure_samples import PLAIN, TASKS, capability, make_table
-from headatlas.agreement import with_adjusted
+from headatlas.evidence.agreement import with_adjusted
 
 METHODS = ["ablation", "attribution", "probe"]
 

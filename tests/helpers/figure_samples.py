@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import vl_convert
 from figure_reader import Picture
-from headatlas import charts
+from headatlas.charts import head_maps
 
 TITLES = [
     "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",
@@ -57,7 +57,7 @@ def with_cell(table, task, layer, head, **values):
 
 
 def picture(table, wanted, capability=None):
-    return Picture(vl_convert.vegalite_to_svg(charts.draw(table, wanted, capability), vl_version="6.4"))
+    return Picture(vl_convert.vegalite_to_svg(head_maps.draw(table, wanted, capability), vl_version="6.4"))
 
 
 def capability(tasks=TASKS, failed=()):

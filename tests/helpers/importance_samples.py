@@ -2,7 +2,7 @@
 
 import numpy as np
 import polars as pl
-from headatlas.tables import COLUMNS
+from headatlas.evidence.importance import COLUMNS
 
 
 def importance(rows: list[tuple], method="ablation") -> pl.DataFrame:

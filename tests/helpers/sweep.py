@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import transformers
 from families import plain_effect, random_items
-from headatlas.ablation import ablate_layers
 from headatlas.errors import HeadAtlasError
-from headatlas.model import HeadModel, find_heads
-from headatlas.model_folder import read_geometry
+from headatlas.models.folder import read_geometry
+from headatlas.models.head_model import HeadModel, find_heads
+from headatlas.scoring.ablation import ablate_layers
 from sweep_families import FAMILIES, tiny_model
 
 ITEMS = random_items([(37, 3), (21, 2), (11, 2)])

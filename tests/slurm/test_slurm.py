@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from headatlas.errors import HeadAtlasError
-from headatlas.slurm import check_requests
+from headatlas.workflow.slurm import check_requests
 from slurm_runs import ON_GPU, ON_SLURM, SMALL, set_in_profile
 from workflow_runs import PATIENCE, ROOT, SNAKEMAKE, copy_repository, environment
 

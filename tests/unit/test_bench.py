@@ -10,8 +10,8 @@ import interval_coverage
 import numpy as np
 import others
 import pytest
-from headatlas.config import load_schema
-from headatlas.statistics import head_statistics
+from headatlas.config.check import load_schema
+from headatlas.stats.head_statistics import head_statistics
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])

@@ -1,12 +1,39 @@
-"""What runs the model needs torch and transformers alone: it imports where Snakemake, polars and charts are missing."""
+"""The house: which package may import which, and where torch, polars and Altair may be."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS, BENCHMARKS = ROOT / "scripts", ROOT / "tests/benchmarks"
+LIBRARY = SCRIPTS / "headatlas"
+# Each package, and those it may import from besides itself; all may import `errors` and `wording`.
+ARROWS = {
+    "jobs": set(),
+    "stats": set(),
+    "english": set(),
+    "tasks": {"jobs"},
+    "files": {"jobs", "stats"},
+    "models": {"jobs"},
+    "scoring": {"files", "jobs", "models", "stats"},
+    "evidence": {"files", "jobs", "stats"},
+    "charts": {"evidence", "stats"},
+    "config": {"models", "tasks"},
+    "workflow": {"config", "jobs", "models", "tasks"},
+    "demo": set(),
+}
+# Each package that may import it.
+ROOMS = {
+    "torch": {"models", "scoring", "demo"},
+    "transformers": {"models", "tasks", "demo"},
+    "polars": {"evidence", "charts"},
+    "altair": {"charts"},
+    "vl_convert": {"charts"},
+    "snakemake": set(),
+}
 ABSENT = ("snakemake", "polars", "pyarrow", "pandas", "altair", "vl_convert", "jsonschema")
 # An import of a refused package fails as if it were not installed, while libraries that only ask whether it is
 # there (importlib.util.find_spec) are told that it is not.
@@ -40,14 +67,20 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import, which fingerprints do not follow"
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
+def library() -> dict[str, Path]:
+    """Modules of the library by their full name."""
+    files = [path for path in LIBRARY.rglob("*.py") if path.stem != "__init__"]
+    return {".".join(path.relative_to(SCRIPTS).with_suffix("").parts): path for path in files}
+
+
 def torch_side() -> list[str]:
     """Modules and scripts that import torch or transformers, themselves or through others."""
-    files = {f"headatlas.{path.stem}": path for path in (SCRIPTS / "headatlas").glob("*.py")}
-    files |= {path.stem: path for path in SCRIPTS.glob("*.py")}
+    files = library() | {path.stem: path for path in SCRIPTS.glob("*.py")}
     needs = {name: imported(path) for name, path in files.items()}
     side = {"torch", "transformers"}
     while grown := {name for name, wanted in needs.items() if wanted & side} - side:
@@ -64,8 +97,11 @@ def run(modules: list[str], more: str = "") -> subprocess.CompletedProcess:
 
 def test_torch_side_imports_and_works_without_the_workflow_and_the_tables():
     modules = torch_side()
-    library = {"ablation", "attribution", "batches", "device", "knock_out", "model", "probe", "replay", "trace"}
-    assert {f"headatlas.{name}" for name in library} <= set(modules)
+    scoring = {"ablation", "attribution", "knock_out", "probe", "trace"}
+    models = {"batches", "device", "head_model", "replay"}
+    assert {*(f"headatlas.scoring.{name}" for name in scoring), *(f"headatlas.models.{name}" for name in models)} <= {
+        *modules
+    }
     assert {"ablate_layers", "fit_probe", "integrate_task", "knock_out", "trace_task"} <= set(modules)
     work = "import bench; bench.pipeline_rows(bench.llama(1, 2, 32), 2, 10, 5, 2, (None, None))"
     done = run(modules, work)
@@ -74,6 +110,37 @@ def test_torch_side_imports_and_works_without_the_workflow_and_the_tables():
 
 
 def test_the_refusal_works():
-    done = run(["headatlas.tables"])
+    done = run(["headatlas.evidence.importance"])
     assert done.returncode == 1
     assert "No module named 'polars' (refused)" in done.stderr
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_packages_import_in_one_direction(package):
+    for path in (LIBRARY / package).glob("*.py"):
+        reached = {name.split(".")[1] for name in imported(path) if name.startswith("headatlas.")}
+        assert reached <= ARROWS[package] | {package, "errors", "wording"}, path
+
+
+def test_the_arrows_make_no_circle_and_leave_out_no_package():
+    assert set(ARROWS) == {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    left = dict(ARROWS)
+    while grounded := [name for name, below in left.items() if not below & left.keys()]:
+        for name in grounded:
+            del left[name]
+    assert not left
+
+
+@pytest.mark.parametrize("foreign", ROOMS)
+def test_each_large_package_stays_in_its_rooms(foreign):
+    users = {
+        name.split(".")[1] for name, path in library().items() if foreign in {n.split(".")[0] for n in imported(path)}
+    }
+    assert users <= ROOMS[foreign]
+
+
+def test_packages_own_files_hold_a_docstring_only():
+    """A fingerprint follows imports of modules, so that code of a package's own would escape it."""
+    for path in LIBRARY.rglob("__init__.py"):
+        (only,) = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(only, ast.Expr), path

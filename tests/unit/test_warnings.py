@@ -27,13 +27,13 @@ def test_a_renamed_argument_of_a_model_is_an_error():
 
 def test_a_deprecated_call_in_our_code_is_an_error_and_one_in_a_librarys_is_not():
     with pytest.raises(DeprecationWarning, match="old"):
-        exec(CALL, {"__name__": "headatlas.model"})
+        exec(CALL, {"__name__": "headatlas.models.head_model"})
     with warnings.catch_warnings(record=True) as said:
         exec(CALL, {"__name__": "library"})
     assert len(said) == 1
 
 
-@pytest.mark.parametrize(("module", "status"), [("headatlas.model", 1), ("trace_task", 1), ("library", 0)])
+@pytest.mark.parametrize(("module", "status"), [("headatlas.models.head_model", 1), ("trace_task", 1), ("library", 0)])
 def test_the_same_holds_in_jobs_of_a_run(module, status):
     code = f"exec({CALL!r}, {{'__name__': {module!r}}})"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)

@@ -1,6 +1,7 @@
 """Runs that are killed, or whose disk is full or read-only: afterwards the plain run command finishes the work.
 
-CI kills three runs; `HEADATLAS_KILL_TRIALS=20 pytest tests/test_crash.py` kills twenty, at seeded random moments.
+CI kills three runs; `HEADATLAS_KILL_TRIALS=20 pytest tests/workflow/test_crash.py` kills twenty, at seeded random
+moments.
 """
 
 import json
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from headatlas import job, recovery
+from headatlas.jobs import cli
+from headatlas.workflow import recovery
 from workflow_runs import PATIENCE, ROOT, SNAKEMAKE, environment, finish, snakemake
 
 TRIALS = int(os.environ.get("HEADATLAS_KILL_TRIALS", "3"))
@@ -101,9 +103,9 @@ def test_a_killed_run_is_finished_by_the_plain_command(trial, fresh, independent
 def test_an_orphan_publishes_nothing(tmp_path):
     script = tmp_path / "late.py"
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom headatlas import job\n"
+        "import sys, time\nfrom pathlib import Path\nfrom headatlas.jobs import cli\n"
         "def main(output: Path):\n"
-        "    with job.atomic(output) as draft:\n"
+        "    with cli.atomic(output) as draft:\n"
         "        draft.write_text('late')\n"
         "        Path(str(output) + '.begun').touch()\n"
         "        time.sleep(3)\n"
@@ -125,7 +127,7 @@ def test_an_orphan_publishes_nothing(tmp_path):
     assert len(drafts) == 1  # ended in the middle
     time.sleep(2.5)
     assert not output.exists()
-    with job.atomic(output) as draft:
+    with cli.atomic(output) as draft:
         draft.write_text("new")
     assert [path.name for path in tmp_path.glob(".output.*")] == []
     assert output.read_text() == "new"
@@ -134,7 +136,7 @@ def test_an_orphan_publishes_nothing(tmp_path):
 def test_a_lock_is_held_by_the_living_only(tmp_path):
     path = tmp_path / recovery.NAME
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom headatlas.recovery import hold\n"
+        "import sys, time\nfrom pathlib import Path\nfrom headatlas.workflow.recovery import hold\n"
         "print(hold(Path(sys.argv[1])), flush=True)\ntime.sleep(60)\n"
     )
     child_path = {"PYTHONPATH": str(ROOT / "scripts")}

@@ -28,7 +28,7 @@ rule work:
 # keep them from being there together; and lives on for a moment, in which one too many would show.
 WORK = """
 import json, os, pathlib, sys, time
-from headatlas.device import choose_device
+from headatlas.models.device import choose_device
 chosen = choose_device(sys.argv[2])
 start = time.time()
 started = pathlib.Path("started")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from headatlas import provenance
-from headatlas.config_docs import _keys, recomputed
-from headatlas.plan import Atlas
-from headatlas.schema import load_schema
+from headatlas.config.schema import load_schema
+from headatlas.workflow import provenance
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.config_docs import _keys, recomputed
 from invalidation_table import CASES, README, TABLE, expected, with_table
 from workflow_runs import INDEPENDENT, REDUCED, ROOT, Planner, copy_run, finish, planned, write_config
 
@@ -191,17 +191,24 @@ def test_each_key_that_stands_with_others_in_a_case_counts_by_itself(together, k
 # --- library modules -------------------------------------------------------------------------------------------
 
 
+def modules(folder: Path) -> dict[str, Path]:
+    """Library modules by name, "package.module"; packages' own files, which hold no code, are left out."""
+    library = folder / "headatlas"
+    files = [path for path in library.rglob("*.py") if path.stem != "__init__"]
+    return {".".join(path.relative_to(library).with_suffix("").parts): path for path in files}
+
+
 def reached_by_text(folder: Path, script: str) -> set[str]:
     """Library modules a script uses, by the text of import lines alone; independent of `provenance`."""
-    names = {path.stem for path in (folder / "headatlas").glob("*.py")}
+    names = modules(folder)
     reached, waiting = set(), [folder / f"{script}.py"]
     while waiting:
         text = waiting.pop().read_text(encoding="utf-8")
-        found = set(re.findall(r"^\s*from headatlas\.(\w+) import", text, re.MULTILINE))
-        for line in re.findall(r"^\s*from headatlas import (.*)$", text, re.MULTILINE):
-            found |= {part.split(" as ")[0].strip() for part in line.split(",")}
-        waiting += [folder / "headatlas" / f"{name}.py" for name in (found & names) - reached]
-        reached |= found & names
+        found = set(re.findall(r"^\s*from headatlas\.([\w.]+) import", text, re.MULTILINE))
+        for package, line in re.findall(r"^\s*from headatlas\.(\w+) import (.*)$", text, re.MULTILINE):
+            found |= {f"{package}.{part.split(' as ')[0].strip()}" for part in line.split(",")}
+        waiting += [names[name] for name in found & {*names} - reached]
+        reached |= found & {*names}
     return reached
 
 
@@ -226,14 +233,13 @@ def fingerprints_now() -> dict[str, str]:
 def test_code_of_each_module_concerns_exactly_the_scripts_that_use_it(sources):
     before = fingerprints_now()
     assert len(before) >= 20
-    for module in sorted((sources / "headatlas").glob("*.py")):
+    for name, module in modules(sources).items():
         text = module.read_text(encoding="utf-8")
         module.write_text(text + "\n_EDITED = True\n", encoding="utf-8")
         after = fingerprints_now()
         changed = {script for script in before if after[script] != before[script]}
-        users = {script for script in before if module.stem in reached_by_text(sources, script)}
-        if module.stem != "__init__":
-            assert changed == users, module.stem
+        users = {script for script in before if name in reached_by_text(sources, script)}
+        assert changed == users, name
         module.write_text(text, encoding="utf-8")
     assert fingerprints_now() == before
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from headatlas.errors import HeadAtlasError, said_by_jobs
-from headatlas.plan import Atlas
-from headatlas.recovery import check_folders
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.recovery import check_folders
 from safetensors.torch import load_file, save_file
 from workflow_runs import INDEPENDENT, ROOT, snakemake, write_config
 

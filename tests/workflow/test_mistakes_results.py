@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from headatlas.errors import HeadAtlasError
-from headatlas.manifest import Manifest, begin, by_folder, check_owner, finish, left_over, read, remove
-from headatlas.terminal import Terminal, last_words
+from headatlas.workflow.manifest import Manifest, begin, by_folder, check_owner, finish, left_over, read, remove
+from headatlas.workflow.terminal import Terminal, last_words
 from workflow_runs import INDEPENDENT, copy_run, environment, snakemake, write_config
 from workflow_runs import finish as finish_run
 

@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from headatlas.digests import digests
-from headatlas.provenance import fingerprint
+from headatlas.workflow.digests import digests
+from headatlas.workflow.provenance import fingerprint
 from safetensors import safe_open
 from workflow_runs import (
     FIGURES,

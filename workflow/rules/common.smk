@@ -23,18 +23,18 @@ if find_spec("fcntl") is None:
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from headatlas.command_line import read_values
-from headatlas.config import check_config_file
-from headatlas.digests import is_large
-from headatlas.engine_record import read_records, slow_ways
+from headatlas.config.overrides import read_values
+from headatlas.config.check import check_config_file
+from headatlas.workflow.digests import is_large
+from headatlas.workflow.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
-from headatlas.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
-from headatlas.plan import EVIDENCE_SLICES, Atlas
-from headatlas.provenance import fingerprint, fingerprints
-from headatlas.recovery import check_folders, check_writable, recover
-from headatlas.slurm import advise, cancel_leftovers, check_requests
-from headatlas.terminal import NothingToDo, last_words, tidy
-from headatlas.warm import Server
+from headatlas.workflow.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
+from headatlas.workflow.atlas import EVIDENCE_SLICES, Atlas
+from headatlas.workflow.provenance import fingerprint, fingerprints
+from headatlas.workflow.recovery import check_folders, check_writable, recover
+from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
+from headatlas.workflow.terminal import NothingToDo, last_words, tidy
+from headatlas.jobs.fork_server import Server
 
 # --verbose and --printshellcmds show all that Snakemake says, and so does a dry run.
 shown = workflow.output_settings
@@ -62,7 +62,7 @@ server = Server() if own_python and workflow.is_main_process else None
 python = [sys.executable if own_python else "python"]
 if server:
     atexit.register(server.stop)
-    python += ["-IS", str(scripts / "headatlas" / "call.py"), server.address]
+    python += ["-IS", str(scripts / "headatlas" / "jobs" / "fork_client.py"), server.address]
 call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.join(python)} {shlex.quote(str(scripts))}/"$1.py" "${{@:2}}"; }}; '
 shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 

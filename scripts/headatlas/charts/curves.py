@@ -1,0 +1,221 @@
+"""Evidence as curves, one panel a task: knock-outs over k, share of importance over layers."""
+
+import math
+from dataclasses import replace
+
+import altair as alt
+import polars as pl
+
+from headatlas.charts import looks
+from headatlas.charts.panels import Axis, Wanted, Words, checked, colours, finished, grid, interval_tooltip, scales
+
+SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
+    "top": ("top k", [1, 0]),
+    "bottom": ("bottom k", [5, 3]),
+    "random": ("random k, same layers", [1.5, 2]),
+    "random_norm": ("random k, same norms", [7, 2, 1.5, 2]),
+}
+MEASURES = {
+    "knock-out": ("log_prob", "Log-probability (nats per answer token)", ".4f"),
+    "knock-out-accuracy": ("accuracy", "Exact-match accuracy", ".3f"),
+}
+
+
+def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
+    """Log-probability, or accuracy, of each task without its top, bottom and random heads, over k.
+
+    Top heads by method, in colours, with intervals; random heads of all methods together as a grey band (from
+    the lowest to the highest draw) and their mean, where all methods have draws.
+
+    Args:
+        tables: the knock-out curves.
+    """
+    column, title, digits = MEASURES[wanted.figure]
+    ends = [f"{column}_low", f"{column}_high"]
+    columns = ["selection", "k", column, *ends]
+    curves = checked(tables[0], "knock-out", columns, task=wanted.tasks, method=wanted.methods)
+    curves = curves.rename({column: "value", ends[0]: "low", ends[1]: "high"})
+    rows = pl.concat([_chosen(curves), _random(curves, len(wanted.methods))], how="diagonal").with_columns(
+        pl.col("method").fill_null(""),
+        heads=pl.col("selection").replace_strict({key: label for key, (label, _) in SELECTIONS.items()}),
+        label=wanted.label_column(),
+    )
+    ks = _common(rows)
+    ys = [_accuracy_axis(title)] if column == "accuracy" else scales(wanted, title, rows, ["value", "low", "high"])
+
+    def panel(_task, x, y):
+        return _knock_out_layers(wanted, x, y, digits, title)
+
+    words = Words(
+        f"Attention heads of {wanted.named} knocked out together",
+        f"{title} on held-out questions without k heads: the top and bottom ones of each method's map, or random ones.",
+        f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest draw of random heads. A point "
+        "between two ticks is a task's elbow.",
+        f"{title} without heads, over k",
+    )
+    return finished(grid(wanted, rows, panel, _k_axis(ks, rows["k"].max(), wanted), ys), wanted, words)
+
+
+def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
+    """Share of importance held by each layer, methods in colours, with intervals; centres of mass on top.
+
+    Args:
+        tables: the layer profiles and the summary.
+    """
+    ends = ["ci_low", "ci_high"]
+    kept = {"task": wanted.tasks, "method": wanted.methods}
+    profile = checked(tables[0], "layer profile", ["layer", "share", *ends], **kept)
+    profile = profile.rename({"share": "value", "ci_low": "low", "ci_high": "high"})
+    names = ["layer_centre", "layer_centre_low", "layer_centre_high"]
+    centre = checked(tables[1], "summary", names, **kept).rename(
+        dict(zip(names, ("layer", "low", "high"), strict=True))
+    )
+    layers, wide = profile["layer"].max() + 1, pl.col("layer").cast(pl.Float64)
+    with_heads = profile.drop_nulls("value")["layer"].n_unique()  # hybrid models have layers without attention
+    even = 1 / (with_heads or layers)
+    rows = pl.concat(
+        [
+            profile.with_columns(wide, part=pl.lit("layer")),
+            centre.with_columns(part=pl.lit("centre")),
+            pl.DataFrame({"task": wanted.tasks, "value": even, "part": "even"}),
+        ],
+        how="diagonal",
+    ).with_columns(label=wanted.label_column())
+    x = Axis("Layer", (0, max(1, layers - 1)), looks.cell_ticks(layers, layers, layers, wanted.look))
+    title = "Share of importance"
+    shares = profile.with_columns(even=pl.lit(even))
+    ys = [_with_strip(y, len(wanted.methods)) for y in scales(wanted, title, shares, ["value", "low", "high", "even"])]
+
+    def panel(_task, across, upward):
+        return _profile_layers(wanted, across, upward)
+
+    words = Words(
+        f"Attention heads of {wanted.named}: share of importance by layer",
+        "Importance of a layer's heads together, of each method's map; all layers of a map sum to 1.",
+        f"Bands: {wanted.interval}. Marks on top: centre of mass, with interval. Dashed: an even share.",
+        "Share of importance of each layer",
+    )
+    return finished(grid(wanted, rows, panel, x, ys), wanted, words)
+
+
+def _with_strip(y: Axis, methods: int) -> Axis:
+    """Room above the curves for the centres of mass, a line each."""
+    strip = (methods + 0.5) * looks.STRIP_LINE
+    low, high = y.domain
+    return replace(y, domain=(low, low + (high - low) * looks.CURVE_SIZE[1] / (looks.CURVE_SIZE[1] - strip)))
+
+
+def _profile_layers(wanted: Wanted, x, y) -> list[alt.Chart]:
+    by_method = colours(wanted.methods, "Method", "method")
+    curve = alt.Chart().encode(x=x("layer"), color=by_method["color"]).transform_filter("datum.part === 'layer'")
+    shown = [
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("method:N", title="Method"),
+        alt.Tooltip("layer:Q", title="Layer", format="d"),
+        alt.Tooltip("value:Q", title="Share of importance", format=".4f"),
+        *interval_tooltip("low", "high", ".4f"),
+    ]
+    layers = [
+        alt.Chart()
+        .mark_rule(color=looks.RULE_COLOUR, strokeDash=looks.DASHES, aria=False)
+        .encode(y=y("value"))
+        .transform_filter("datum.part === 'even'"),
+        curve.mark_area(opacity=looks.BAND_OPACITY, aria=False).encode(y=y("low"), y2="high:Q"),
+        curve.mark_line(strokeWidth=1.8, aria=False).encode(y=y("value")),
+        curve.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False).encode(
+            y=y("value"), shape=by_method["shape"], tooltip=shown
+        ),
+    ]
+    return layers + [layer for i, method in enumerate(wanted.methods) for layer in _centre(method, i, x, by_method)]
+
+
+def _centre(method: str, place: int, x, by_method: dict) -> list[alt.Chart]:
+    """Centre of mass of one method on its line above the curves, with interval."""
+    base = alt.Chart().encode(y=alt.value((place + 0.75) * looks.STRIP_LINE), color=by_method["color"])
+    base = base.transform_filter(f"datum.part === 'centre' && datum.method === '{method}'")
+    shown = [
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("method:N", title="Method"),
+        alt.Tooltip("layer:Q", title="Centre of mass, layer", format=".2f"),
+        *interval_tooltip("low", "high", ".2f"),
+    ]
+    rule = base.mark_rule(strokeWidth=1.5, aria=False).encode(x=x("low"), x2="high:Q")
+    point = base.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False)
+    return [rule, point.encode(x=x("layer"), shape=by_method["shape"], tooltip=shown)]
+
+
+def _chosen(curves: pl.DataFrame) -> pl.DataFrame:
+    rows = curves.filter(pl.col("selection").is_in(["top", "bottom"]))
+    return rows.sort("k", maintain_order=True)
+
+
+def _random(curves: pl.DataFrame, methods: int) -> pl.DataFrame:
+    """Mean and range of the draws of all methods, at those k (not every elbow) that all methods have."""
+    rows = curves.filter(pl.col("selection").str.starts_with("random"))
+    pooled = rows.group_by("task", "selection", "k", maintain_order=True).agg(
+        pl.col("value").mean(),
+        pl.col("value").min().alias("low"),
+        pl.col("value").max().alias("high"),
+        pl.col("method").n_unique().alias("methods"),
+    )
+    return pooled.filter(pl.col("methods") == methods).drop("methods").sort("k", maintain_order=True)
+
+
+def _common(rows: pl.DataFrame) -> list[int]:
+    """The k that all curves share; a task's elbow, between them, is its own."""
+    curves = rows.filter(selection="top").group_by("k").len()
+    return sorted(curves.filter(pl.col("len") == curves["len"].max())["k"])
+
+
+def _k_axis(ks: list[int], largest: int, wanted: Wanted) -> Axis:
+    places = [looks.CURVE_SIZE[0] * math.log1p(k) / math.log1p(largest) for k in ks]
+    ticks = looks.spaced(ks, places, wanted.look)
+    return Axis("Heads knocked out, k", (0, largest), ticks, scale="symlog")
+
+
+def _accuracy_axis(title: str) -> Axis:
+    return Axis(title, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], ".2f")
+
+
+def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt.Chart]:
+    labels, dashes = zip(*SELECTIONS.values(), strict=True)
+    legend = alt.Legend(
+        title="Heads knocked out", symbolStrokeColor=looks.TEXT_COLOUR, symbolSize=300, offset=looks.BAR_OFFSET
+    )
+    dash = alt.StrokeDash("heads:N", scale=alt.Scale(domain=list(labels), range=list(dashes)), legend=legend)
+    by_method = colours(wanted.methods, "Chosen by", "method")
+    base = alt.Chart().encode(x=x("k"))
+    band, line = looks.RANDOM_COLOURS
+    top, random = "datum.selection === 'top'", "datum.method === ''"
+    interval = base.encode(y=y("low"), y2="high:Q")
+    return [
+        interval.mark_area(color=band, aria=False).transform_filter("datum.selection === 'random'"),
+        base.mark_line(color=line, strokeWidth=1.2, aria=False)
+        .encode(y=y("value"), strokeDash=dash)
+        .transform_filter(random),
+        interval.mark_area(opacity=looks.BAND_OPACITY, aria=False)
+        .encode(color=by_method["color"])
+        .transform_filter(top),
+        base.mark_line(aria=False)
+        .encode(
+            y=y("value"),
+            color=by_method["color"],
+            strokeDash=dash,
+            strokeWidth=alt.condition(top, alt.value(1.8), alt.value(1)),
+        )
+        .transform_filter("datum.method !== ''"),
+        base.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False)
+        .encode(y=y("value"), **by_method, tooltip=_tooltip(title, digits))
+        .transform_filter(top),
+    ]
+
+
+def _tooltip(title: str, digits: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("method:N", title="Chosen by"),
+        alt.Tooltip("heads:N", title="Heads knocked out"),
+        alt.Tooltip("k:Q", title="k", format="d"),
+        alt.Tooltip("value:Q", title=title, format=digits),
+        *interval_tooltip("low", "high", digits),
+    ]

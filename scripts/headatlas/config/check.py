@@ -1,0 +1,272 @@
+"""The whole of what the user may write in config.yaml, and what is said when it is wrong.
+
+Imported while Snakemake reads the Snakefile, so: standard library, yaml and jsonschema only.
+Knows of what is inside the tasks' files only the format.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from headatlas.config.schema import Problem, complaints, fill_defaults, key_path, load_schema, plain, shown
+from headatlas.errors import HeadAtlasError
+from headatlas.models.folder import Geometry, check_model_folder, find_model, is_local, read_geometry
+from headatlas.tasks.formats import SKILLS, format_of
+from headatlas.wording import either, nearest, shorten
+
+__all__ = [
+    "Geometry",
+    "check_config_file",
+    "check_layers_per_job",
+    "check_model_folder",
+    "load_config",
+    "longest_item",
+    "read_geometry",
+    "task_settings",
+]
+TAKEN = ("comparison", "vega.js")  # of results/, by what all models share
+
+BRACES = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+
+
+def load_config(config: dict, base: Path) -> dict:
+    """Check what the user wrote and return it complete: every default filled in, every path found.
+
+    In the result `models.*.path` of a local model and `tasks.*.source` (always a list) can be opened from the
+    working directory; `tasks.*` have `format` and the `max_items` that holds for them; cogqa tasks, and only
+    they, have `skill` and `context`.
+
+    Args:
+        config: as Snakemake read it, `--config` overrides included; it is left as it is.
+        base: folder against which paths are tried that do not exist from the working directory.
+    Raises:
+        HeadAtlasError: all mistakes at once, one line each: key, what is wrong, what to do.
+    """
+    problems: list[Problem] = []
+    given = plain(config, problems)
+    if not isinstance(given, dict):
+        raise HeadAtlasError(f"config: must be a mapping of keys to values, got {shown(given)}")
+    schema = load_schema()
+    problems += complaints(schema, given)
+    filled = fill_defaults(schema, _sound_part(given, schema, problems))
+    for settle in (_settle_models, _settle_tasks, _check_shared_sources, _check_methods, _check_probe, _check_figures):
+        problems += settle(filled, given, Path(base))
+    if problems:
+        raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
+    return filled
+
+
+def check_layers_per_job(layers_per_job: int | None, model: str, geometry: Geometry) -> None:
+    """Refuse a block of layers larger than the model.
+
+    Raises:
+        HeadAtlasError: names key, model and the number of its layers.
+    """
+    if layers_per_job is not None and layers_per_job > geometry.n_layers:
+        raise HeadAtlasError(
+            f"compute.layers_per_job: {layers_per_job} layers are more than the {geometry.n_layers} of model "
+            f"'{model}'; give at most {geometry.n_layers}, or null for all layers in one job"
+        )
+
+
+def longest_item(config: dict, geometry: Geometry) -> int | None:
+    """Return the most tokens an item may have: items.max_tokens, but never more than the model's context."""
+    limits = [n for n in (config["items"]["max_tokens"], geometry.max_positions) if n is not None]
+    return min(limits, default=None)
+
+
+def task_settings(config: dict, model: str, task: str, geometry: Geometry) -> dict:
+    """Return all that `prepare_task` depends on besides the contents of files: its `--settings`."""
+    entry, source = config["tasks"][task], config["models"][model]
+    return {
+        "task": task,
+        **{key: value for key, value in entry.items() if key != "source"},
+        "join": None if source["chat_template"] else entry["join"],  # a template's turn stands between the two
+        "seed": config["seed"],
+        "validate_fraction": config["items"]["validate_fraction"],
+        "max_tokens": longest_item(config, geometry),
+        "tokenizer": {key: source[key] for key in ("path", "revision", "chat_template", "trust_remote_code")},
+    }
+
+
+def check_config_file(path: Path) -> None:
+    """Refuse a file that holds no keys, or names one twice (two tasks of one name): YAML silently takes the last one.
+
+    Raises:
+        HeadAtlasError: the file and the lines of both keys; or why the file cannot be read.
+    """
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            root = yaml.compose(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise HeadAtlasError(f"{path}: cannot be read (looked in {Path.cwd()}): {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise HeadAtlasError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise HeadAtlasError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(root, yaml.MappingNode):
+        held = "is empty" if root is None else f"holds {'a list' if isinstance(root, yaml.SequenceNode) else 'a text'}"
+        raise HeadAtlasError(f"{path}: {held}; it must hold keys with values, models and tasks at least")
+    nodes = [root]
+    seen = set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # an alias shows a node again, perhaps inside itself
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeats(path, [key for key, _ in node.value])
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+
+
+def _refuse_repeats(path: Path, keys: list) -> None:
+    lines: dict[str, int] = {}
+    for key in keys:
+        line = key.start_mark.line + 1
+        first = lines.setdefault(str(key.value), line)
+        if first != line and key.value != "<<":
+            raise HeadAtlasError(
+                f"{path}:{line}: the key '{shorten(str(key.value))}' stands here a second time (first in "
+                f"line {first}), and only one would count; rename or remove one"
+            )
+
+
+def _sound_part(given: dict, schema: dict, problems: list[Problem]) -> dict:
+    """Return `given` without the models, tasks and sections that have a problem: the rest can be checked."""
+    sound = {key: value for key, value in given.items() if key in schema["properties"]}
+    for at, _ in problems:
+        entries = sound.get(at[0]) if at else None
+        if len(at) > 1 and at[0] in ("models", "tasks") and isinstance(entries, dict):
+            sound[at[0]] = {name: entry for name, entry in entries.items() if name != at[1]}
+        elif at:
+            sound.pop(at[0], None)
+    return {"models": {}, "tasks": {}} | sound
+
+
+def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    for name, model in config["models"].items():
+        at = ("models", name)
+        if name in TAKEN:
+            yield at, f"is what a part of results/ is called ({', '.join(TAKEN)} are); take another name"
+        model["path"] = find_model(model["path"], base)
+        if is_local(model["path"]) and set(model["path"]) & set("{}"):
+            yield (*at, "path"), f"{shorten(model['path'])} {BRACES}"
+        if model["revision"] is not None and is_local(model["path"]):
+            yield (
+                (*at, "revision"),
+                f"is for hub models, {shorten(model['path'])} is a local folder; take it out",
+            )
+        if model["device_map"] == "auto" and model["device"] != "auto":
+            yield (
+                (*at, "device_map"),
+                f"auto places the layers itself, but device is '{model['device']}'; take one of them out",
+            )
+        if model["attn_implementation"] == "flash_attention_2" and model["dtype"] == "float32":
+            yield (*at, "attn_implementation"), "flash_attention_2 needs dtype bfloat16 or float16"
+        if model["attn_implementation"] == "flash_attention_2" and model["device"] == "cpu":
+            yield (*at, "attn_implementation"), "flash_attention_2 needs a GPU, but device is cpu"
+
+
+def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    items = config["items"]
+    for name, task in config["tasks"].items():
+        at = ("tasks", name)
+        sources = [task["source"]] if isinstance(task["source"], str) else task["source"]
+        task["source"] = [_find(source, base) for source in sources]
+        yield from (((*at, "source"), wrong) for file in task["source"] if (wrong := _wrong_file(file, base)))
+        yield from (((*at, "source"), f"{shorten(file)} {BRACES}") for file in task["source"] if set(file) & set("{}"))
+        if len({os.path.abspath(file) for file in task["source"]}) < len(sources):
+            yield (*at, "source"), "names a file twice; take one out"
+        task["format"] = task["format"] or _format_of(task["source"])
+        if task["format"] is None:
+            listed = shorten(", ".join(sources))
+            yield (
+                (*at, "format"),
+                f"cannot be told from {listed}; give jsonl, json, csv or cogqa to files of one format",
+            )
+        if task["max_items"] is None:
+            task["max_items"] = items["max_items"]
+        yield from _settle_cogqa(name, task)
+
+
+def _settle_cogqa(name: str, task: dict) -> Iterator[Problem]:
+    at = ("tasks", name)
+    if task["format"] == "cogqa":
+        task["skill"] = task["skill"] or SKILLS.get(name)
+        task["context"] = task["context"] or "all"
+        if task["skill"] is None:
+            yield (*at, "skill"), f"cannot be told from the task's name; give {either(SKILLS.values())}"
+        return
+    for only in ("skill", "context"):
+        if task.pop(only) is not None and task["format"] is not None:
+            yield (*at, only), f"is for format cogqa, the task's format is {task['format']}; take it out"
+
+
+def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """Splits are made per set of files: a file in two sets would have its questions split in two ways."""
+    sets: dict[str, tuple[str, set[str]]] = {}
+    for name, task in config["tasks"].items():
+        files = {os.path.abspath(file) for file in task["source"]}
+        others = [sets.setdefault(file, (name, files)) for file in sorted(files)]
+        for other in dict.fromkeys(other for other, their_files in others if their_files != files):
+            yield (
+                ("tasks", name, "source"),
+                f"shares a file, but not all files, with tasks.{other}: questions would be split into score "
+                "and validate in two ways; give both tasks the same files",
+            )
+
+
+def _check_methods(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """The outputs that `resample` draws from are means at answer positions: elsewhere they would be off the model."""
+    for name, method in config["methods"].items():
+        if method.get("baseline") == "resample" and method["positions"] == "all":
+            yield (
+                ("methods", name, "baseline"),
+                "resample goes with positions: answer only; take mean, task_mean or zero",
+            )
+
+
+def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    tasks = given.get("tasks")
+    if "probe" in config["methods"] and isinstance(tasks, dict) and len(tasks) == 1:
+        yield ("methods", "probe"), "tells tasks apart, so needs two; add a task, or name other methods"
+
+
+def _check_figures(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    figures, tasks = config["figures"], given.get("tasks")
+    tasks = list(tasks) if isinstance(tasks, dict) else []
+    for option in ("order", "labels"):
+        named = figures.get(option) if isinstance(figures, dict) else None
+        for name in dict.fromkeys(named or ()):
+            if name not in tasks:
+                yield (
+                    ("figures", option),
+                    f"names the task '{shorten(name)}', which is not under tasks; {nearest(name, tasks)}",
+                )
+    labels = list(((figures or {}).get("labels") or {}).values())
+    for label in dict.fromkeys(label for label in labels if labels.count(label) > 1):
+        yield ("figures", "labels"), f"gives two tasks the label '{shorten(str(label))}'; labels must differ"
+
+
+def _find(path: str, base: Path) -> str:
+    """Return `path` as the working directory sees it, else as `base` does."""
+    here = os.path.expanduser(path)
+    there = os.path.join(base, here)
+    return there if not os.path.exists(here) and os.path.exists(there) else here
+
+
+def _wrong_file(path: str, base: Path) -> str | None:
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return f"'{shorten(path)}' is a folder; name the files in it"
+    return f"there is no file '{shorten(path, 200)}' (looked in {Path.cwd()} and {base.absolute()})"
+
+
+def _format_of(sources: list[str]) -> str | None:
+    formats = {format_of(file) for file in sources}
+    return formats.pop() if len(formats) == 1 else None

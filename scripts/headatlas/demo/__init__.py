@@ -1,0 +1,1 @@
+"""The built-in demo: its languages and the training of its model."""

@@ -1,0 +1,165 @@
+"""Knock-out curves, the area between top and random, the dissociation matrix and its diagonal; polars.
+
+Intervals resample questions and random draws together: they hold for other questions and other random heads.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import permutations as orders
+from math import factorial
+
+import numpy as np
+import polars as pl
+
+from headatlas.files.knock_outs import KnockOut, sets_of
+from headatlas.stats.head_statistics import head_statistics, question_totals
+
+SELECTIONS = ("top", "bottom", "random", "random_norm")
+
+
+def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
+    """How each task fares without its top, bottom and random heads.
+
+    Returns:
+        method, task, selection (`SELECTIONS`), draw, k (0 = no head, for each selection), log_prob (nats per
+        answer token), accuracy (exact match), each with `_low`, `_high` (over questions, as of heads), n_items.
+    """
+    rows = []
+    for file in files:
+        target = file.targets[file.task]
+        log_prob = head_statistics(target.log_prob.T, target.question, confidence=confidence)
+        accuracy = head_statistics(target.correct.T.astype(float), target.question, confidence=confidence)
+        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # a t may reach beyond
+        accuracy = accuracy._replace(ci_low=low, ci_high=high)
+        for i, index in enumerate(target.sets):
+            one = file.sets[index]
+            for selection in SELECTIONS if one["selection"] == "none" else [one["selection"]]:
+                row = {"method": file.method, "task": file.task, "selection": selection}
+                row |= {"draw": one["draw"], "k": one["k"]}
+                for name, found in (("log_prob", log_prob), ("accuracy", accuracy)):
+                    row |= {
+                        name: found.effect[i],
+                        f"{name}_low": found.ci_low[i],
+                        f"{name}_high": found.ci_high[i],
+                    }
+                rows.append(row | {"n_items": log_prob.n_items})
+    return pl.DataFrame(rows)
+
+
+def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: int) -> pl.DataFrame:
+    """Area between the random and the top curve of log-probability, one number per method and task.
+
+    The mean gap in nats per answer token over the curve, k on a scale of log2(1 + k): positive where the top
+    heads matter more than random heads of the same layers.
+
+    Returns:
+        method, task, area, ci_low, ci_high.
+    """
+    rows = []
+    for file in files:
+        ks = sorted({one["k"] for one in file.sets if one["selection"] == "top"})
+        weights = curve_weights(ks)
+        gap = sum(weight * _gaps(file, file.task, k) for weight, k in zip(weights, ks, strict=True))
+        question = file.targets[file.task].question
+        estimates = _resampled(gap, question, resamples, (seed,))
+        rows.append((file.method, file.task, *_interval(float(gap.mean()), estimates, confidence)))
+    names = dict.fromkeys(("method", "task"), pl.String) | dict.fromkeys(("area", "ci_low", "ci_high"), pl.Float64)
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def curve_weights(ks: Sequence[int]) -> np.ndarray:
+    """Weight of each k's gap in the mean over the curve from k = 0 (no gap) on: trapezoids on log2(1 + k)."""
+    x = np.log2(1 + np.array([0, *ks]))
+    widths = np.diff(x)
+    weights = np.append(widths[:-1] + widths[1:], widths[-1]) / 2
+    return weights / x[-1]
+
+
+def dissociation(
+    files: Sequence[KnockOut],
+    tasks: Sequence[str],
+    resamples: int,
+    permutations: int,
+    confidence: float,
+    seed: int,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the top heads of each task do to every task, and how far the diagonal stands out.
+
+    Args:
+        files: of any methods; tasks: rows and columns of the matrix, in this order.
+
+    Returns:
+        method, source_task, target_task, k (heads knocked out together), effect (loss of log-probability beyond that
+        by random heads of the same layers, nats per answer token), ci_low, ci_high;
+        method, dominance (mean of the diagonal less mean of the rest), ci_low, ci_high, p_value (one-sided:
+        source tasks dealt to rows at random, exact where there are no more than `permutations` orders).
+    """
+    cells, merits = [], []
+    for method in dict.fromkeys(file.method for file in files):
+        sources = {file.task: file for file in files if file.method == method}
+        matrix = np.full((len(tasks), len(tasks)), np.nan)
+        drawn = np.full((resamples, *matrix.shape), np.nan)
+        for i, source in enumerate(tasks):
+            for j, target in enumerate(tasks):
+                file = sources[source]
+                gap = _gaps(file, target, file.dissociation_k)
+                # The same questions in every row: seeded by the column.
+                drawn[:, i, j] = _resampled(gap, file.targets[target].question, resamples, (seed, j), row=i)
+                matrix[i, j] = gap.mean()
+                ends = _interval(matrix[i, j], drawn[:, i, j], confidence)
+                cells.append((method, source, target, file.dissociation_k, *ends))
+        p_value = dominance_p_value(matrix, permutations, np.random.default_rng(seed))
+        merit = _interval(dominance(matrix), np.array([dominance(m) for m in drawn]), confidence)
+        merits.append((method, *merit, p_value))
+    ends = dict.fromkeys(("ci_low", "ci_high"), pl.Float64)
+    names = dict.fromkeys(("method", "source_task", "target_task"), pl.String)
+    names |= {"k": pl.Int32, "effect": pl.Float64} | ends
+    merit_names = {"method": pl.String, "dominance": pl.Float64} | ends | {"p_value": pl.Float64}
+    return pl.DataFrame(cells, schema=names, orient="row"), pl.DataFrame(merits, schema=merit_names, orient="row")
+
+
+def dominance(matrix: np.ndarray) -> float:
+    """Mean of the diagonal of [source, target] less the mean of the other cells; NaN for a single task."""
+    n = len(matrix)
+    if n < 2:
+        return float("nan")
+    own = np.trace(matrix)
+    return float(own / n - (matrix.sum() - own) / (n * n - n))
+
+
+def dominance_p_value(matrix: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
+    """Share of the orders of the rows whose diagonal is at least as large; 1 for a single task."""
+    n = len(matrix)
+    observed = np.trace(matrix) - 1e-12 * np.abs(matrix).sum()
+    if factorial(n) <= permutations:
+        every = np.array(list(orders(range(n))))
+        return float((matrix[every, np.arange(n)].sum(axis=1) >= observed).mean())
+    drawn = np.argsort(rng.random((permutations, n)), axis=1)
+    hits = (matrix[drawn, np.arange(n)].sum(axis=1) >= observed).sum()
+    return float((hits + 1) / (permutations + 1))
+
+
+def _gaps(file: KnockOut, target: str, k: int) -> np.ndarray:
+    """Log-probability with random heads out less that with the top heads out: [draw, item]."""
+    log_prob = file.targets[target].log_prob.astype(np.float64)
+    return log_prob[sets_of(file, target, "random", k)] - log_prob[sets_of(file, target, "top", k)]
+
+
+def _resampled(
+    gap: np.ndarray, question: np.ndarray, resamples: int, seed: tuple[int, ...], row: int = 0
+) -> np.ndarray:
+    """Mean gap in each resample of questions (by `seed`) and of draws (by `seed` and `row`): [resample]."""
+    totals, counts = question_totals(gap.T, question)  # [question, draw]
+    n, draws = totals.shape
+    of_questions = np.random.default_rng(np.random.SeedSequence((*seed, 0)))
+    of_draws = np.random.default_rng(np.random.SeedSequence((*seed, 1, row)))
+    if n == 1:
+        return np.full(resamples, np.nan)  # one question says nothing of others
+    weights = of_questions.multinomial(n, np.full(n, 1 / n), size=resamples)
+    means = (weights @ totals) / (weights @ counts)[:, None]
+    return (means * of_draws.multinomial(draws, np.full(draws, 1 / draws), size=resamples)).sum(axis=1) / draws
+
+
+def _interval(value: float, estimates: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(estimates, [tail, 1 - tail])
+    return value, float(low), float(high)

@@ -1,0 +1,1 @@
+"""The formats that jobs write and read for one another."""

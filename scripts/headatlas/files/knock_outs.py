@@ -1,0 +1,102 @@
+"""The file of what knocking out sets of heads does, item by item; numpy and safetensors only.
+
+One file per method and source task (whose map chose the heads). Metadata: one entry `about`, in JSON, as safetensors
+writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`),
+`targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the i-th target:
+`{i}.sets` int64 [set] (indices into `sets`), `{i}.log_prob` float32 [set, item] (nats per answer token),
+`{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
+
+The source task is a target with all sets; other targets need only the sets of k = `dissociation_k` that are
+`top` or `random`. Items are those of the validate split, in the same order in the files of all sources.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import atomic
+
+_TYPES = {"sets": np.int64, "log_prob": np.float32, "correct": np.uint8, "question": np.int64}
+
+
+class Target(NamedTuple):
+    """Results on one task: sets [set], log_prob and correct [set, item], question [item]."""
+
+    sets: np.ndarray
+    log_prob: np.ndarray
+    correct: np.ndarray
+    question: np.ndarray
+
+
+class KnockOut(NamedTuple):
+    """One file; `sets` are dicts, `targets` are by task, and so is `engine` (how the target was computed)."""
+
+    method: str
+    task: str
+    dissociation_k: int
+    sets: list[dict]
+    targets: dict[str, Target]
+    engine: dict[str, dict]
+
+
+def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
+    """Which of a source task's sets are tried on a target: all on itself, the compared ones on other tasks.
+
+    Args:
+        chosen: what `choose_heads` wrote: `dissociation_k`, and `sets` by source task.
+    """
+    compared = [
+        index
+        for index, one in enumerate(chosen["sets"][source])
+        if source == target or (one["selection"] in ("top", "random") and one["k"] == chosen["dissociation_k"])
+    ]
+    return np.array(compared, dtype=np.int64)
+
+
+def write_knock_out(path: Path, knock_out: KnockOut) -> None:
+    """Write one file, atomically."""
+    tensors = {}
+    for i, target in enumerate(knock_out.targets.values()):
+        for name, values in target._asdict().items():
+            tensors[f"{i}.{name}"] = np.ascontiguousarray(values, dtype=_TYPES[name])
+    about = knock_out._asdict() | {"targets": list(knock_out.targets)}
+    with atomic(path) as draft:
+        save_file(tensors, draft, metadata={"about": json.dumps(about)})
+
+
+def read_knock_out(path: Path) -> KnockOut:
+    """Read one file.
+
+    Raises:
+        HeadAtlasError: not such a file, or a log-probability that is not finite.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["about"])
+            targets = {
+                task: Target(*(file.get_tensor(f"{i}.{name}") for name in Target._fields))
+                for i, task in enumerate(about["targets"])
+            }
+            known = (about["method"], about["task"], about["dissociation_k"], about["sets"], targets, about["engine"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise HeadAtlasError(f"{path}: not a knock-out file ({error}); delete it and run again") from error
+    for name, target in targets.items():
+        if not np.isfinite(target.log_prob).all():
+            raise HeadAtlasError(f"{path}: log-probabilities on {name} are not finite; set dtype to float32")
+    return KnockOut(*known)
+
+
+def sets_of(knock_out: KnockOut, target: str, selection: str, k: int) -> np.ndarray:
+    """Rows of the target's arrays that hold this selection of k heads, in order of draw."""
+    found = knock_out.targets[target].sets
+    wanted = [
+        (knock_out.sets[index]["draw"], row)
+        for row, index in enumerate(found)
+        if (knock_out.sets[index]["selection"], knock_out.sets[index]["k"]) == (selection, k)
+    ]
+    return np.array([row for _, row in sorted(wanted)], dtype=np.int64)

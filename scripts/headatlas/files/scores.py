@@ -1,0 +1,204 @@
+"""Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from safetensors import SafetensorError, safe_open
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import atomic
+from headatlas.stats.head_statistics import FEWEST, HeadStatistics, studentised
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("model", "method", "task")]
+    + [(name, pa.int32()) for name in ("layer", "head")]
+    + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
+    + [(name, pa.int32()) for name in ("n_items", "n_questions")]
+    + [("note", pa.string())]
+)
+NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}  # pyarrow 20 wants pandas for its own `to_pandas_dtype`
+
+
+class Effects(NamedTuple):
+    """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
+
+    `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
+    `without_attention` (hybrid models) have no effects but NaN.
+    """
+
+    effect: np.ndarray
+    question: np.ndarray
+    layers: range
+    row: np.ndarray
+    without_attention: list[int]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """[item, head]: effects of all heads there are, in order of layer and head."""
+        present = ~np.isin(self.layers, self.without_attention)
+        return self.effect[:, present].reshape(len(self.effect), -1)
+
+
+def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
+    """Read one effects file, or only `layer` of it.
+
+    Args:
+        items: `all`, or `correct` for only the items the model answers correctly.
+
+    Returns:
+        at least one item; with `layer`, the layer axis has length 1.
+
+    Raises:
+        HeadAtlasError: unreadable file, a layer it does not hold, an effect that is not finite, no item left.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["about"])
+            first, without_attention = about["first_layer"], about.get("without_attention", [])
+            stored = file.get_slice("effect")
+            layers = range(first, first + stored.get_shape()[1])
+            if layer is None:
+                effect = file.get_tensor("effect")
+            elif layer in layers:
+                effect = stored[:, layer - first : layer - first + 1, :]
+                layers = range(layer, layer + 1)
+            else:
+                raise HeadAtlasError(f"{path}: holds layers {layers[0]} to {layers[-1]}, not layer {layer}")
+            question, correct = file.get_tensor("question"), file.get_tensor("correct").astype(bool)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise HeadAtlasError(f"{path}: not an effects file ({error}); delete it and run again") from error
+    _check_finite(effect, layers, without_attention, path)
+    kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
+    if not kept.any():
+        raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention)
+
+
+def read_null(path: Path, items: str = "all") -> np.ndarray:
+    """Studentised effects of a null that an effects file holds, of all heads of layers with attention: [draw, head].
+
+    Args:
+        items: as `read_effects`.
+
+    Raises:
+        HeadAtlasError: a file without a null.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            effect, error = (file.get_tensor(f"null_{name}_{items}") for name in ("effect", "error"))
+            without_attention = json.loads(file.metadata()["about"])["without_attention"]
+    except SafetensorError as reason:
+        raise HeadAtlasError(f"{path}: holds no null ({reason}); delete it and run again") from reason
+    present = ~np.isin(np.arange(effect.shape[1]), without_attention)
+    return studentised(effect[:, present], error[:, present]).reshape(len(effect), -1)
+
+
+def read_completeness(path: Path, read: Effects) -> float:
+    """How far the effects of an item's heads miss what they should add up to (`attribution.path_gains`).
+
+    Args:
+        read: all layers of the file at `path`.
+
+    Returns:
+        mean over items of the absolute error, as a share of the mean absolute gain; NaN where the file holds no gains.
+    """
+    with safe_open(path, framework="numpy") as file:
+        if "gain" not in set(file.keys()):
+            return float("nan")
+        gain = file.get_tensor("gain")[read.row].astype(np.float64)
+    error = np.abs(np.nansum(read.effect, axis=(1, 2), dtype=np.float64) - gain).mean()
+    return float(error / np.abs(gain).mean()) if gain.any() else float("nan")
+
+
+def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all") -> Effects:
+    """Read all blocks of layers of one method and task as one, in the order of the layers.
+
+    Args:
+        folder: of the method's effects; names: of its files, {task} open.
+
+    Raises:
+        HeadAtlasError: as `read_effects`; a block that is not there; blocks that leave out or repeat a layer, or
+            differ in their items.
+    """
+    paths = [folder / name.format(task=task) for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise HeadAtlasError(f"{path}: no such effects file; run that method on that task first")
+    blocks = sorted((read_effects(path, items=items) for path in paths), key=lambda block: block.layers[0])
+    for below, block in pairwise(blocks):
+        if block.layers[0] != below.layers[-1] + 1:
+            gap = f"layer {below.layers[-1]} is followed by layer {block.layers[0]}"
+            raise HeadAtlasError(f"{paths[0]} and its other blocks: {gap}; delete them and run again")
+        if not np.array_equal(block.question, below.question):
+            raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
+    effect = np.concatenate([block.effect for block in blocks], axis=1)
+    layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
+    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
+
+
+def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
+    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null, and `note` says why.
+
+    Args:
+        names: holds `model`, `method` and `task`.
+    """
+    n = len(statistics.effect)
+    columns = [_text(names[name], n) for name in ("model", "method", "task")]
+    columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
+    for field in SCHEMA.names[5:-1]:
+        values = np.broadcast_to(getattr(statistics, field), n)
+        columns.append(_numbers(values.astype(NUMPY[SCHEMA.field(field).type])))
+    columns.append(_texts([_note(effect, statistics.n_questions) for effect in statistics.effect]))
+    with atomic(path) as draft:
+        parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
+
+
+def _note(effect: float, n_questions: int) -> str | None:
+    """Why a head has no interval; None where it has."""
+    if np.isnan(effect):
+        return "no effect"
+    return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
+
+
+# Arrow arrays are put together from raw buffers, because `pyarrow.array` imports pandas where that is
+# installed, which takes longer (0.2 s) than all the rest of the job.
+def _numbers(values: np.ndarray) -> pa.Array:
+    known = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little").tobytes())
+    buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _text(value: str, n: int) -> pa.Array:
+    return _texts([value] * n)
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    known = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little").tobytes())
+    contents = [(value or "").encode() for value in values]
+    ends = pa.py_buffer(np.cumsum([0, *map(len, contents)], dtype=np.int32))
+    return pa.Array.from_buffers(pa.string(), len(values), [known, ends, pa.py_buffer(b"".join(contents))])
+
+
+def _no_item_left(n: int) -> str:
+    if n == 0:
+        return "holds no item of the score split; give the task more questions or lower items.validate_fraction"
+    return (
+        f"the model answers none of the {n} items correctly, so statistics.items: correct leaves nothing; "
+        "set statistics.items to all, or give the task items the model can answer"
+    )
+
+
+def _check_finite(effect: np.ndarray, layers: range, without_attention: list[int], path: Path) -> None:
+    strange = ~np.isfinite(effect) & ~np.isin(layers, without_attention)[:, None]
+    if strange.any():
+        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
+        raise HeadAtlasError(
+            f"{path}: the effect of layer {layers[layer]}, head {head} on item {item} is not finite; "
+            "the model overflows: set its dtype to bfloat16 or float32"
+        )

@@ -1,0 +1,1 @@
+"""Turns a function into a job: command line, atomic files, progress, forks. Knows nothing of science."""

@@ -1,0 +1,186 @@
+"""Turns a rule's `main` function into a command line tool, and its outputs into all-or-nothing files.
+
+Knows nothing of Snakemake and of what a job computes: only of arguments, logs, errors and atomic writes.
+"""
+
+import argparse
+import errno
+import glob
+import inspect
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import get_args, get_origin
+
+from headatlas.errors import HeadAtlasError
+
+log = logging.getLogger("headatlas")
+log.addHandler(logging.NullHandler())  # who reads a task's files outside a job says mistakes only
+
+PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
+_orphaned: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+def run(
+    main: Callable[..., None], arguments: list[str] | None = None, orphaned: Callable[[], bool] | None = None
+) -> None:
+    """Call `main` with options read from the command line; one option per parameter.
+
+    A parameter annotated `dict` is read as JSON, `list[Path]` takes one or more paths, `Path | None` may be
+    left out, anything else is called with its annotation (`Path`, `int`, `str`). `--log FILE` is added to every tool.
+
+    Args:
+        orphaned: tells whether who started this job is gone; without it the process id in HEADATLAS_PARENT tells,
+            if it is set. An orphan ends: no later run could tell what it writes from its own.
+
+    Raises:
+        SystemExit: with status 1 and one line on stderr when `main` fails; the log keeps the traceback.
+    """
+    global _orphaned
+    parser = _parser(main)
+    options = vars(parser.parse_args(arguments))
+    log_file = options.pop("log")
+    given = os.environ.pop(PARENT, None)
+    if orphaned is None and given:
+        orphaned = lambda: os.getppid() != int(given)  # noqa: E731
+    if orphaned is not None:
+        _orphaned = orphaned
+        threading.Thread(target=_watch, daemon=True).start()
+    start = time.monotonic()
+    try:
+        _start_log(log_file)
+        main(**options)
+        log.debug(_usage(time.monotonic() - start))
+    except HeadAtlasError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or parser.prog}: {error.strerror or error}", log_file)
+    except Exception as error:
+        where = f"; the traceback is in {log_file}" if log_file else ""
+        _fail(f"{parser.prog}: {type(error).__name__}: {error} (not your mistake but a fault of ours{where})", log_file)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` that becomes `path` only when the block ends without error.
+
+    Drafts that a killed job left of the same file are removed.
+
+    Raises:
+        HeadAtlasError: the disk is full, or the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            draft = Path(folder) / path.name
+            yield draft
+            with open(draft, "rb") as written:
+                os.fsync(written.fileno())
+            _end_if_orphaned()
+            os.replace(draft, path)
+    except Exception as error:
+        if reason := _refused(error, path.parent):
+            raise HeadAtlasError(f"{path}: cannot be written: {reason}, then run again") from error
+        raise
+
+
+def _refused(error: Exception, folder: Path) -> str | None:
+    """Why `folder` takes no file, and what to do; None for all other errors. Libraries hide it in their own errors."""
+    advice = {
+        errno.ENOSPC: "no space left on the disk; free some",
+        errno.EDQUOT: "the disk quota is used up; free some space",
+        errno.EFBIG: "the file is larger than this system allows; raise the limit (ulimit -f)",
+        errno.EROFS: "the disk is read-only; make it writable",
+        errno.EACCES: "no permission to write there; make the folder writable",
+    }
+    if isinstance(error, OSError):
+        elsewhere = error.filename and not str(error.filename).startswith(str(folder))
+        return None if elsewhere else advice.get(error.errno)
+    hidden = (reason for number, reason in advice.items() if f"os error {number})" in str(error))  # safetensors
+    return next(hidden, None)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as indented JSON with a final newline, atomically."""
+    with atomic(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
+    module = inspect.getmodule(main)
+    parser = argparse.ArgumentParser(
+        prog=Path(module.__file__).stem,
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, parameter in inspect.signature(main).parameters.items():
+        option: dict = {"required": parameter.default is inspect.Parameter.empty}
+        if not option["required"]:
+            option["default"] = parameter.default
+        kind = next((part for part in get_args(parameter.annotation) if part is Path), parameter.annotation)
+        option["type"] = json.loads if kind is dict else kind
+        if get_origin(parameter.annotation) is list:
+            option["nargs"] = "+"
+        parser.add_argument(f"--{name.replace('_', '-')}", **option)
+    parser.add_argument("--log", type=Path, default=None, help="also write messages to this file")
+    return parser
+
+
+def _start_log(file: Path | None) -> None:
+    logging.raiseExceptions = False  # a full disk is said once, by the job, and not at each line of its log
+    log.handlers = []
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    _add(logging.StreamHandler(sys.stderr), logging.INFO)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _add(logging.FileHandler(file, mode="w", encoding="utf-8"), logging.DEBUG)
+
+
+def _add(handler: logging.Handler, level: int) -> None:
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
+    log.addHandler(handler)
+
+
+def _usage(seconds: float) -> str:
+    """What the job took, for the log; Snakemake's own benchmark would not see a fork of the fork server."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    processor = used.ru_utime + used.ru_stime
+    megabytes = used.ru_maxrss // (1024**2 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
+    return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {megabytes} MB of memory at most"
+
+
+def _watch() -> None:
+    while True:
+        _end_if_orphaned()
+        time.sleep(0.2)
+
+
+def _end_if_orphaned() -> None:
+    if _orphaned():
+        os._exit(1)
+
+
+def _fail(message: str, log_file: Path | None = None) -> None:
+    """Say `message` in one line; where it is not the user's mistake, keep the traceback in the log only."""
+    log.error("error: %s", " ".join(message.split("\n")))
+    if log_file is not None:
+        with suppress(OSError), open(log_file, "a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+    sys.exit(1)

@@ -1,0 +1,1 @@
+"""Loads a model, finds its heads, runs its layers again; torch and transformers."""

@@ -1,0 +1,81 @@
+"""Chooses where a job's model runs, so that jobs on one machine each get a GPU of their own."""
+
+import ctypes
+import fcntl
+import os
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import log
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+_held = []  # open lock files: a GPU stays claimed until the process ends, however it ends
+
+
+def choose_device(wanted: str, threads: int = 1) -> str:
+    """Set the CPU threads and return the device for this process.
+
+    Args:
+        wanted: `auto` (a GPU no other job on this machine has claimed, else the CPU), `cpu`, `cuda`, `cuda:N`,
+            or `spread` (all visible GPUs, one model over them).
+
+    Raises:
+        HeadAtlasError: a GPU is asked for and torch sees none.
+    """
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise HeadAtlasError(f"models.*.device: {wanted} is asked for, but torch sees no CUDA GPU; use auto or cpu")
+    if wanted == "auto":
+        wanted = f"cuda:{claim_gpu(visible_gpus(torch.cuda.device_count()))}"
+    log.info("device: %s", wanted)
+    return wanted
+
+
+def keep_freed_memory() -> None:
+    """Have the C library (glibc) keep freed memory for the next tensor instead of giving it back to the system.
+
+    Otherwise larger tensors on the CPU are ever new pages to be filled with zeros: a quarter of a small model's time.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(M_MMAP_THRESHOLD, 1 << 25)  # the most that every version takes
+        adjust(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def device_name(device: "torch.device | str") -> str:
+    """`cpu`, or the model of a GPU: numbers may differ in their last digits from one model to another."""
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def visible_gpus(count: int) -> list[str]:
+    """A name for each GPU this process sees that means the same GPU to every process of the machine."""
+    shown = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return shown if len(shown) == count else [str(index) for index in range(count)]
+
+
+def claim_gpu(names: list[str], folder: Path | None = None) -> int:
+    """Index of a GPU that this process claims until it ends, among those with the fewest living claims.
+
+    Args:
+        names: of `visible_gpus`; folder: where the claims of this machine are, its temporary folder if None.
+    """
+    folder = folder or Path(tempfile.gettempdir())
+    for place in count():  # a second job on any GPU only when every one has its first: more were asked for than are
+        for index, name in enumerate(names):
+            file = open(folder / f"headatlas-gpu-{name}-{os.getuid()}-{place}.lock", "w")  # noqa: SIM115
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _held.append(file)
+            return index

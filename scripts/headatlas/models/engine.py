@@ -1,0 +1,212 @@
+"""Chooses the engine that computes edited passes, and holds what it computed to plain passes.
+
+`replay` is fast and leans on how a model's layers are called; `hooked` runs the whole model for every edit. Whichever
+it is, the task's own shortest and longest item are computed again by plain unpadded passes with the same edits. Where
+`replay` does not fit a model, or does not agree, `hooked` takes its place only if the user lets it, and it is said.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import log
+from headatlas.models.batches import Batch, answer_log_probability, collate, sequence_length
+from headatlas.models.head_model import HeadModel
+from headatlas.models.hooked import Heads, scores_of_sets
+from headatlas.models.precision import float32_reference, weights_in_half
+from headatlas.models.replay import UnsupportedError
+
+# Largest difference between two ways of computing one number, relative to 1 + the largest number compared, by what the
+# weights are kept in: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), some 200 products in a row.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+NOISIER = 1.2  # how many times the rounding noise of plain passes an engine may have
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a job's edited passes were computed.
+
+    `engine`: replay or hooked; `reason`: why not replay, None where it was taken or not wanted; `padded`: whether items
+    of different lengths shared a batch; `work`: how many times the work of replay the passes took (an estimate in
+    layers x positions); `checked`: numbers computed again by plain passes in float32; `difference`: the largest
+    difference found, `noise`: their root mean square, nats per answer token; effects below it are rounding;
+    `half_because`: why the model computes in half precision, None where it computes in float32.
+    """
+
+    engine: str
+    reason: str | None
+    padded: bool
+    work: float
+    checked: int
+    difference: float
+    noise: float
+    half_because: str | None = None
+
+    def as_dict(self) -> dict:
+        """As it is stored in files."""
+        return asdict(self)
+
+
+def run_checked(
+    model: HeadModel,
+    items: list[dict],
+    baseline: Tensor,
+    positions: str,
+    wanted: str,
+    compute: Callable[[str, bool], np.ndarray],
+    cells: Callable[[np.ndarray, int], tuple[list[Heads], np.ndarray]],
+    entries: list[int],
+) -> tuple[np.ndarray, Report]:
+    """Compute with the wanted engine, check the result, and report.
+
+    Args:
+        baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
+        compute: (engine, padded) -> the result.
+        cells: (result, item) -> sets of heads to try again on that item, and the drop in answer log-probability that
+            the result gives each, nats per answer token.
+        entries: the first edited layer of every edited row (for the amount of work).
+
+    Raises:
+        HeadAtlasError: `replay` is asked for and does not hold; or even full passes depend on what shares their batch.
+    """
+    reason = None
+    padded = not padding_matters(model, items)
+    if wanted != "hooked":
+        try:
+            result = compute("replay", padded)
+            found = _check(model, items, baseline, positions, result, cells)
+            if found.holds:
+                return result, _report(model, found, "replay", None, padded, 1.0)
+            reason = f"replayed passes differ from plain ones by {found.difference:.2g} nats"
+        except UnsupportedError as error:
+            reason = str(error)
+        if wanted == "replay":
+            raise HeadAtlasError(
+                f"model {model.name}: compute.engine: replay cannot be had: {reason}; take engine: auto, which runs "
+                f"the whole model for every edit ({work_ratio(model, items, positions, entries):.0f} times the work)"
+            )
+        log.info("engine: full passes, since replay does not fit this model here: %s", reason)
+    work = work_ratio(model, items, positions, entries)
+    for padding in dict.fromkeys((padded, False)):
+        result = compute("hooked", padding)
+        found = _check(model, items, baseline, positions, result, cells)
+        if found.holds:
+            return result, _report(model, found, "hooked", reason, padding, work)
+    raise HeadAtlasError(
+        f"model {model.name}: passes over several rows differ from a single plain pass by {found.difference:.2g} nats, "
+        "even among items of one length; this model's numbers depend on what shares a pass, and cannot be mapped"
+    )
+
+
+def padding_matters(model: HeadModel, items: list[dict]) -> bool:
+    """Whether items of different lengths must not share a batch: some models' positions follow the padded length.
+
+    Tried on the shortest item, padded to the length of the longest.
+
+    Raises:
+        HeadAtlasError: an item is longer than what an indexer of the model lets through.
+    """
+    shortest, longest = _extremes(items)
+    _refuse_selection(model, sequence_length(items[longest]))
+    alone = collate(items, [shortest]).to(model.device)
+    padded = collate(items, [shortest], length=sequence_length(items[longest])).to(model.device)
+    if alone.input_ids.shape == padded.input_ids.shape:
+        return False
+    first, second = (_log_prob(model, batch) for batch in (alone, padded))
+    matters = bool((first - second).abs() > TOLERANCE[model.arithmetic] * (1 + first.abs()))
+    if matters:
+        log.info("items of different lengths do not share a batch: this model's numbers depend on the padding")
+    return matters
+
+
+def _refuse_selection(model: HeadModel, longest: int) -> None:
+    """Refuse items of which an indexer (DeepSeek-V3.2's, say) picks keys: among equal ones the pass's shape decides."""
+    kept = getattr(model.model.config.get_text_config(), "index_topk", None)
+    if isinstance(kept, int) and longest > kept:
+        raise HeadAtlasError(
+            f"model {model.name}: its indexer picks {kept} of up to {longest} keys, and which of equal ones depends on "
+            f"what shares a pass; take items of at most {kept} tokens (items.max_tokens)"
+        )
+
+
+def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: list[int]) -> float:
+    """How many times the work of replay full passes are, counted in layers x positions.
+
+    Args:
+        entries: the first edited layer of every edited row.
+    """
+    above = sum(model.n_layers - entry for entry in entries)
+    full = replayed = 0
+    for item in items:
+        length, answer = sequence_length(item), len(item["answer_ids"])
+        full += length * model.n_layers * (1 + len(entries))
+        replayed += length * model.n_layers + above * (answer if positions == "answer" else length)
+    return full / replayed
+
+
+@dataclass(frozen=True)
+class _Found:
+    holds: bool
+    cells: int
+    difference: float
+    noise: float
+
+
+def _report(model: HeadModel, found: _Found, engine: str, reason: str | None, padded: bool, work: float) -> Report:
+    return Report(engine, reason, padded, work, found.cells, found.difference, found.noise, model.half_because)
+
+
+def _check(model, items, baseline, positions, result, cells) -> _Found:
+    """Compute some of the result again by plain passes over single unpadded items, in float32.
+
+    With weights in half precision the same passes are also run as the model computes: an engine may round as they do.
+    """
+    start = time.perf_counter()
+    rounds = weights_in_half(model.model)
+    given, plain, truth = [], [], []
+    for item in dict.fromkeys(_extremes(items)):
+        sets, drops = cells(result, item)
+        batch = collate(items, [item]).to(model.device)
+        own = baseline if len(baseline) == 1 else baseline[[item]]
+        given.append(drops)
+        with float32_reference(model.model) if model.half_because is None else nullcontext():
+            truth.append(_drops(model, batch, sets, own, positions))
+        plain.append(_drops(model, batch, sets, own, positions) if rounds else truth[-1])
+    given, plain, truth = (np.concatenate(parts) for parts in (given, plain, truth))
+    if not np.isfinite(truth).all():
+        return _Found(True, len(truth), float("nan"), float("nan"))  # it overflows: said where the result is written
+    difference, noise = float(np.abs(given - truth).max(initial=0)), rms(given - truth)
+    holds = difference <= TOLERANCE[model.kept_in] * (1 + float(np.abs(truth).max(initial=0)))  # False for NaN
+    holds = holds or noise <= NOISIER * rms(plain - truth)
+    seconds = time.perf_counter() - start
+    log.info("check: %d numbers by plain passes, largest difference %.2g, %.2f s", len(truth), difference, seconds)
+    return _Found(holds, len(truth), difference, noise)
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+
+
+def _drops(model, batch, sets, baseline, positions) -> np.ndarray:
+    """[set]: drop in the answer log-probability of the one item of a batch."""
+    log_prob = scores_of_sets(model, batch, [[], *sets], baseline, positions)[0][0].cpu().numpy()
+    return log_prob[0] - log_prob[1:]
+
+
+def _log_prob(model: HeadModel, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
+        return answer_log_probability(logits, batch.targets, batch.answer_mask)[0]
+
+
+def _extremes(items: list[dict]) -> tuple[int, int]:
+    """Indices of the shortest and the longest item."""
+    order = sorted(range(len(items)), key=lambda row: (sequence_length(items[row]), row))
+    return order[0], order[-1]

@@ -1,0 +1,406 @@
+"""Loads a causal language model and finds its attention heads by structure, not by a list of names.
+
+Knows modules, projections and hooks; knows nothing of tasks, baselines or methods.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import log
+from headatlas.models.folder import Geometry, read_geometry
+from headatlas.models.head_proof import (
+    EQUAL,
+    LayerCall,
+    LinearCall,
+    outermost_layers,
+    prove,
+    record_calls,
+    watch_layers,
+)
+from headatlas.models.precision import compute_in_float32, kept_in
+
+PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
+
+NO_ATTENTION = "give a model with attention heads"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention as found in the loaded model.
+
+    The input of `projection` is the concatenation of the head outputs `z`, `n_heads` slices of `d_head`. `module` is
+    the smallest one that puts out what the projection does (plus the residual, in some families), None where a family
+    has none. `between` says what lies between attention and projection and so belongs to the head (a gate, a norm),
+    None where nothing does. `proof` says what showed the heads (see `heads`).
+    """
+
+    name: str
+    layer: nn.Module
+    module: nn.Module | None
+    projection: nn.Module
+    n_heads: int
+    d_head: int
+    between: str | None = None
+    proof: str = "attention function"
+
+    def split(self, z: Tensor) -> Tensor:
+        """[..., n_heads * d_head] -> [..., head, d_head]."""
+        return z.unflatten(-1, (self.n_heads, self.d_head))
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """[head, d_head, hidden]: what each head's output is multiplied with on its way to the residual stream."""
+        weight = self.projection.weight.detach()
+        if not weight.is_floating_point():
+            raise HeadAtlasError(
+                f"{self.name}: the output projection holds {weight.dtype} weights; load the model unquantised "
+                "(models.<name>.dtype: float32, bfloat16 or float16)"
+            )
+        # nn.Linear keeps [out, in]; GPT-2's Conv1D keeps [in, out].
+        rows = weight.T if isinstance(self.projection, nn.Linear) else weight
+        return rows.unflatten(0, (self.n_heads, self.d_head))
+
+
+@dataclass
+class HeadModel:
+    """A causal language model whose heads are known.
+
+    It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why. `attentions`:
+    one per layer in order of execution; None for a layer without attention (hybrid models).
+    """
+
+    model: PreTrainedModel
+    attentions: list[Attention | None]
+    name: str = "model"
+    half_because: str | None = None
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.attentions)
+
+    @property
+    def attention_layers(self) -> list[int]:
+        """The layers that have attention; all but in hybrid models."""
+        return [layer for layer, attention in enumerate(self.attentions) if attention]
+
+    @property
+    def layers_without_attention(self) -> list[int]:
+        """The others."""
+        return [layer for layer, attention in enumerate(self.attentions) if not attention]
+
+    def over_layers(self, values: Tensor) -> Tensor:
+        """[item, layer with attention, ...] -> [item, layer, ...], NaN in the layers without."""
+        if not self.layers_without_attention:
+            return values
+        full = values.new_full((len(values), self.n_layers, *values.shape[2:]), torch.nan)
+        full[:, self.attention_layers] = values
+        return full
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads per layer (the same in every layer that has attention)."""
+        return self.attentions[self.attention_layers[0]].n_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head's output."""
+        return self.attentions[self.attention_layers[0]].d_head
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def kept_in(self) -> torch.dtype:
+        """What its weights are kept in."""
+        return kept_in(self.model.get_input_embeddings().weight)
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """What it computes in: float32 also with half-precision weights, but where `half_because` says why not."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def devices(self) -> set[torch.device]:
+        """Where its weights are."""
+        return {parameter.device for parameter in self.model.parameters()}
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, keep: int | None = None, **options) -> Tensor:
+        """Logits [item, position, token] of right-padded sequences; the last `keep` positions only, if given."""
+        options.setdefault("use_cache", False)
+        with self._output_layer_on_last(keep):
+            out = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
+        return out if keep is None else out[:, -keep:]
+
+    @contextmanager
+    def _output_layer_on_last(self, keep: int | None) -> Iterator[None]:
+        """While open, the output layer gets the last `keep` positions only: logits of a whole prompt are large."""
+        layer = self.model.get_output_embeddings()
+        if keep is None or layer is None:
+            yield
+            return
+        handle = layer.register_forward_pre_hook(lambda _module, args: (args[0][:, -keep:], *args[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @cached_property
+    def cache_name(self) -> str | None:
+        """Name under which the model returns its keys and values, and takes them back; None where it keeps none.
+
+        Read from what a pass returns: transformers has renamed the argument (`past_key_values`, `cache`) before.
+        """
+        ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
+        return next((name for name, value in output.items() if isinstance(value, Cache)), None)
+
+    @contextmanager
+    def edit_head_outputs(self, edits: dict[int, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+        """While open, `edits[layer]` maps that layer's head outputs [item, position, head, d_head] to new ones."""
+        with ExitStack() as stack:
+            for layer, edit in edits.items():
+                attention = self.attentions[layer]
+
+                def hook(_module, args, attention=attention, edit=edit):
+                    return (edit(attention.split(args[0])).flatten(-2), *args[1:])
+
+                handle = attention.projection.register_forward_pre_hook(hook)
+                stack.callback(handle.remove)
+            yield
+
+
+def load_model(settings: dict, device: str = "cpu") -> HeadModel:
+    """Load a local folder or hub id and find its heads.
+
+    Args:
+        settings: `path`, and optionally `revision`, `dtype`, `attn_implementation`, `trust_remote_code` as in
+            the config.
+        device: where to put it; `spread` lays its layers over all visible GPUs.
+
+    Raises:
+        HeadAtlasError: the model cannot be loaded from safetensors, is not causal, or its heads are not found.
+    """
+    path = settings["path"]
+    # Weights go straight to the device: the host never holds a second copy of them.
+    options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
+    # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here.
+    for quiet in ("modeling_utils", "distributed.tensor_parallel"):
+        logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
+    disable_progress_bar()  # one of a second or two for every job
+    try:
+        model, loaded = _auto_class(settings).from_pretrained(
+            path,
+            revision=settings.get("revision") or "main",
+            dtype=getattr(torch, settings.get("dtype") or "float32"),
+            attn_implementation=settings.get("attn_implementation"),
+            trust_remote_code=settings.get("trust_remote_code", False),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ... for bad folders
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())
+        raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
+    _check_weights(loaded, str(path))
+    half_because = compute_in_float32(model)
+    if half_because:
+        log.warning(
+            "model %s: computes in %s and not in float32, so small effects are lost in rounding: %s",
+            path, settings["dtype"], half_because,
+        )  # fmt: skip
+    found = find_heads(model, str(path))
+    found.half_because = half_because
+    _check_geometry(found, read_geometry(settings), str(path))
+    return found
+
+
+def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
+    """The jobs were planned by config.json: what is found must be as many layers and heads."""
+    found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
+    if found != named:
+        raise HeadAtlasError(
+            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its config.json names {named[0]} "
+            f"of {named[1]}, by which the jobs were planned; this family is not supported"
+        )
+
+
+def _auto_class(settings: dict) -> type:
+    """Which of transformers' auto classes loads it: a model with a vision part (LLaVA) has none of a causal one.
+
+    Given text alone, such a model runs its language model alone.
+    """
+    config = AutoConfig.from_pretrained(
+        settings["path"],
+        revision=settings.get("revision") or "main",
+        trust_remote_code=settings.get("trust_remote_code", False),
+    )
+    causal, seeing = (
+        type(config) in kind._model_mapping for kind in (AutoModelForCausalLM, AutoModelForImageTextToText)
+    )
+    return AutoModelForImageTextToText if seeing and not causal else AutoModelForCausalLM
+
+
+def _check_weights(loaded: dict, path: str) -> None:
+    """Refuse weights that do not fill the model: transformers would leave the rest to chance."""
+    for name, found, wanted in sorted(loaded["mismatched_keys"]):
+        raise HeadAtlasError(
+            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json wants {tuple(wanted)}; "
+            "get both of the same model"
+        )
+    if missing := sorted(loaded["missing_keys"]):
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise HeadAtlasError(f"model {path}: the weights lack {missing[0]}{others}; get all files of the model again")
+    if spare := sorted(loaded["unexpected_keys"]):
+        log.warning("model %s: %d tensors of the weights have no place in it (%s, ...)", path, len(spare), spare[0])
+
+
+def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
+    """Find every layer's heads and its output projection, proven on a forward pass (see `heads`).
+
+    Raises:
+        HeadAtlasError: no attention, heads that cannot be proven, layers that differ in their heads, weights that
+            give NaN, a model that looks ahead or goes through a layer more than once.
+    """
+    model.eval().requires_grad_(False)
+    with torch.no_grad():
+        calls = _layer_calls(model, name)
+        attentions = [_attention(call, name) if call.calls or call.patterns else None for call in calls]
+    shapes = {(attention.n_heads, attention.d_head) for attention in attentions if attention}
+    if len(shapes) != 1:
+        raise HeadAtlasError(f"model {name}: layers differ in (heads, head width): {sorted(shapes)}; not supported")
+    return HeadModel(model, attentions, name)
+
+
+def _layer_calls(model: nn.Module, name: str) -> list[LayerCall]:
+    """The calls of the layers that stand in the list (or lists) with attention, in order of execution.
+
+    A fixed random sequence is passed twice, with two different last tokens, to see that nothing looks ahead.
+    """
+    if not outermost_layers(model):
+        raise HeadAtlasError(f"model {name}: holds no list of layers in which heads could be; {NO_ATTENTION}")
+    embeddings = model.get_input_embeddings()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, embeddings.weight.shape[0], (1, PROBE_TOKENS), generator=generator).repeat(2, 1)
+    ids[1, -1] = (ids[1, -1] + 1) % embeddings.weight.shape[0]
+    ids = ids.to(embeddings.weight.device)
+    with watch_layers(model, PROBE_TOKENS) as calls:
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    _check_logits(logits, name)
+    if any(call.calls for call in calls):  # beside attention functions, other softmaxes are not attention
+        calls = [replace(call, patterns=[]) for call in calls]
+    lists = {call.name.rpartition(".")[0] for call in calls if call.calls or call.patterns}
+    if not lists:
+        raise HeadAtlasError(
+            f"model {name}: in a forward pass nothing in its layers mixes positions with attention "
+            f"weights (a state-space, convolutional or recurrent model?); {NO_ATTENTION}"
+        )
+    calls = [call for call in calls if call.name.rpartition(".")[0] in lists]
+    if repeated := [layer for layer, times in Counter(call.name for call in calls).items() if times > 1]:
+        raise HeadAtlasError(
+            f"model {name}: {repeated[0]} runs {sum(call.name == repeated[0] for call in calls)} times in one pass; "
+            "looped models are not supported, since a head's output is not one thing there"
+        )
+    return calls
+
+
+def _check_logits(logits: Tensor, name: str) -> None:
+    """Refuse logits [2, position, token] that are not finite, or whose last token changes what comes before it."""
+    if not bool(torch.isfinite(logits).all()):
+        raise HeadAtlasError(
+            f"model {name}: the logits of a probe sequence are not finite; the weights hold NaN or infinity, "
+            "or overflow in this dtype (try dtype: float32)"
+        )
+    before = logits[:, :-1].float()
+    if (before[0] - before[1]).abs().max() > EQUAL[logits.dtype] * before.abs().max():
+        raise HeadAtlasError(
+            f"model {name}: another last token changes what the model says before it, so it is not causal "
+            "(an encoder?); give a causal language model"
+        )
+
+
+def _attention(call: LayerCall, name: str) -> Attention:
+    proof = prove(call, name)
+    path, module = _around_projection(call, proof.projection)
+    attention = Attention(
+        f"{call.name}.{path}".rstrip("."),
+        call.layer,
+        module,
+        proof.projection.module,
+        proof.n_heads,
+        proof.d_head,
+        proof.between,
+        proof.by,
+    )
+    _check_contributions(attention, proof.projection.input, proof.projection.output, name)
+    return attention
+
+
+def _around_projection(call: LayerCall, projection: LinearCall) -> tuple[str, nn.Module | None]:
+    """(path in the layer, module) of the smallest module around the projection that puts out what it does.
+
+    Its output is the projection's, or that plus one of the module's inputs (BLOOM adds the residual inside).
+    Where there is none, the module is None and the path is that of the projection's parent.
+    """
+    path = next(path for path, module in call.layer.named_modules() if module is projection.module)
+    above = [path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)]
+    calls = record_calls(call, [call.layer.get_submodule(part) for part in above])
+    for part in above:
+        module = call.layer.get_submodule(part)
+        if module in calls and _adds_an_input(*calls[module], projection.output):
+            return part, module
+    return path.rpartition(".")[0], None
+
+
+def _adds_an_input(inputs: list[Tensor], output: Tensor, projected: Tensor) -> bool:
+    """Whether a module puts out what its projection does, or that plus one of the module's inputs."""
+    if projected.numel() != output.numel():
+        return False
+    projected = projected.reshape(output.shape)
+    return torch.allclose(projected, output, rtol=1e-3, atol=1e-5) or any(
+        value.shape == output.shape and torch.allclose(projected + value, output, rtol=1e-3, atol=1e-5)
+        for value in inputs
+    )
+
+
+def contribution_error(attention: Attention, z: Tensor, output: Tensor) -> float:
+    """Largest difference between all heads' summed contributions (plus bias) and `output`, relative to its size.
+
+    Args:
+        z: [item, position, head * d_head], the projection's input.
+        output: [item, position, hidden], the attention output to which the heads should add up.
+    """
+    heads = attention.split(z.reshape(*output.shape[:-1], -1)).float()
+    parts = torch.einsum("...hd,hdo->...ho", heads, attention.weight.float())
+    total = parts.sum(-2)
+    bias = getattr(attention.projection, "bias", None)
+    if bias is not None:
+        total = total + bias.float()
+    scale = parts.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
+    return float((total - output.float()).abs().max() / scale)
+
+
+def _check_contributions(attention: Attention, z: Tensor, output: Tensor, name: str) -> None:
+    error = contribution_error(attention, z, output)
+    if not math.isfinite(error) or error > EQUAL[output.dtype]:
+        raise HeadAtlasError(
+            f"model {name}: in {attention.name} the contributions of {attention.n_heads} heads of width "
+            f"{attention.d_head} should add up to the attention output, but differ from it by {error:.2g} of its size"
+        )

@@ -1,0 +1,1 @@
+"""The methods that score heads, and knock-outs; torch."""

@@ -1,0 +1,128 @@
+"""Exact effect of replacing one head's output by a baseline: activation patching, one head at a time.
+
+Two engines give the same numbers: `replay` (fast) and `hooked` (one row of a full pass per item and head). `engine`
+chooses between them and checks what comes out.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headatlas.models.batches import collate, halve_on_out_of_memory, run_batches
+from headatlas.models.engine import Report, run_checked
+from headatlas.models.head_model import HeadModel
+from headatlas.models.hooked import scores_of_sets
+from headatlas.models.precision import weights_in_half
+from headatlas.models.replay import replay_items
+
+
+def ablate_layers(
+    model: HeadModel,
+    items: list[dict],
+    baseline: np.ndarray,
+    layers: range,
+    positions: str,
+    batch_tokens: int,
+    advance: Callable[[int], None] = lambda _n: None,
+    engine: str = "auto",
+) -> tuple[np.ndarray, Report]:
+    """Drop in answer log-probability when each head of `layers` outputs its baseline, alone.
+
+    Everything downstream is recomputed (activation patching; Vig et al. 2020, arXiv 2004.12265). The largest effects
+    of the shortest and the longest item are computed again by plain, unpadded passes and compared.
+
+    Args:
+        items: tokenised items; baseline: [1 or item, layer, head, d_head] of all the model's layers.
+        positions: `answer` replaces the head's output at the answer positions only, `all` everywhere.
+        batch_tokens: the most positions of one pass, over all rows.
+        advance: called with the number of items done.
+        engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
+
+    Returns:
+        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps; NaN in layers
+        without attention. And which engine made it.
+
+    Raises:
+        HeadAtlasError: `replay` is asked for and does not hold; or full passes do not agree with plain ones either.
+    """
+    table = torch.from_numpy(np.ascontiguousarray(baseline))
+    with_heads = [layer for layer in layers if model.attentions[layer]]
+
+    def compute(engine: str, padded: bool) -> np.ndarray:
+        effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
+
+        def work(rows: list[int], tokens: int) -> None:
+            chosen = table if len(table) == 1 else table[rows]
+            run = {"replay": _replayed, "hooked": _hooked}[engine]
+            effects[rows] = run(model, items, rows, chosen, layers, positions, tokens).cpu().numpy()
+            advance(len(rows))
+
+        run_batches(work, items, batch_tokens, model.devices, padded=padded)
+        effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
+        return effects
+
+    def cells(effects: np.ndarray, item: int) -> tuple[list[list[tuple[int, int]]], np.ndarray]:
+        chosen = _checked_heads(effects[item], [layer - layers.start for layer in with_heads])
+        edits = [[(layers.start + layer, head)] for layer, head in chosen]
+        return edits, np.array([effects[item, layer, head] for layer, head in chosen])
+
+    entries = [layer for layer in with_heads for _ in range(model.n_heads)]
+    return run_checked(model, items, table, positions, engine, compute, cells, entries)
+
+
+def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
+    """Cells of [layer, head] to compute again: in the first, middle and last layer the largest, and some that are not.
+
+    Late heads stand last among the rows that the replay engine lays side by side, farthest from the prompt.
+
+    Args:
+        layers: those that have attention.
+    """
+    if not layers:
+        return []
+    first, middle, last = layers[0], layers[(len(layers) - 1) // 2], layers[-1]
+    largest = [(layer, int(np.abs(effects[layer]).argmax())) for layer in (first, middle, last)]
+    end = effects.shape[1] - 1
+    return list(dict.fromkeys([*largest, (first, 0), (middle, end), (last, end)]))
+
+
+def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
+    replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
+    effects = torch.zeros(len(rows), len(layers), model.n_heads)
+    edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    # The unedited row goes through every pass, since with half-precision weights rounding goes by it; a whole sequence
+    # more in each is much, and with float32 weights once will do.
+    once = not replay.at_answers and not weights_in_half(model.model)
+    clean: list[Tensor] = []
+
+    def work(part: list[tuple[int, int]]) -> None:
+        with_clean = not (once and clean)
+        log_prob = replay.log_prob(part, lambda layer: baseline[:, layer], with_clean).float().cpu()
+        if with_clean:
+            clean[:] = [log_prob[:, :1]]
+        drop = clean[0] - log_prob[:, int(with_clean) :]
+        for row, (layer, head) in enumerate(part):
+            effects[:, layer - layers.start, head] = drop[:, row]
+
+    for start in range(0, len(edits), most):
+        halve_on_out_of_memory(work, edits[start : start + most])
+    return effects
+
+
+def _hooked(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
+    batch = collate(items, rows).to(model.device)
+    most = max(1, batch_tokens // batch.input_ids.numel())
+    effects = torch.zeros(len(rows), len(layers), model.n_heads)
+
+    def work(edits: list[tuple[int, int]]) -> None:
+        log_prob = scores_of_sets(model, batch, [[], *([edit] for edit in edits)], baseline, positions)[0].cpu()
+        for row, (layer, head) in enumerate(edits, start=1):
+            effects[:, layer - layers.start, head] = log_prob[:, 0] - log_prob[:, row]
+
+    for layer in (layer for layer in layers if model.attentions[layer]):
+        edits = [(layer, head) for head in range(model.n_heads)]
+        for start in range(0, model.n_heads, most):
+            halve_on_out_of_memory(work, edits[start : start + most])
+    return effects

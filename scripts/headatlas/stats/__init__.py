@@ -1,0 +1,1 @@
+"""Statistics of arrays; numpy only. Knows nothing of files, models and tasks' texts."""

@@ -1,0 +1,198 @@
+"""Statistics of head effects, clustered by question: numpy only, knows nothing of files and models.
+
+Several items of one question are one cluster: questions, not items, are counted. Interval and test are one thing: an
+interval holds the means that the test does not reject. Two tests are made, and both have to reject: Student's t, and
+Hall's t, which takes out what the skewness of the effects does to it. `tests/benchmarks/interval_coverage.py` compares
+them with others; config/README.md shows what it finds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from headatlas.stats import student_t
+
+# Questions; with fewer there is neither interval nor test. What one question in seven does, 20 questions miss with a
+# chance of 5 %, and no statistic of those that are there can know of it.
+FEWEST = 20
+
+
+class HeadStatistics(NamedTuple):
+    """What is known of each head; every array is float64 [head], effects in nats per answer token."""
+
+    effect: np.ndarray
+    std_error: np.ndarray
+    ci_low: np.ndarray
+    ci_high: np.ndarray
+    p_value: np.ndarray
+    n_items: int
+    n_questions: int
+
+
+def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`.
+
+    NaN in layers without attention, whose effects are NaN.
+    """
+    means = np.full(effects.shape[1:], np.nan)
+    present = ~np.isnan(effects).all((0, 2))
+    totals, counts = question_totals(effects[:, present].reshape(len(effects), -1), questions)
+    means[present] = (totals.sum(axis=0) / counts.sum()).reshape(-1, effects.shape[2])
+    return means
+
+
+def head_statistics(
+    effects: np.ndarray, questions: np.ndarray, *, confidence: float, null: np.ndarray | None = None
+) -> HeadStatistics:
+    """Mean effect of each head with standard error, interval and p-value over questions.
+
+    With fewer than `FEWEST` questions interval and p-value are NaN, with one also the standard error. All is NaN of a
+    head whose effects are NaN.
+
+    Args:
+        effects: [item, head], nats per answer token; a column of NaN is a head that is not there.
+        questions: [item] integers; items of one question share one.
+        confidence: of the interval, such as 0.95.
+        null: [draw, any head], `studentised` effects of a null, from which then the p-values (`null_p_values`), of any
+            number of questions from 2 on.
+
+    Raises:
+        ValueError: no item, shapes that do not fit, or an effect that is not finite.
+    """
+    totals, counts = question_totals(effects, questions)
+    effect, std_error = mean_and_error(totals, counts)
+    if len(counts) < FEWEST:
+        low = high = p_value = np.full_like(effect, np.nan)
+    else:
+        low, high, p_value = interval_and_p_value(totals, counts, confidence)
+    if null is not None:
+        p_value = null_p_values(studentised(effect, std_error), null)
+    return HeadStatistics(effect, std_error, low, high, p_value, len(effects), len(counts))
+
+
+def no_statistics(n_heads: int) -> HeadStatistics:
+    """Of a layer without attention: nothing is known of any head, of no item."""
+    return HeadStatistics(*(np.full(n_heads, np.nan) for _ in range(5)), n_items=0, n_questions=0)
+
+
+def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the effects of each question's items, and how many items it has.
+
+    Returns:
+        totals float64 [question, head] and counts float64 [question], questions in ascending order.
+
+    Raises:
+        ValueError: no item, shapes that do not fit, or an effect that is not finite in a column that is not all NaN.
+    """
+    if effects.ndim != 2 or len(effects) == 0 or questions.shape != effects.shape[:1]:
+        raise ValueError(f"effects [item, head] {effects.shape} do not fit questions [item] {questions.shape}")
+    if not (np.isfinite(effects) | np.isnan(effects).all(axis=0)).all():
+        raise ValueError("effects hold values that are not finite")
+    _, position, counts = np.unique(questions, return_inverse=True, return_counts=True)
+    totals = np.zeros((len(counts), effects.shape[1]))
+    np.add.at(totals, position, effects.astype(np.float64))
+    return totals, counts.astype(np.float64)
+
+
+def interval_and_p_value(
+    totals: np.ndarray, counts: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interval of each head's mean effect and two-sided p-value of a mean of zero: the more careful of two tests.
+
+    Student's t holds where effects are symmetric, however heavy their tails; Hall's t holds where they are skewed, as
+    those of a head are that matters for a few questions. The interval is as long, on each side, as the longer of
+    theirs, and the p-value the larger of theirs: zero is outside just where p is below 1 - confidence.
+
+    Args:
+        totals: [question, head], summed effects; counts: [question], items; at least two questions.
+
+    Returns:
+        lower end, upper end, p-value: [head] each.
+    """
+    n = len(counts)
+    mean, error = mean_and_error(totals, counts)
+    skew = residual_skewness(totals, counts) / np.sqrt(n)
+    t, reach = studentised(mean, error), student_t.quantile(confidence, n - 1)
+    p_value = np.maximum(student_t.p_value(t, n - 1), student_t.p_value(hall(t, skew), n - 1))
+    above, below = (np.maximum(reach, sign * hall_inverse(sign * reach, skew)) for sign in (1, -1))
+    return mean - above * error, mean + below * error, p_value
+
+
+def hall(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
+    """Hall's monotone transformation of a studentised mean [head], whose distribution skewness does not move.
+
+    Source: Hall 1992, Journal of the Royal Statistical Society B 54, 221-228.
+
+    Args:
+        skew: [head], skewness of the data over the square root of their number.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.where(skew == 0, t, t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6)
+
+
+def hall_inverse(y: float, skew: np.ndarray) -> np.ndarray:
+    """The studentised mean [head] that `hall` takes to `y`."""
+    x = skew * (y - skew / 6)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.where(
+            x > -0.5, np.expm1(np.log1p(x) / 3), np.cbrt(1 + x) - 1
+        )  # of 1 + x, less 1, also where x is tiny
+        return np.where(skew == 0, y, 3 / skew * root)
+
+
+def residual_skewness(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Skewness over questions of what `mean_and_error` takes for residuals: [head], 0 where there is no spread."""
+    residuals = totals - totals.sum(axis=0) / counts.sum() * counts[:, None]
+    spread = np.sqrt((residuals**2).mean(axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread == 0, 0.0, ((residuals / spread) ** 3).mean(axis=0))
+
+
+def mean_and_error(totals: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean effect over items and its standard error over questions, without resampling: [head] each.
+
+    The standard error is the linearised one of a ratio (Cochran 1977, Sampling Techniques, section 6.4), NaN with a
+    single question.
+
+    Args:
+        totals: [question, head], summed effects; counts: [question], items.
+    """
+    n, mean = len(counts), totals.sum(axis=0) / counts.sum()
+    if n == 1:
+        return mean, np.full_like(mean, np.nan)
+    residuals = totals - mean * counts[:, None]
+    return mean, np.sqrt(n / (n - 1) * (residuals**2).sum(axis=0)) / counts.sum()
+
+
+def studentised(mean: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Mean effects over their standard errors; 0 for a head without any effect, NaN where no error is known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((mean == 0) & (error == 0), 0.0, mean / error)
+
+
+def null_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Two-sided p-value of each head among the draws of a null, those of all heads taken together.
+
+    (reached + 1) / (draws + 1), with heads x draws for draws, which is never 0 and never too small (Phipson and Smyth
+    2010): valid where, under the null, the studentised effects of all heads are distributed alike.
+
+    Args:
+        observed: [head], `studentised`; null: [draw, any head], likewise; NaN is no draw. Where nothing is known
+            (NaN) there is none.
+    """
+    sizes = np.sort(np.abs(null[~np.isnan(null)]))
+    # A sum in another order differs in the last bits; an equal size must count as reached.
+    reached = len(sizes) - np.searchsorted(sizes, np.abs(observed) * (1 - 1e-9))
+    return np.where(np.isnan(observed), np.nan, (reached + 1) / (len(sizes) + 1))
+
+
+def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
+    """False discovery rate q-values: [test] p-values to [test] q-values (Benjamini and Hochberg 1995).
+
+    NaN is no test: it is not counted, and its q-value is NaN.
+    """
+    q_values, tested = np.full(len(p_values), np.nan), np.flatnonzero(~np.isnan(p_values))
+    order, n = tested[np.argsort(p_values[tested], kind="stable")], len(tested)
+    scaled = p_values[order] * (n / np.arange(1, n + 1))  # last factor 1: no q is rounded below its p
+    q_values[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return q_values

@@ -1,0 +1,187 @@
+"""From items of text to items of tokens: what the model reads, and which of its tokens are the answer.
+
+Knows nothing of tasks' files and of weights. Imports transformers only where a tokenizer needs it (seconds).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import log
+from headatlas.tasks.formats import Item
+from headatlas.wording import shorten
+
+# What `load_tokeniser` may skip transformers for. Every entry is one for which AutoTokenizer adds nothing to
+# tokenizer.json (read in transformers 5.23, compared in tests/unit/tasks/test_tokens.py); all else goes through it.
+PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+PLAIN_MODELS = ("llama", "gpt2", "gpt_neox")
+PLAIN_OPTIONS = (
+    "backend", "bos_token", "chat_template", "clean_up_tokenization_spaces", "eos_token", "is_local",
+    "local_files_only", "model_input_names", "model_max_length", "pad_token", "padding_side",
+    "tokenizer_class", "truncation_side", "unk_token",
+)  # fmt: skip
+PLAIN_VOCABULARY = 100_000  # tokens; transformers mends the splitting of some larger ones
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """A tokenizer as this project uses it.
+
+    Attributes:
+        encode: from a text, and whether the tokenizer's own special tokens are put around it, to token ids.
+        chat: from a prompt to token ids, as a user's message in the chat template; None for plain text.
+    """
+
+    encode: Callable[[str, bool], list[int]]
+    chat: Callable[[str], list[int]] | None = None
+
+
+def tokenise(items: Sequence[Item], tokeniser: Tokeniser, max_tokens: int | None) -> list[Item]:
+    """Fill in `prompt_ids` and `answer_ids`; leave out, and count aloud, items of over `max_tokens` tokens.
+
+    Raises:
+        HeadAtlasError: a prompt or an answer has no tokens, or no item is short enough.
+    """
+    done = [_tokenised(item, tokeniser) for item in items]
+    lengths = [len(item.prompt_ids) + len(item.answer_ids) for item in done]
+    if max_tokens is None or max(lengths, default=0) <= max_tokens:
+        return done
+    kept = [item for item, length in zip(done, lengths, strict=True) if length <= max_tokens]
+    if not kept:
+        raise HeadAtlasError(
+            f"{done[0].where}: this and all other items of the task are longer than {max_tokens} tokens (the "
+            f"shortest has {min(lengths)}); raise items.max_tokens, or take a model with a longer context"
+        )
+    log.warning(
+        "%d of %d items are longer than %d tokens and left out (the longest has %d)",
+        len(done) - len(kept), len(done), max_tokens, max(lengths),
+    )  # fmt: skip
+    return kept
+
+
+def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokenise a prompt and its answer as the one text that they are, and cut it between them.
+
+    A space is put between them unless one of them brings white space. Where the tokens of the whole do not
+    begin with those of the prompt (a token would span the cut), the answer is tokenised on its own. Special
+    tokens that the tokenizer puts behind a text (an end of sequence) are taken off.
+    """
+    joiner = "" if prompt[-1:].isspace() or answer[:1].isspace() else " "
+    alone = tokeniser.encode(prompt, True)
+    behind = _tokens_behind(alone, tokeniser.encode(prompt, False))
+    prompt_ids = _without_last(alone, behind)
+    whole = _without_last(tokeniser.encode(prompt + joiner + answer, True), behind)
+    if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
+        return prompt_ids, whole[len(prompt_ids) :]
+    return prompt_ids, tokeniser.encode(joiner + answer, False)
+
+
+def load_tokeniser(settings: dict) -> Tokeniser:
+    """Load a model's tokenizer: directly from tokenizer.json where that is the same, else with AutoTokenizer.
+
+    Args:
+        settings: `path`, `revision`, `chat_template`, `trust_remote_code` as for a model in the config.
+    Raises:
+        HeadAtlasError: there is none, it cannot be read, or it has no chat template where one is asked for.
+    """
+    if not settings["chat_template"] and is_plain(Path(settings["path"])):
+        return _plain_tokeniser(Path(settings["path"]))
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            settings["path"],
+            revision=settings["revision"] or "main",
+            trust_remote_code=settings["trust_remote_code"],
+        )
+    except Exception as error:  # whatever the libraries below it raise: OSError, ValueError, ImportError, their own
+        why = shorten(" ".join(str(error).split()), 300)
+        raise HeadAtlasError(
+            f"{settings['path']}: its tokenizer cannot be loaded: {type(error).__name__}: {why}"
+        ) from None
+    return tokeniser_of(tokenizer, settings["chat_template"])
+
+
+def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
+    """Wrap a tokenizer of transformers.
+
+    Raises:
+        HeadAtlasError: it has no chat template where one is asked for.
+    """
+
+    def encode(text: str, special: bool) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=special)
+
+    def chat(prompt: str) -> list[int]:
+        message = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+
+    if not chat_template:
+        return Tokeniser(encode)
+    if not tokenizer.chat_template:
+        raise HeadAtlasError(f"{tokenizer.name_or_path}: its tokenizer has no chat template; set chat_template: false")
+    return Tokeniser(encode, chat)
+
+
+def is_plain(folder: Path) -> bool:
+    """Tell whether AutoTokenizer would add nothing to the folder's tokenizer.json. In doubt, no."""
+    try:
+        model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        options = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        added = {token["content"] for token in content["added_tokens"]}
+        named = [options.get(f"{name}_token") for name in ("bos", "eos", "pad", "unk")]
+        return (
+            model["model_type"] in PLAIN_MODELS
+            and options["tokenizer_class"] in PLAIN_CLASSES
+            and set(options) <= set(PLAIN_OPTIONS)
+            and all(token is None or token in added for token in named)
+            and content["truncation"] is None
+            and content["padding"] is None
+            and len(content["model"]["vocab"]) + len(added) <= PLAIN_VOCABULARY
+            and not any((folder / name).exists() for name in ("special_tokens_map.json", "added_tokens.json"))
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _plain_tokeniser(folder: Path) -> Tokeniser:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises plain Exception
+        raise HeadAtlasError(f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}") from None
+    return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids)
+
+
+def _tokenised(item: Item, tokeniser: Tokeniser) -> Item:
+    if tokeniser.chat is None:
+        prompt_ids, answer_ids = text_ids(tokeniser, item.prompt, item.answer)
+    else:
+        try:
+            prompt_ids = tokeniser.chat(item.prompt)
+        except Exception as error:  # a template is code that came with the model
+            why = shorten(" ".join(str(error).split()), 300)
+            raise HeadAtlasError(f"{item.where}: the model's chat template fails on it: {why}") from None
+        answer_ids = tokeniser.encode(item.answer, False)
+    for ids, what, text in ((prompt_ids, "prompt", item.prompt), (answer_ids, "answer", item.answer)):
+        if not ids:
+            raise HeadAtlasError(
+                f"{item.where}: the {what} '{shorten(text)}' has no tokens in this model's tokenizer; "
+                "change it, or take the item out"
+            )
+    return replace(item, prompt_ids=prompt_ids, answer_ids=answer_ids)
+
+
+def _tokens_behind(with_special: list[int], without: list[int]) -> int:
+    """How many special tokens stand behind a text."""
+    spare = len(with_special) - len(without)
+    starts = (start for start in range(spare + 1) if with_special[start : start + len(without)] == without)
+    return spare - next(starts, spare) if without else 0
+
+
+def _without_last(ids: list[int], n: int) -> list[int]:
+    return ids[: len(ids) - n]

@@ -1,0 +1,1 @@
+"""What the rules ask: targets, settings, provenance, recovery."""

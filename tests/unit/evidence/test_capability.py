@@ -1,0 +1,89 @@
+"""Whether the model does a task: values by hand, an independent interval, and the rule that a map hangs on."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from headatlas.evidence.capability import COLUMNS, incapable, measure, wilson_interval
+from headatlas.tasks.items import write_items
+from safetensors.numpy import save_file
+from script_runs import run_script
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 54), (1, 54), (27, 54), (53, 54), (54, 54), (3, 7)])
+def test_wilson_s_ends_are_the_shares_whose_test_just_reaches_the_level(right, n):
+    """The ends p solve (share - p)^2 = z^2 p (1 - p) / n: the score test's own edge."""
+    low, high = wilson_interval(right / n, n, 0.95)
+    for end in (low, high):
+        if 0 < end < 1:
+            assert (right / n - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / n, rel=1e-5)
+    assert low <= right / n <= high
+    assert (low == 0) == (right == 0)
+    assert (high == 1) == (right == n)
+
+
+def test_measure_by_hand():
+    """Ten questions of two items each; loss 1 and 3 by question: mean 2, standard error 1 / sqrt(9)."""
+    log_prob = -np.repeat([1.0, 3.0] * 5, 2)
+    correct = np.array([1, 0, 0, 0, 1, 1, 0, 0] + [1, 0] * 6)
+    answers = ["x", "y", "x", "z", "x ", "u", "v", "w"] + [f"a{i}" for i in range(12)]
+    row = measure(log_prob, correct, np.repeat(range(10), 2), answers, 0.95)
+    assert list(row) == [name for name in COLUMNS if name != "task"]
+    assert (row["n_questions"], row["n_items"], row["exact_match"], row["chance"]) == (10, 20, 9 / 20, 3 / 20)
+    assert (row["exact_match_low"], row["exact_match_high"]) == wilson_interval(9 / 20, 10, 0.95)
+    assert row["capable"]  # 0.207 > 0.15
+    assert row["log_prob"] == -2
+    factor = math.exp(2.262 / 3 / 2)  # Student's t with 9 degrees of freedom
+    assert row["log_prob_low"] == pytest.approx(-2 * factor, rel=0.005)
+    assert row["log_prob_high"] == pytest.approx(-2 / factor, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("right", "answers", "capable"),
+    [
+        (0, [f"a{i}" for i in range(60)], False),  # free answers, none right
+        (1, [f"a{i}" for i in range(60)], False),  # one lucky hit is not above the 1 in 60 of one answer for all
+        (6, [f"a{i}" for i in range(60)], True),
+        (33, ["yes", "no"] * 30, False),  # always yes scores 30
+        (45, ["yes", "no"] * 30, True),
+        (50, ["yes"] * 50 + ["no"] * 10, False),  # always yes scores 50
+    ],
+)
+def test_a_task_is_done_where_the_interval_lies_above_the_most_frequent_answer(right, answers, capable):
+    correct = np.arange(60) < right
+    assert measure(np.full(60, -1.0), correct, np.arange(60), answers, 0.95)["capable"] is capable
+
+
+def test_one_question_and_a_sure_model_leave_no_interval():
+    one = measure(np.array([-1.0, -2.0]), np.array([1, 1]), np.zeros(2, int), ["a", "b"], 0.95)
+    assert math.isnan(one["log_prob_low"])
+    assert not one["capable"]
+    sure = measure(np.zeros(9), np.ones(9), np.arange(9), list("abcdefghi"), 0.95)
+    assert (sure["log_prob"], math.isnan(sure["log_prob_low"]), sure["capable"]) == (0, True, True)
+
+
+def test_script(tmp_path):
+    traces, items = [], []
+    for task, right in (("good", 1), ("bad", 0)):
+        traces.append(tmp_path / f"{task}.safetensors")
+        items.append(tmp_path / f"{task}.json")
+        save_file(
+            {
+                "log_prob": np.full(20, -0.5, np.float32), "correct": np.full(20, right, np.uint8),
+                "question": np.arange(20),
+            },
+            traces[-1],
+        )  # fmt: skip
+        rows = [{"answer": str(i)} for i in range(20)]
+        write_items(items[-1], {"task": task, "counts": {}, "items": rows})
+    settings = {"tasks": ["good", "bad"], "confidence": 0.95}
+    table = tmp_path / "table.parquet"
+    done = run_script("measure_capability", settings, traces=traces, items=items, table=table)
+    assert done.returncode == 0, done.stderr
+    found = pl.read_parquet(table)
+    assert dict(found.schema) == COLUMNS
+    assert incapable(found) == ["bad"]
+    items[1].rename(traces[1])
+    done = run_script("measure_capability", settings, traces=traces, items=[items[0]] * 2, table=table)
+    assert "bad.safetensors: not a trace" in done.stderr

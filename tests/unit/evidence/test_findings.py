@@ -1,0 +1,281 @@
+"""Findings: what is claimed is what the tests allow, in numbers that stand in the tables."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from figure_samples import capability
+from headatlas.charts.looks import Looks, task_label
+from headatlas.evidence.findings import Tables, write_findings
+from headatlas.evidence.html import page
+from headatlas.evidence.summary import FIGURES
+from importance_samples import importance, planted
+from script_runs import run_script, write_effects
+
+FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
+
+
+def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:
+    """Tables of one method whose tasks differ in depth only."""
+    rows = []
+    for task, centre in centres.items():
+        row = {"model": "m", "method": "ablation", "task": task} | FIGURE_COLUMNS
+        for figure in FIGURES:
+            value = centre if figure == "layer_centre" else 0.3
+            row |= {figure: value, f"{figure}_low": value - 0.1, f"{figure}_high": value + 0.1}
+        rows.append(row)
+    pairs = [
+        {"method": "ablation", "figure": figure, "task_a": a, "task_b": b, "p_adjusted": p}
+        for figure in FIGURES
+        for (a, b), p in (p_adjusted if figure == "layer_centre" else dict.fromkeys(p_adjusted, 1.0)).items()
+    ]
+    profile = {
+        "method": "ablation",
+        "layer": 3,
+        "share": 0.6,
+        "ci_low": 0.5,
+        "ci_high": 0.7,
+        "significant": 9,
+    }
+    hot = {
+        "method": "ablation",
+        "rank": 1,
+        "layer": 2,
+        "head": 5,
+        "effect": 0.1234,
+        "ci_low": 0.1,
+        "ci_high": 0.15,
+    }
+    hot |= {"q_value": 0.01, "importance": 0.2}
+    first = next(iter(centres))
+    return Tables(
+        capability([*centres, "a", "b", "b_c", "d", "z"]),
+        pl.DataFrame(rows),
+        pl.DataFrame(pairs),
+        pl.DataFrame([hot | {"task": first}, hot | {"task": first, "rank": 2, "layer": 7, "q_value": 0.2}]),
+        pl.DataFrame([profile | {"task": task} for task in centres]),
+        **more,
+    )
+
+
+def written(found: Tables, order: list[str] | None = None, **labels: str) -> str:
+    """The findings, with tasks in this order and by these names."""
+    look = Looks(labels=labels)
+    tasks = order or found.capability["task"].to_list()
+    return write_findings(found, 0.95, {task: task_label(task, look) for task in tasks})
+
+
+THREE = {"math_calculation": 2.5, "retrieval": 1.5, "inference": 1.0}
+PAIRS = [("math_calculation", "retrieval"), ("math_calculation", "inference"), ("retrieval", "inference")]
+
+
+def test_only_significant_differences_are_claimed():
+    text = written(tables(THREE, dict(zip(PAIRS, (0.3, 0.01, 0.01), strict=True))))
+    assert (
+        "The deepest is **Math Calculation**: 2.50 [2.40, 2.60] (centre, layers 0 to 3). "
+        "It differs significantly from Inference, not from Retrieval." in text
+    )
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
+    assert "No other task differs from it significantly, so this is no ranking." in text
+    assert "It differs significantly" not in text
+
+
+def test_numbers_of_the_overview_and_of_heads():
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
+    assert "| Math Calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |" in text
+    assert "- Math Calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text  # the head with q = 0.2 is not among them
+    assert "Retrieval in layer 3 (60% [50%, 70%])" in text
+
+
+def test_what_could_not_be_tested_is_not_called_insignificant():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
+    summary = found.summary.with_columns(tested=0)
+    hottest = found.hottest.with_columns(q_value=pl.lit(None, pl.Float64))
+    text = written(found._replace(summary=summary, hottest=hottest))
+    assert "| Math Calculation | not tested | 4 |" in text
+    assert "- Math Calculation: not tested with fewer than 20 questions\n" in text
+    for limit in ("lower bounds", "self-repair", "this checkpoint"):
+        assert limit in text
+
+
+def test_reliability_controls_and_knock_outs():
+    method = {"method": "ablation"}
+    ends = {"ci_low": 0.1, "ci_high": 0.9}
+    scores = dict(zip(THREE, (0.95, 0.4, 0.8), strict=True))
+    more = {
+        "reliability": pl.DataFrame(
+            [
+                method | ends | {"task": t, "reliability": r, "value_reliability": 0.5 + r / 2, "n_questions": 70}
+                | {"value_ci_low": 0.9, "value_ci_high": 1.0, "questions_needed": n, "value_questions_needed": 7}
+                for (t, r), n in zip(scores.items(), (34, 943, None), strict=True)
+            ]
+        ),
+        "agreement": pl.DataFrame(
+            {
+                "task": ["a", "b"], "method_a": "ablation", "method_b": "probe",
+                "rank_correlation": [0.2, 0.6], "p_adjusted": [0.04, 0.002],
+                "same_sign": [0.4, 1.0], "hottest_rank": [3, 34], "hottest_ratio": [-0.2, 0.0001], "k": 5,
+                "same_unit": [True, True],
+            }
+        ),
+        "overlap": pl.DataFrame(
+            [method | {"task_a": "a", "task_b": "b_c", "jaccard": 0.5, "k": 6, "p_value": 0.2, "p_adjusted": 0.2}]
+        ),
+        "surface": pl.DataFrame(
+            [
+                {"task": "(all)", "input": name, "accuracy": 0.5, "majority": 0.125} | ends
+                for name in ("prompt", "answer", "both")
+            ]
+        ),
+        "formats": pl.DataFrame(
+            [
+                method | ends | {"task": a, "matched_to": b, "formats": int(b != "z"), "n_items": 9, "k": 4}
+                | {"rank_correlation": r, "expected": 0.9, "p_adjusted": p, "top_kept": 0.5, "top_expected": 0.75}
+                for a, b, r, p in (
+                    ("a", "b_c", 0.7, 0.02), ("a", "d", 0.7, 0.02), ("b_c", "d", 0.6, 0.03), ("d", "a", None, None),
+                    ("a", "z", None, None), ("z", "a", None, None),
+                )
+            ]
+        ).with_columns(formats=pl.when(task="z").then(0).otherwise("formats")),
+        "area": pl.DataFrame([method | {"task": "a", "area": 0.5} | ends]),
+        "dissociation": pl.DataFrame(
+            [
+                method | {"source_task": a, "target_task": b, "k": 4, "effect": 0.5, "ci_low": low, "ci_high": 1.0}
+                for a, b, low in (("a", "a", 0.1), ("a", "b", -0.1), ("b", "a", 0.2), ("b", "b", -0.2))
+            ]
+        ),
+        "dominance": pl.DataFrame([method | {"dominance": 0.3, "p_value": 0.2} | ends]),
+    }  # fmt: skip
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), **more))
+    assert "from 0.40 [0.10, 0.90] (Retrieval) to 0.95" in text
+    assert "Do not read the ranking of heads of Retrieval." in text
+    assert "runs from 0.70 [0.90, 1.00] (Retrieval) to 0.97 [0.90, 1.00] (Math Calculation)." in text
+    assert "for this many questions: Retrieval 940 (7), now 70; Inference no number (7), now 70. It" in text
+    assert "| 2 | 0.95 [0.10, 0.90] | 0.97 [0.90, 1.00] |" in text
+    assert "for 2 of 2 tasks (rank correlation 0.20 to 0.60, mean 0.40" in text
+    assert "opposite sign for 1 of 2 tasks, and the ranks 3, 34; of the top 5 heads 40% to 100% have the same" in text
+    assert "The hottest head's effect is 0.01 % to 20 % of its size by `ablation`." in text
+    assert "most between A and B C (0.50). Beyond sharing layers, 0 of 1 pairs" in text
+    assert "50% [10%, 90%] from the prompt" in text
+    assert "for 1 of 1 tasks" in text
+    assert "1 of 3 pairs of tasks have none in common" in text
+    assert "2 maps by `ablation` change. The least like its map on all items is that of B C matched to D: " in text
+    assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
+    # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
+    assert "Holm-adjusted: A matched to B C and D; B C matched to D." in text
+    assert "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
+    assert "not significantly separate (permutation p = 0.200)" in text
+
+
+def test_unknown_is_said_not_printed_as_null():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
+    empty = {name: None for figure in FIGURES for name in (figure, f"{figure}_low", f"{figure}_high")}
+    summary = found.summary.with_columns(**{name: pl.lit(None, pl.Float64) for name in empty})
+    profiles = found.profiles.with_columns(share=pl.lit(None, pl.Float64), ci_low=pl.lit(None, pl.Float64))
+    none = {"comparisons": found.comparisons.clear(), "hottest": found.hottest.with_columns(q_value=1.0)}
+    text = written(found._replace(summary=summary, profiles=profiles, **none))
+    assert "None" not in text
+    assert "nan" not in text.lower()
+    assert "No head has any effect on any task." in text
+    assert "hottest has q < 0.05" in text
+
+
+def test_integrated_gradients_that_do_not_add_up_are_not_read():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.01))
+    errors = {"math_calculation": 0.25, "retrieval": 0.02, "inference": 0.04}
+    error = pl.col("task").replace_strict(errors, return_dtype=pl.Float64)
+    summary = found.summary.with_columns(completeness_error=error, readable=error <= 0.1)
+    text = written(found._replace(summary=summary))
+    assert "They miss it by 2.0% (Retrieval) to 25.0% (Math Calculation) of it. More than 10%" in text
+    assert "the map of Math Calculation is not to be read" in text
+    assert "The deepest is **Retrieval**" in text  # the deepest of those that are read
+    assert "- Math Calculation: 2.5" not in text
+    text = written(found._replace(summary=summary.with_columns(readable=False)))
+    assert "The deepest" not in text
+    text = written(found._replace(summary=summary.with_columns(readable=True)))
+    assert "so all can be read" in text
+
+
+def test_nothing_is_said_of_the_map_of_a_task_that_the_model_does_not_do():
+    known = tables(THREE, dict.fromkeys(PAIRS, 0.01))
+    ends = {"ci_low": 0.5, "ci_high": 0.7}
+    merit = pl.DataFrame({"method": "ablation", "dominance": [0.5], "p_value": [0.001]} | ends)
+    cells = pl.DataFrame(
+        [
+            {"method": "ablation", "source_task": a, "target_task": b, "k": 4, "effect": 0.6} | ends
+            for a in THREE for b in THREE
+        ]
+    )  # fmt: skip
+    known = known._replace(dominance=merit, dissociation=cells, capability=capability(THREE, failed=["retrieval"]))
+    first, rest = written(known).split("**Not done: Retrieval.**")
+    assert "| Retrieval | 40 | 0% [0%, 9%] | 10% | -1.500 [-2.250, -1.000] | **no** |" in first
+    assert "Retrieval" not in rest
+    assert "for 2 of 2 tasks; they also cost another task in 2 of 2 pairs." in rest
+    assert "stands out" not in rest  # the dominance is one of all tasks
+    assert "stands out by 0.50" in written(known._replace(capability=capability(THREE)))
+
+
+def test_of_a_model_that_does_nothing_nothing_is_said():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.01))
+    text = written(found._replace(capability=capability(THREE, failed=THREE)))
+    assert "**The model does none of these tasks.**" in text
+    assert "## By" not in text
+    assert "q < 0.05" not in text
+
+
+def test_tasks_have_the_names_and_the_order_of_the_figures():
+    found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
+    found = found._replace(capability=capability(THREE))
+    order = ["inference", "math_calculation", "retrieval"]
+    text = written(found, order, retrieval="Look it\nup", inference="Math Calculation")
+    names = [line.split(" | ")[0] for line in text.splitlines() if " of 64 " in line]
+    assert names == ["| Math Calculation (inference)", "| Math Calculation (math_calculation)", "| Look it up"]
+
+
+def test_the_page_shows_tables_and_obeys_no_html():
+    shown = page("# F\n\n| a | b |\n| --- | --- |\n| <b>x</b> | 1 |\n", "F & G")
+    assert "<td>&lt;b&gt;x&lt;/b&gt;</td>" in shown
+    assert "<title>F &amp; G</title>" in shown
+    assert "http" not in shown
+
+
+@pytest.mark.parametrize("with_evidence", [True, False])
+def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
+    rng = np.random.default_rng(0)
+    rows, centres = [], {"low": 1, "twin": 1, "deep": 4}
+    for task, centre in centres.items():
+        effect = planted(centre, rng)
+        write_effects(tmp_path / "ablation" / f"{task}.safetensors", effect)
+        mean = effect.mean(axis=0)
+        rows += [(task, layer, head, float(mean[layer, head]), 0.01) for layer in range(6) for head in range(8)]
+    importance(rows).write_parquet(tmp_path / "i.parquet")
+    common = {"confidence": 0.95, "seed": 0, "items": "all"}
+    common |= {"tasks": list(centres), "effects": {"ablation": ["{task}.safetensors"]}}
+    made = {name: tmp_path / f"{name}.parquet" for name in ("summary", "comparisons", "profiles", "hottest")}
+    one = {"importance": tmp_path / "i.parquet"}
+    capability(list(centres)).write_parquet(tmp_path / "capability.parquet")
+    skills = {"capability": tmp_path / "capability.parquet"}
+    runs = [run_script("summarise", common, **one, **skills, effects=tmp_path, **made)]
+    if with_evidence:
+        more = {name: tmp_path / f"{name}.parquet" for name in ("reliability", "overlap", "agreement")}
+        runs.append(run_script("reliability", common | {"halves": 20}, effects=tmp_path, table=more["reliability"]))
+        settings = {"top": 0.1, "permutations": 200, "seed": 0}
+        maps = {"agreement": more["agreement"], "overlap": more["overlap"]}
+        runs.append(run_script("compare_maps", settings, **one, **maps))
+        made |= more
+    slow = {"rule": "knock_out", "method": "ablation", "task": "logic"}
+    slow |= {"engine": "hooked", "reason": "no cache", "work": 9.0, "checked": 6, "noise": 2e-6}
+    (tmp_path / "engines.json").write_text(json.dumps([slow]))
+    made["engines"] = tmp_path / "engines.json"
+    settings = {"confidence": 0.95, "tasks": list(centres), "labels": {}}
+    outputs = {"findings": tmp_path / "findings.md", "page": tmp_path / "findings.html"}
+    runs.append(run_script("write_findings", settings, **skills, **made, **outputs))
+    assert [run.stderr for run in runs if run.returncode] == []
+    text = (tmp_path / "findings.md").read_text()
+    assert text.splitlines()[2].startswith("**Slow:** knock_out ran the whole model for every edit, 9 times the work")
+    assert "\n- Rounding: 6 of the numbers" in text
+    assert "The deepest is **Deep**" in text
+    assert "It differs significantly from" in text
+    assert ("Split-half reliability" in text) == with_evidence

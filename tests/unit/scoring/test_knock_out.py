@@ -1,0 +1,79 @@
+"""Sets of heads knocked out together: planted head, and one plain hooked pass per set and item."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from families import (
+    FAMILIES,
+    PLANTED,
+    plain_log_prob,
+    planted_items,
+    planted_model,
+    random_items,
+    random_model,
+)
+from headatlas.models.head_model import find_heads
+from headatlas.scoring.knock_out import knock_out
+
+LENGTHS = [(9, 3), (5, 1), (12, 2)]
+SETS = [[], [(0, 1)], [(1, 0), (1, 3), (2, 2)], [(0, 0), (2, 1)], [(2, 3)], [(1, head) for head in range(4)]]
+
+
+def plain_scores(model, item, heads, baseline, positions):
+    """Log-probability and exact match of one item with `heads` replaced, by hooks written here."""
+    start = len(item["prompt_ids"]) - 1 if positions == "answer" else 0
+    handles = []
+    for layer, attention in enumerate(model.attentions):
+        chosen = [head for edited, head in heads if edited == layer]
+
+        def hook(_module, args, chosen=chosen, layer=layer, width=attention.d_head):
+            z = args[0].clone()
+            flat = z.view(1, -1, z.shape[-1])
+            for head in chosen:
+                flat[:, start:, head * width : (head + 1) * width] = torch.tensor(baseline[0, layer, head])
+            return (z, *args[1:])
+
+        handles.append(attention.projection.register_forward_pre_hook(hook))
+    ids = torch.tensor([item["prompt_ids"] + item["answer_ids"]])
+    with torch.no_grad():
+        log_prob = float(plain_log_prob(model.model, item))
+        best = model.model(input_ids=ids).logits[0].argmax(-1)[len(item["prompt_ids"]) - 1 : -1].tolist()
+    for handle in handles:
+        handle.remove()
+    return log_prob, best == item["answer_ids"]
+
+
+@pytest.mark.parametrize("way", ["replay", "hooked"])
+@pytest.mark.parametrize("positions", ["answer", "all"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "bloom", "falcon", "mixtral"])
+def test_equals_one_hooked_pass_per_set_and_item(family, positions, way):
+    assert family in FAMILIES
+    model = find_heads(random_model(family), family)
+    items = random_items(LENGTHS)
+    with torch.no_grad():  # make one item right, so that exact match is seen to be both
+        ids = torch.tensor([items[1]["prompt_ids"]])
+        items[1]["answer_ids"] = [int(model.model(input_ids=ids).logits[0, -1].argmax())]
+    baseline = np.random.default_rng(3).normal(scale=0.2, size=(1, 3, 4, model.d_head)).astype(np.float32)
+    log_prob, correct, _ = knock_out(model, items, SETS, baseline, positions, 200, engine=way)
+    for row, heads in enumerate(SETS):
+        for column, item in enumerate(items):
+            expected = plain_scores(model, item, heads, baseline, positions)
+            assert abs(log_prob[row, column] - expected[0]) < 1e-5, (heads, column)
+            assert correct[row, column] == expected[1], (heads, column)
+    assert correct[0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("way", ["replay", "hooked"])
+def test_only_sets_with_the_planted_head_matter(way):
+    model = find_heads(planted_model())
+    items = planted_items()
+    others = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != PLANTED]
+    zero = np.zeros((1, 3, 4, 8), np.float32)
+    log_prob, correct, _ = knock_out(
+        model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, engine=way
+    )
+    assert correct[0].all()
+    assert np.allclose(log_prob[0], log_prob[1], atol=1e-6)
+    assert np.allclose(log_prob[2:], -math.log(8), atol=1e-6)
