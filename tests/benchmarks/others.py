@@ -5,7 +5,7 @@ Written plainly and without the library's fast ways; the models are random Llama
 
 import numpy as np
 import torch
-from headatlas.models.batches import Batch, answer_log_probability
+from headatlas.models.batches import Batch, score_answers
 from headatlas.models.head_model import HeadModel, find_heads
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -60,7 +60,7 @@ def hooked_forwards(model: HeadModel, batch: Batch, positions: str, layers: rang
 
     def log_prob() -> torch.Tensor:
         logits = batch.gather(network(input_ids=batch.input_ids, use_cache=False).logits)
-        return answer_log_probability(logits, batch.targets, batch.answer_mask)
+        return score_answers(logits, batch)[0]
 
     start = int(batch.positions.min()) if positions == "answer" else 0
     effects = np.zeros((len(batch), len(layers), model.n_heads), np.float32)
@@ -115,7 +115,7 @@ def lens_forwards(bridge, model: HeadModel, batch: Batch, layers: range) -> np.n
 
     def log_prob(hooks: list) -> torch.Tensor:
         logits = batch.gather(bridge.run_with_hooks(batch.input_ids, return_type="logits", fwd_hooks=hooks))
-        return answer_log_probability(logits, batch.targets, batch.answer_mask)
+        return score_answers(logits, batch)[0]
 
     with torch.no_grad():
         clean = log_prob([])
@@ -179,7 +179,7 @@ def bare_backward(model: HeadModel, batch: Batch) -> None:
     """Forward and backward of the answer's log-probability down to the embeddings, no parameter gradients."""
     inputs = model.model.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
     logits = model.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=batch.keep).logits
-    answer_log_probability(batch.gather_kept(logits), batch.targets, batch.answer_mask).sum().backward()
+    score_answers(batch.gather_kept(logits), batch)[0].sum().backward()
 
 
 # --- the probe ------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def read_answers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            return tuple(file.get_tensor(name) for name in ("log_prob", "correct", "question"))
+            return tuple(file.get_tensor(name) for name in ("score", "correct", "question"))
     except (SafetensorError, OSError) as error:
         raise HeadAtlasError(f"{path}: not a trace ({error}); delete it and run again") from error
 

@@ -69,18 +69,21 @@ def question_index(items: list[dict]) -> np.ndarray:
     return np.array([numbers.setdefault(item["question_id"], len(numbers)) for item in items], dtype=np.int64)
 
 
-def attribution_from_terms(trace: Path, baseline: np.ndarray, positions: str) -> np.ndarray:
+def attribution_from_terms(trace: Path, baseline: np.ndarray | None, positions: str) -> np.ndarray:
     """First-order effects from the two sums the trace kept, for any baseline and without the model.
 
     sum over positions of (z - b) . g  =  sum of z . g  -  b . (sum of g)
 
     Args:
-        trace: a trace file; baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`.
+        trace: a trace file; positions: `answer` or `all`.
+        baseline: [1 or item, layer, head, d_head]; None for head outputs on the counterfactual prompts.
 
     Returns:
-        [item, layer, head] of the score items, nats per answer token.
+        [item, layer, head] of the score items, nats (`batches.score_answers`).
     """
     with safe_open(trace, "np") as file:
+        if baseline is None:
+            return file.get_tensor(f"gradient_dot_change_{positions}")
         through, total = (file.get_tensor(f"gradient_{name}_{positions}") for name in ("dot_output", "sum"))
     return through - np.einsum("ilhd,ilhd->ilh", total, np.broadcast_to(baseline, total.shape))
 

@@ -7,6 +7,7 @@ model never sees the padding.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from functools import partial
 
 import torch
@@ -25,7 +26,9 @@ class Batch:
 
     `rows` [item]: index of each in the task's list. `input_ids`, `attention_mask` [item, position].
     `positions` [item, answer]: index of each answer position (the position whose next token is an answer token),
-    `targets` [item, answer]: that next token, `answer_mask` [item, answer]: False where an answer is shorter.
+    `targets` [item, answer]: that next token, `answer_mask` [item, answer]: False where an answer is shorter (its last
+    position is repeated there). `foils` [item]: what might stand in the place of the last answer token instead; None
+    where the metric is the answer's log-probability.
     """
 
     rows: Tensor
@@ -34,6 +37,7 @@ class Batch:
     positions: Tensor
     targets: Tensor
     answer_mask: Tensor
+    foils: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -41,11 +45,15 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return self._each(lambda values: values.to(device))
 
     def repeat(self, copies: int) -> "Batch":
         """Every item `copies` times, the copies of an item side by side."""
-        return Batch(*(getattr(self, name).repeat_interleave(copies, dim=0) for name in self.__dataclass_fields__))
+        return self._each(lambda values: values.repeat_interleave(copies, dim=0))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        fields = (getattr(self, field.name) for field in dataclass_fields(self))
+        return Batch(*(None if values is None else change(values) for values in fields))
 
     @property
     def keep(self) -> int:
@@ -62,6 +70,20 @@ class Batch:
         items = torch.arange(len(self), device=values.device)[:, None]
         first = self.input_ids.shape[1] - values.shape[1]
         return values[items, self.positions.to(values.device) - first]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """[item, answer, ...] -> [item, position, ...]: the values at the answer positions, zero elsewhere."""
+        spread = values.new_zeros(len(values), self.input_ids.shape[1], *values.shape[2:])
+        items = torch.arange(len(self), device=values.device)[:, None]
+        spread[items, self.positions.to(values.device)] = values
+        return spread
+
+    def scored(self, values: Tensor) -> Tensor:
+        """[item, answer, ...] -> the answer positions whose logits the metric needs: of a margin, each item's last."""
+        if self.foils is None:
+            return values
+        items = torch.arange(len(self), device=values.device)
+        return values[items, (self.answer_mask.sum(1) - 1).to(values.device)][:, None]
 
 
 def collate(items: list[dict], rows: list[int], length: int | None = None) -> Batch:
@@ -86,7 +108,8 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
         positions[row] = len(item["prompt_ids"]) - 1 + steps
         targets[row] = answer[steps]
         answer_mask[row, : len(answer)] = True
-    return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask)
+    foils = [item["foil_id"] for item in chosen if "foil_id" in item]
+    return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask, torch.tensor(foils) if foils else None)
 
 
 def sequence_length(item: dict) -> int:
@@ -117,23 +140,34 @@ def batches(
         yield collate(items, group)
 
 
-def answer_log_probability(logits: Tensor, targets: Tensor, answer_mask: Tensor) -> Tensor:
-    """Mean over an answer's tokens of its log-probability, in nats, in float32.
+def score_answers(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """How well each answer does, in nats, and whether it is the model's choice: the one metric of all methods.
+
+    `log_prob`: mean over the answer's tokens of their log-probability, so that long answers get no extra weight in a
+    mean over items; right where every token is the most probable one, given the true tokens before it.
+    `margin` (items with foils): log-probability of the answer's token less that of the foil's where the two part, which
+    is the difference of their logits; right where it is above 0.
 
     Args:
-        logits: [..., answer, token] at the answer positions; `targets`, `answer_mask`: [..., answer].
+        logits: [item, answer, token], or [item, row, answer, token] for edited rows; of a margin the last answer
+            position is enough.
 
     Returns:
-        [...]: one number per item, so that long answers get no extra weight in a mean over items.
+        [item] or [item, row]: score in float32, and bool.
     """
-    scores = logits.float()
-    chosen = scores.gather(-1, targets[..., None]).squeeze(-1) - scores.logsumexp(-1)
-    return (chosen * answer_mask).sum(-1) / answer_mask.sum(-1)
-
-
-def exact_match(logits: Tensor, targets: Tensor, answer_mask: Tensor) -> Tensor:
-    """[...] bool: whether every answer token is the most probable one, given the true tokens before it."""
-    return ((logits.argmax(-1) == targets) | ~answer_mask).all(-1)
+    rows = (slice(None), *[None] * (logits.ndim - 3))  # rows share their item's answer
+    targets, mask = (values[rows].to(logits.device) for values in (batch.targets, batch.answer_mask))
+    if batch.foils is None:
+        scores = logits.float()
+        chosen = scores.gather(-1, targets.expand(logits.shape[:-1])[..., None]).squeeze(-1) - scores.logsumexp(-1)
+        mean = (chosen * mask).sum(-1) / mask.sum(-1)
+        return mean, ((logits.argmax(-1) == targets) | ~mask).all(-1)
+    last = logits[..., -1, :].float()
+    rival = batch.foils[rows].to(logits.device)
+    answer, foil = (
+        last.gather(-1, tokens.expand(last.shape[:-1])[..., None]).squeeze(-1) for tokens in (targets[..., -1], rival)
+    )
+    return answer - foil, answer > foil
 
 
 def run_batches(

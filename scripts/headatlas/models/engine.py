@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
-from headatlas.models.batches import Batch, answer_log_probability, collate, sequence_length
+from headatlas.models.batches import Batch, collate, score_answers, sequence_length
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads, scores_of_sets
+from headatlas.models.layouts import UnsupportedError
 from headatlas.models.precision import float32_reference, weights_in_half
-from headatlas.models.replay import UnsupportedError
+from headatlas.models.replacement import Baseline
 
 # Largest difference between two ways of computing one number, relative to 1 + the largest number compared, by what the
 # weights are kept in: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), some 200 products in a row.
@@ -56,7 +56,7 @@ class Report:
 def run_checked(
     model: HeadModel,
     items: list[dict],
-    baseline: Tensor,
+    baseline: Baseline,
     positions: str,
     wanted: str,
     compute: Callable[[str, bool], np.ndarray],
@@ -66,10 +66,10 @@ def run_checked(
     """Compute with the wanted engine, check the result, and report.
 
     Args:
-        baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
+        baseline: what edited heads output; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
         compute: (engine, padded) -> the result.
-        cells: (result, item) -> sets of heads to try again on that item, and the drop in answer log-probability that
-            the result gives each, nats per answer token.
+        cells: (result, item) -> sets of heads to try again on that item, and the drop in the answer's score that the
+            result gives each, nats.
         entries: the first edited layer of every edited row (for the amount of work).
 
     Raises:
@@ -118,7 +118,7 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
     padded = collate(items, [shortest], length=sequence_length(items[longest])).to(model.device)
     if alone.input_ids.shape == padded.input_ids.shape:
         return False
-    first, second = (_log_prob(model, batch) for batch in (alone, padded))
+    first, second = (_score(model, batch) for batch in (alone, padded))
     matters = bool((first - second).abs() > TOLERANCE[model.arithmetic] * (1 + first.abs()))
     if matters:
         log.info("items of different lengths do not share a batch: this model's numbers depend on the padding")
@@ -173,11 +173,10 @@ def _check(model, items, baseline, positions, result, cells) -> _Found:
     for item in dict.fromkeys(_extremes(items)):
         sets, drops = cells(result, item)
         batch = collate(items, [item]).to(model.device)
-        own = baseline if len(baseline) == 1 else baseline[[item]]
         given.append(drops)
         with float32_reference(model.model) if model.half_because is None else nullcontext():
-            truth.append(_drops(model, batch, sets, own, positions))
-        plain.append(_drops(model, batch, sets, own, positions) if rounds else truth[-1])
+            truth.append(_drops(model, batch, sets, baseline, positions))
+        plain.append(_drops(model, batch, sets, baseline, positions) if rounds else truth[-1])
     given, plain, truth = (np.concatenate(parts) for parts in (given, plain, truth))
     if not np.isfinite(truth).all():
         return _Found(True, len(truth), float("nan"), float("nan"))  # it overflows: said where the result is written
@@ -195,15 +194,16 @@ def rms(values: np.ndarray) -> float:
 
 
 def _drops(model, batch, sets, baseline, positions) -> np.ndarray:
-    """[set]: drop in the answer log-probability of the one item of a batch."""
-    log_prob = scores_of_sets(model, batch, [[], *sets], baseline, positions)[0][0].cpu().numpy()
-    return log_prob[0] - log_prob[1:]
+    """[set]: drop in the answer's score of the one item of a batch."""
+    replacement = baseline.on(model, batch, positions, range(model.n_layers))
+    score = scores_of_sets(model, batch, [[], *sets], replacement, positions)[0][0].cpu().numpy()
+    return score[0] - score[1:]
 
 
-def _log_prob(model: HeadModel, batch: Batch) -> Tensor:
+def _score(model: HeadModel, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
-        return answer_log_probability(logits, batch.targets, batch.answer_mask)[0]
+        return score_answers(logits, batch)[0][0]
 
 
 def _extremes(items: list[dict]) -> tuple[int, int]:

@@ -6,48 +6,62 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from headatlas.models.batches import Batch, answer_log_probability, exact_match
+from headatlas.models.batches import Batch, score_answers
 from headatlas.models.head_model import HeadModel
 from headatlas.models.precision import side_by_side
+from headatlas.models.replacement import Replacement
 
 Heads = list[tuple[int, int]]  # (layer, head) pairs that output their baselines together
 
 
 def scores_of_sets(
-    model: HeadModel, batch: Batch, sets: list[Heads], baseline: Tensor, positions: str
+    model: HeadModel, batch: Batch, sets: list[Heads], replacement: Replacement, positions: str
 ) -> tuple[Tensor, Tensor]:
-    """Answer log-probability and exact match when all heads of a set output their baselines, by one full pass.
+    """Answer score and correctness when all heads of a set output their replacement, by one full pass.
 
     Args:
         sets: the heads of each row; an empty set is the unedited model.
-        baseline: [1 or item, layer, head, d_head]; positions: `answer` or `all`.
+        replacement: for this batch; positions: `answer` or `all`.
 
     Returns:
-        [item, set] float32 nats per answer token, and [item, set] bool.
+        [item, set] float32 nats (`batches.score_answers`), and [item, set] bool.
     """
     rows = batch.repeat(len(sets))
-    where = edit_mask(rows, positions)
+    replacement = on_sequence(replacement, batch, positions)
     layers = {layer for heads in sets for layer, _ in heads}
-    edits = {layer: _edit(layer, sets, baseline, where, len(batch)) for layer in layers}
+    edits = {layer: _edit(layer, sets, replacement, model.n_heads) for layer in layers}
     # Rows are rounded by what they differ in from the first, so that has to be the unedited one.
     rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), batch.input_ids.shape[1], batch.keep)
     with torch.no_grad(), rounded, model.edit_head_outputs(edits):
         logits = rows.gather_kept(model.logits(rows.input_ids, rows.attention_mask, rows.keep))
-    found = (kind(logits, rows.targets, rows.answer_mask) for kind in (answer_log_probability, exact_match))
-    return tuple(value.unflatten(0, (len(batch), len(sets))) for value in found)
+    return tuple(value.unflatten(0, (len(batch), len(sets))) for value in score_answers(logits, rows))
 
 
-def _edit(layer: int, sets: list[Heads], baseline: Tensor, where: Tensor, items: int) -> Callable[[Tensor], Tensor]:
-    """Replaces the heads of `layer` that are in each row's set, at the positions `where` [item * set, position]."""
-    n_heads = baseline.shape[2]
-    chosen = heads_of_rows(layer, sets, n_heads).repeat(items, 1)  # [item * set, head]
-    values = baseline[:, layer].expand(items, -1, -1).repeat_interleave(len(sets), 0)  # [item * set, head, d_head]
+def _edit(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
+    """Replaces the heads of `layer` that are in each row's set in [item * set, position, head, d_head]."""
+    chosen = heads_of_rows(layer, sets, n_heads)[None, :, None, :, None]
+    values, where = replacement.values(layer)[:, None], replacement.where[:, None, :, None, None]
 
     def edit(z: Tensor) -> Tensor:
-        replaced = where.to(z.device)[:, :, None, None] & chosen.to(z.device)[:, None, :, None]
-        return torch.where(replaced, values.to(z)[:, None], z)
+        rows = z.unflatten(0, (-1, len(sets)))
+        replaced = where.to(z.device) & chosen.to(z.device)
+        return torch.where(replaced, values.to(z), rows).flatten(0, 1)
 
     return edit
+
+
+def on_sequence(replacement: Replacement, batch: Batch, positions: str) -> Replacement:
+    """A replacement with its values and places at the positions of the whole sequence."""
+    where = edit_mask(batch, positions)
+    if replacement.where is not None:
+        where = where & (batch.scatter(replacement.where) if positions == "answer" else replacement.where)
+
+    def values(layer: int) -> Tensor:
+        found = replacement.values(layer)
+        spread = positions == "answer" and found.shape[1] > 1
+        return batch.scatter(found) if spread else found
+
+    return Replacement(values, where)
 
 
 def edit_mask(batch: Batch, positions: str) -> Tensor:

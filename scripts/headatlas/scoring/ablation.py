@@ -8,55 +8,54 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from headatlas.models.batches import collate, halve_on_out_of_memory, run_batches
 from headatlas.models.engine import Report, run_checked
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import scores_of_sets
 from headatlas.models.precision import weights_in_half
+from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.models.replay import replay_items
 
 
 def ablate_layers(
     model: HeadModel,
     items: list[dict],
-    baseline: np.ndarray,
+    baseline: np.ndarray | Baseline,
     layers: range,
     positions: str,
     batch_tokens: int,
     advance: Callable[[int], None] = lambda _n: None,
     engine: str = "auto",
 ) -> tuple[np.ndarray, Report]:
-    """Drop in answer log-probability when each head of `layers` outputs its baseline, alone.
+    """Drop in the answer's score when each head of `layers` outputs its baseline, alone.
 
     Everything downstream is recomputed (activation patching; Vig et al. 2020, arXiv 2004.12265). The largest effects
     of the shortest and the longest item are computed again by plain, unpadded passes and compared.
 
     Args:
-        items: tokenised items; baseline: [1 or item, layer, head, d_head] of all the model's layers.
+        items: tokenised items; baseline: what an ablated head outputs; a table is [1 or item, layer, head, d_head].
         positions: `answer` replaces the head's output at the answer positions only, `all` everywhere.
         batch_tokens: the most positions of one pass, over all rows.
         advance: called with the number of items done.
         engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
 
     Returns:
-        [item, layer of `layers`, head] float32, nats per answer token; positive = the head helps; NaN in layers
-        without attention. And which engine made it.
+        [item, layer of `layers`, head] float32, nats (`batches.score_answers`); positive = the head helps; NaN in
+        layers without attention. And which engine made it.
 
     Raises:
         HeadAtlasError: `replay` is asked for and does not hold; or full passes do not agree with plain ones either.
     """
-    table = torch.from_numpy(np.ascontiguousarray(baseline))
+    baseline = baseline_of(baseline)
     with_heads = [layer for layer in layers if model.attentions[layer]]
 
     def compute(engine: str, padded: bool) -> np.ndarray:
         effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
 
         def work(rows: list[int], tokens: int) -> None:
-            chosen = table if len(table) == 1 else table[rows]
             run = {"replay": _replayed, "hooked": _hooked}[engine]
-            effects[rows] = run(model, items, rows, chosen, layers, positions, tokens).cpu().numpy()
+            effects[rows] = run(model, items, rows, baseline, layers, positions, tokens).cpu().numpy()
             advance(len(rows))
 
         run_batches(work, items, batch_tokens, model.devices, padded=padded)
@@ -69,7 +68,7 @@ def ablate_layers(
         return edits, np.array([effects[item, layer, head] for layer, head in chosen])
 
     entries = [layer for layer in with_heads for _ in range(model.n_heads)]
-    return run_checked(model, items, table, positions, engine, compute, cells, entries)
+    return run_checked(model, items, baseline, positions, engine, compute, cells, entries)
 
 
 def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
@@ -88,21 +87,22 @@ def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, in
     return list(dict.fromkeys([*largest, (first, 0), (middle, end), (last, end)]))
 
 
-def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
+def _replayed(model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int) -> torch.Tensor:
     replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
+    replacement = baseline.on(model, replay.batch, positions, layers)
     effects = torch.zeros(len(rows), len(layers), model.n_heads)
     edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
     # The unedited row goes through every pass, since with half-precision weights rounding goes by it; a whole sequence
     # more in each is much, and with float32 weights once will do.
     once = not replay.at_answers and not weights_in_half(model.model)
-    clean: list[Tensor] = []
+    clean: list[torch.Tensor] = []
 
     def work(part: list[tuple[int, int]]) -> None:
         with_clean = not (once and clean)
-        log_prob = replay.log_prob(part, lambda layer: baseline[:, layer], with_clean).float().cpu()
+        score = replay.scores([[edit] for edit in part], replacement, with_clean)[0].cpu()
         if with_clean:
-            clean[:] = [log_prob[:, :1]]
-        drop = clean[0] - log_prob[:, int(with_clean) :]
+            clean[:] = [score[:, :1]]
+        drop = clean[0] - score[:, int(with_clean) :]
         for row, (layer, head) in enumerate(part):
             effects[:, layer - layers.start, head] = drop[:, row]
 
@@ -111,15 +111,16 @@ def _replayed(model, items, rows, baseline: Tensor, layers: range, positions: st
     return effects
 
 
-def _hooked(model, items, rows, baseline: Tensor, layers: range, positions: str, batch_tokens: int) -> Tensor:
+def _hooked(model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int) -> torch.Tensor:
     batch = collate(items, rows).to(model.device)
+    replacement = baseline.on(model, batch, positions, layers)
     most = max(1, batch_tokens // batch.input_ids.numel())
     effects = torch.zeros(len(rows), len(layers), model.n_heads)
 
     def work(edits: list[tuple[int, int]]) -> None:
-        log_prob = scores_of_sets(model, batch, [[], *([edit] for edit in edits)], baseline, positions)[0].cpu()
+        score = scores_of_sets(model, batch, [[], *([edit] for edit in edits)], replacement, positions)[0].cpu()
         for row, (layer, head) in enumerate(edits, start=1):
-            effects[:, layer - layers.start, head] = log_prob[:, 0] - log_prob[:, row]
+            effects[:, layer - layers.start, head] = score[:, 0] - score[:, row]
 
     for layer in (layer for layer in layers if model.attentions[layer]):
         edits = [(layer, head) for head in range(model.n_heads)]

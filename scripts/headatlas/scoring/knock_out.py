@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from headatlas.models.batches import collate, halve_on_out_of_memory, run_batches
 from headatlas.models.engine import Report, run_checked
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads, scores_of_sets
+from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.models.replay import replay_items
 
 
@@ -17,21 +16,22 @@ def knock_out(
     model: HeadModel,
     items: list[dict],
     sets: list[Heads],
-    baseline: np.ndarray,
+    baseline: np.ndarray | Baseline,
     positions: str,
     batch_tokens: int,
     advance: Callable[[int], None] = lambda _n: None,
     engine: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray, Report]:
-    """Answer log-probability and exact match of every item under every set of knocked-out heads.
+    """Answer score and correctness of every item under every set of knocked-out heads.
 
     Args:
         items: tokenised items; sets: heads of each set, an empty one is the clean model.
-        baseline: [1, layer, head, d_head], what a knocked-out head outputs; positions: `answer` or `all`.
+        baseline: what a knocked-out head outputs; a table is [1, layer, head, d_head]; positions: `answer` or `all`.
         engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
 
     Returns:
-        log_prob [set, item] float32, nats per answer token; correct [set, item] uint8; and which engine made them.
+        score [set, item] float32, nats (`batches.score_answers`); correct [set, item] uint8; and which engine
+        made them.
 
     Raises:
         HeadAtlasError: as `engine.run_checked`.
@@ -39,14 +39,14 @@ def knock_out(
     asked = sets if [] in sets else [*sets, []]  # the check wants to know how much the heads are missed
     first_layer = [min((layer for layer, _ in heads), default=model.n_layers) for heads in asked]
     order = sorted(range(len(asked)), key=first_layer.__getitem__)
-    table = torch.from_numpy(np.ascontiguousarray(baseline))
+    baseline = baseline_of(baseline)
 
     def compute(engine: str, padded: bool) -> np.ndarray:
-        found = np.zeros((2, len(asked), len(items)), np.float32)  # log-probability, exact match
+        found = np.zeros((2, len(asked), len(items)), np.float32)  # score, correctness
 
         def work(rows: list[int], tokens: int) -> None:
             scores, most = {"replay": _replayed, "hooked": _hooked}[engine](
-                model, items, rows, table, positions, tokens
+                model, items, rows, baseline, positions, tokens
             )
 
             def score(part: list[int]) -> None:
@@ -67,18 +67,21 @@ def knock_out(
         return [asked[index] for index in chosen], drops[chosen]
 
     entries = [entry for entry in first_layer if entry < model.n_layers]
-    found, report = run_checked(model, items, table, positions, engine, compute, cells, entries)
+    found, report = run_checked(model, items, baseline, positions, engine, compute, cells, entries)
     return found[0, : len(sets)], found[1, : len(sets)].astype(np.uint8), report
 
 
-def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Tensor, positions: str, tokens: int):
+def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Baseline, positions: str, tokens: int):
     """(function that scores sets as rows of one replay, most sets it takes at once)."""
     replay, most = replay_items(model, items, rows, positions, range(model.n_layers), tokens)
-    return lambda sets: replay.scores_of_sets(sets, lambda layer: baseline[:, layer]), most
+    replacement = baseline.on(model, replay.batch, positions, range(model.n_layers))
+    # The unedited row, which goes first, is nobody's set.
+    return lambda sets: tuple(found[:, 1:] for found in replay.scores(sets, replacement)), most
 
 
-def _hooked(model: HeadModel, items: list[dict], rows: list[int], baseline: Tensor, positions: str, tokens: int):
+def _hooked(model: HeadModel, items: list[dict], rows: list[int], baseline: Baseline, positions: str, tokens: int):
     """(function that scores sets by full passes, most sets it takes at once)."""
     batch = collate(items, rows).to(model.device)
     most = max(1, tokens // batch.input_ids.numel())
-    return lambda sets: scores_of_sets(model, batch, sets, baseline, positions), most
+    replacement = baseline.on(model, batch, positions, range(model.n_layers))
+    return lambda sets: scores_of_sets(model, batch, sets, replacement, positions), most

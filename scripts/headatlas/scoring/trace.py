@@ -19,14 +19,15 @@ from headatlas.files.tensor_file import tensor_file
 from headatlas.jobs.progress import progress
 from headatlas.models.batches import (
     Batch,
-    answer_log_probability,
     collate,
-    exact_match,
     run_batches,
+    score_answers,
 )
 from headatlas.models.device import device_name
 from headatlas.models.engine import padding_matters
 from headatlas.models.head_model import HeadModel
+from headatlas.models.hooked import on_sequence
+from headatlas.models.replacement import Baseline, PromptBaseline, Replacement, has_partners, partners
 
 POSITIONS = ("answer", "all")
 
@@ -38,10 +39,12 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         items: tokenised items of both splits (see `tasks.read_items`).
         batch_tokens: the most padded tokens of one forward pass.
 
-    Tensors written: `log_prob` [item] nats per answer token; `correct`, `validate` [item] 0/1; `question` [item];
+    Tensors written: `score` [item] nats (`batches.score_answers`); `correct`, `validate` [item] 0/1; `question` [item];
     `head_output` [item, layer, head, d_head], mean over the answer positions; `mean_all` [layer, head, d_head],
     mean over score items of the mean over all positions; for score items in order and positions `answer`, `all`:
     `gradient_dot_output_{positions}` [item, layer, head] and `gradient_sum_{positions}` [item, layer, head, d_head].
+    Where items have a counterfactual prompt, also `gradient_dot_change_{positions}` [item, layer, head]: the sum over
+    positions of gradient . (head output - head output on the counterfactual prompt).
     Layers without attention (hybrid models) hold NaN; the metadata key `without_attention` lists them.
 
     Raises:
@@ -51,8 +54,10 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
     validate = np.array([item["split"] == "validate" for item in items])
     score_rows = np.flatnonzero(~validate)
     shape = (model.n_layers, model.n_heads, model.d_head)
+    paired = has_partners(items, "counterfactual")
+    counterfactual = PromptBaseline(partners(items, "counterfactual")) if paired else None
     layout: dict[str, tuple[str, tuple[int, ...]]] = {
-        "log_prob": ("float32", (len(items),)),
+        "score": ("float32", (len(items),)),
         "correct": ("uint8", (len(items),)),
         "validate": ("uint8", (len(items),)),
         "question": ("int64", (len(items),)),
@@ -62,6 +67,8 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
     for positions in POSITIONS:
         layout[f"gradient_dot_output_{positions}"] = ("float32", (len(score_rows), *shape[:2]))
         layout[f"gradient_sum_{positions}"] = ("float32", (len(score_rows), *shape))
+        if paired:
+            layout[f"gradient_dot_change_{positions}"] = ("float32", (len(score_rows), *shape[:2]))
     metadata = {"questions": json.dumps([item["question_id"] for item in items]), "device": device_name(model.device)}
     metadata["without_attention"] = json.dumps(model.layers_without_attention)
     padded = not padding_matters(model, items)
@@ -72,9 +79,9 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
         out["question"][:] = question_index(items)
 
         def run(rows: list[int], tokens: int, score: bool) -> None:
-            batch = collate(items, rows)
-            traced = trace_batch(model, batch.to(model.device), gradients=score)
-            for name in ("log_prob", "correct", "head_output"):
+            batch = collate(items, rows).to(model.device)
+            traced = trace_batch(model, batch, gradients=score, baseline=counterfactual)
+            for name in ("score", "correct", "head_output"):
                 out[name][rows] = traced[name].cpu().numpy()
             if score:
                 np.add(total, traced["all_positions"].double().sum(0).cpu().numpy(), out=total)
@@ -98,11 +105,14 @@ def _check_tokens(items: list[dict], n_tokens: int) -> None:
             )
 
 
-def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Tensor]:
+def trace_batch(model: HeadModel, batch: Batch, gradients: bool, baseline: Baseline | None = None) -> dict[str, Tensor]:
     """One forward pass (and one backward pass, if gradients are asked for) over a batch.
 
+    Args:
+        baseline: to which the first-order effects `gradient_dot_change_{positions}` refer, if they are wanted.
+
     Returns:
-        `log_prob`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
+        `score`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
         the answer positions and over all; with gradients the terms of `trace_task`; all float32, NaN in layers
         without attention.
     """
@@ -119,23 +129,45 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool) -> dict[str, Te
     edits = {layer: keep(layer) for layer in model.attention_layers}
     with torch.set_grad_enabled(gradients), model.edit_head_outputs(edits):
         logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
-        log_prob = answer_log_probability(logits, batch.targets, batch.answer_mask)
+        score, correct = score_answers(logits, batch)
     layers = [outputs[layer] for layer in model.attention_layers]
     result = {
-        "log_prob": log_prob.detach(),
-        "correct": exact_match(logits.detach(), batch.targets, batch.answer_mask),
+        "score": score.detach(),
+        "correct": correct,
         "head_output": _over_layers(lambda z: position_sum(batch, z, "answer", mean=True), layers),
         "all_positions": _over_layers(lambda z: position_sum(batch, z, "all", mean=True), layers),
     }
     if gradients:
-        slopes = torch.autograd.grad(log_prob.sum(), layers)
+        slopes = torch.autograd.grad(score.sum(), layers)
         pairs = list(zip(layers, slopes, strict=True))
         for at in POSITIONS:
             result[f"gradient_sum_{at}"] = _over_layers(lambda g, at=at: position_sum(batch, g, at), slopes)
             result[f"gradient_dot_output_{at}"] = _over_layers(
                 lambda pair, at=at: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), at), pairs
             )
+        for at in POSITIONS if baseline else ():
+            replacement = baseline.on(model, batch, at, range(model.n_layers))
+            result[f"gradient_dot_change_{at}"] = _slopes_to(
+                batch, on_sequence(replacement, batch, at), at, dict(zip(model.attention_layers, pairs, strict=True))
+            )
     return {name: value if value.ndim == 1 else model.over_layers(value) for name, value in result.items()}
+
+
+def _slopes_to(
+    batch: Batch, replacement: Replacement, positions: str, pairs: dict[int, tuple[Tensor, Tensor]]
+) -> Tensor:
+    """[item, layer, head]: sum over positions of gradient . (head output - replacement).
+
+    Args:
+        pairs: layer -> head outputs and gradients [item, position, head, d_head].
+    """
+
+    def slope(layer: int) -> Tensor:
+        output, gradient = (values.float() for values in pairs[layer])
+        change = (output - replacement.values(layer).to(output)) * replacement.where.to(output)[..., None, None]
+        return position_sum(batch, (change * gradient).sum(-1), positions)
+
+    return _over_layers(slope, pairs)
 
 
 def _over_layers(reduce, layers) -> Tensor:

@@ -70,7 +70,7 @@ def test_script(tmp_path):
         items.append(tmp_path / f"{task}.json")
         save_file(
             {
-                "log_prob": np.full(20, -0.5, np.float32), "correct": np.full(20, right, np.uint8),
+                "score": np.full(20, -0.5, np.float32), "correct": np.full(20, right, np.uint8),
                 "question": np.arange(20),
             },
             traces[-1],

@@ -13,6 +13,7 @@ from headatlas.models.batches import collate
 from headatlas.models.engine import rms
 from headatlas.models.head_model import find_heads, load_model
 from headatlas.models.precision import compute_in_float32, float32_reference, split_product
+from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import _replayed, ablate_layers
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.trace import trace_batch
@@ -57,7 +58,7 @@ def test_numbers_are_the_float32_twins(family, dtype):
     for name, value in expected.items():
         allowed = 1e-5 * max(1, float(value.float().abs().max()))
         assert (found[name].float() - value.float()).abs().max() < allowed, name
-    assert (rounded["log_prob"] - expected["log_prob"]).abs().max() > 1e-4
+    assert (rounded["score"] - expected["score"]).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,7 +106,7 @@ def test_edits_of_small_effect_are_as_precise_as_large_ones(positions):
     baseline = traced + 0.01 * np.random.default_rng(1).normal(size=traced.shape).astype(np.float32)
     expected, _ = ablate_layers(twin, items, baseline, range(3), positions, 300)
     found, _ = ablate_layers(half, items, baseline, range(3), positions, 300, engine="replay")
-    rounded = _replayed(plain, items, [0, 1, 2, 3], torch.tensor(baseline), range(3), positions, 300).numpy()
+    rounded = _replayed(plain, items, [0, 1, 2, 3], VectorBaseline(baseline), range(3), positions, 300).numpy()
     size = rms(expected)
     assert rms(found - expected) < 2e-2 * size
     assert rms(rounded - expected) > 5 * rms(found - expected)
@@ -186,7 +187,7 @@ def test_the_way_of_a_gpu_finds_the_same(family, dtype, on_gpu):
     with float32_reference(half.model):
         exact = trace_batch(half, batch, gradients=False)
     assert not on_gpu
-    assert (exact["log_prob"] - expected["log_prob"]).abs().max() < 1e-6
+    assert (exact["score"] - expected["score"]).abs().max() < 1e-6
 
 
 def test_a_half_precision_model_has_a_float32_reference():
@@ -251,10 +252,10 @@ def test_the_demo_has_its_float32_map(dtype, positions):
         parameter.data = parameter.data.to(dtype).float()
     zero = np.zeros((1, half.n_layers, half.n_heads, half.d_head), np.float32)
     layers = range(half.n_layers)
-    expected = _replayed(twin, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
+    expected = _replayed(twin, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
     plain = find_heads(AutoModelForCausalLM.from_pretrained(DEMO, dtype=dtype))
-    rounded = _replayed(plain, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
+    rounded = _replayed(plain, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.99
     assert rms(found - expected) < rms(rounded - expected)
     assert report.noise < 1e-3
@@ -286,7 +287,7 @@ def test_a_trained_model_has_its_float32_map(smollm2, dtype, positions):
     half = find_heads(half, "half")
     zero = np.zeros((1, whole.n_layers, whole.n_heads, whole.d_head), np.float32)
     layers = range(whole.n_layers) if positions == "answer" else range(20, 24)
-    expected = _replayed(whole, items, range(len(items)), torch.tensor(zero), layers, positions, 2048).numpy()
+    expected = _replayed(whole, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.98
     assert report.noise < 1e-2

@@ -8,8 +8,9 @@ import torch
 from families import PLANTED, plain_log_prob, planted_items, planted_model, random_items, random_model
 from headatlas.files.effects import attribution_from_terms, write_effects
 from headatlas.files.scores import read_completeness, read_effects
-from headatlas.models.batches import answer_log_probability, collate
+from headatlas.models.batches import collate, score_answers
 from headatlas.models.head_model import find_heads
+from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.attribution import gate_slopes, integrate, path_gains
 from headatlas.scoring.trace import trace_task
@@ -42,14 +43,16 @@ def faded_log_prob(model, item, baseline, gates, positions):
 
     with torch.no_grad(), model.edit_head_outputs({layer: edit_of(layer) for layer in range(model.n_layers)}):
         logits = batch.gather(model.logits(batch.input_ids, batch.attention_mask))
-    return float(answer_log_probability(logits.double(), batch.targets, batch.answer_mask)[0])
+    return float(score_answers(logits, batch)[0])
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])
 def test_slopes_are_the_finite_differences(model, positions):
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
-    slopes = gate_slopes(model, collate(items, [0, 1]), torch.tensor(baseline[:2]), torch.tensor([0.3, 1.0]), positions)
+    batch = collate(items, [0, 1])
+    replacement = VectorBaseline(baseline).on(model, batch, positions, range(3))
+    slopes = gate_slopes(model, batch, replacement, torch.tensor([0.3, 1.0]), positions)
     for row in (0, 1):
         for index, gate in enumerate((0.3, 1.0)):
             for layer, head in ((0, 1), (1, 3), (2, 0)):
@@ -72,7 +75,8 @@ def test_trace_terms_give_the_slope_at_the_clean_point(model, positions, tmp_pat
     baseline = random_baseline(model, len(score))
     effect = attribution_from_terms(tmp_path / "trace.safetensors", baseline, positions)
     batch = collate(score, list(range(len(score))))
-    expected = gate_slopes(model, batch, torch.tensor(baseline), torch.ones(1), positions)[:, 0]
+    replacement = VectorBaseline(baseline).on(model, batch, positions, range(3))
+    expected = gate_slopes(model, batch, replacement, torch.ones(1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5
     assert np.abs(effect).max() > 1e-2
 

@@ -63,7 +63,7 @@ def chances(request, tmp_path_factory):
     baseline = trace["head_output"].mean(0, keepdims=True)
     effect, _ = ablate_layers(model, items, baseline, range(HEADS[0]), "answer", 4096)
     slope = attribution_from_terms(path, baseline, "answer")
-    clean = trace["log_prob"].astype(float).reshape(-1, WORDS)
+    clean = trace["score"].astype(float).reshape(-1, WORDS)
     effect, slope = (values.astype(float).reshape(len(clean), WORDS, -1) for values in (effect, slope))
     return np.exp(clean), np.exp(clean[..., None] - effect), slope
 

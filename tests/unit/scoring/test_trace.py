@@ -16,7 +16,7 @@ from headatlas.files.effects import (
     write_effects,
 )
 from headatlas.files.tensor_file import tensor_file
-from headatlas.models.batches import answer_log_probability, batches, collate, exact_match
+from headatlas.models.batches import Batch, batches, collate, score_answers
 from headatlas.models.head_model import find_heads
 from headatlas.scoring.trace import trace_task
 from safetensors.numpy import load_file
@@ -53,19 +53,37 @@ def plain_outputs(model, item):
     return torch.stack([seen[layer].view(-1, model.n_heads, model.d_head) for layer in range(model.n_layers)])
 
 
+def answers(targets: list[int], mask: list[bool], foil: int | None = None) -> Batch:
+    """One item of which only the answer matters."""
+    nothing = torch.zeros(1, len(targets), dtype=torch.long)
+    foils = None if foil is None else torch.tensor([foil])
+    return Batch(torch.tensor([0]), nothing, nothing, nothing, torch.tensor([targets]), torch.tensor([mask]), foils)
+
+
 def test_log_probability_by_hand():
     """Two answer tokens with probabilities 1/2 and 1/4 of the truth: mean log = -1.5 log 2; padding ignored."""
     logits = torch.log(torch.tensor([[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]]) + 1e-30)
-    targets = torch.tensor([[1, 2, 3]])
-    mask = torch.tensor([[True, True, False]])
-    assert float(answer_log_probability(logits, targets, mask)[0]) == pytest.approx(-1.5 * np.log(2), abs=1e-6)
+    score, _ = score_answers(logits, answers([1, 2, 3], [True, True, False]))
+    assert float(score[0]) == pytest.approx(-1.5 * np.log(2), abs=1e-6)
 
 
 def test_exact_match_wants_every_token_but_not_the_padding():
     logits = torch.eye(4)[None, [1, 2, 0]]
-    mask = torch.tensor([[True, True, False]])
-    assert bool(exact_match(logits, torch.tensor([[1, 2, 3]]), mask)[0])
-    assert not bool(exact_match(logits, torch.tensor([[1, 3, 3]]), mask)[0])
+    assert bool(score_answers(logits, answers([1, 2, 3], [True, True, False]))[1][0])
+    assert not bool(score_answers(logits, answers([1, 3, 3], [True, True, False]))[1][0])
+
+
+def test_the_margin_by_hand():
+    """log(0.6 / 0.1) at the last answer token, for the item and for each of its rows; earlier tokens do not count."""
+    logits = torch.log(torch.tensor([[[0.9, 0.1, 0, 0], [0.1, 0.2, 0.6, 0.1]]]) + 1e-30)
+    batch = answers([1, 2], [True, True], foil=3)
+    score, right = score_answers(logits, batch)
+    assert (float(score[0]), bool(right[0])) == (pytest.approx(np.log(6), abs=1e-6), True)
+    assert score_answers(logits[:, 1:], batch)[0].equal(score)
+    wrong = logits[:, :, [0, 1, 3, 2]]
+    score, right = score_answers(torch.stack([logits, wrong], 1), batch)
+    assert score[0].tolist() == pytest.approx([np.log(6), -np.log(6)], abs=1e-6)
+    assert right[0].tolist() == [True, False]
 
 
 def test_batches_hold_every_item_once_within_the_budget():
@@ -85,7 +103,7 @@ def test_trace_equals_plain_passes(model, tmp_path, batch_tokens):
     means = []
     for row, item in enumerate(items):
         with torch.no_grad():
-            assert traced["log_prob"][row] == pytest.approx(float(plain_log_prob(model.model, item)), abs=1e-5)
+            assert traced["score"][row] == pytest.approx(float(plain_log_prob(model.model, item)), abs=1e-5)
         z = plain_outputs(model, item)
         answers = z[:, len(item["prompt_ids"]) - 1 :]
         assert np.abs(traced["head_output"][row] - answers.mean(1).numpy()).max() < 1e-5
