@@ -13,7 +13,7 @@ from headatlas.tasks.tokens import load_tokeniser, tokenise
 def main(settings: dict, source: list[Path], items: Path) -> None:
     task = read_task(settings, source)
     tokeniser = load_tokeniser(settings["tokenizer"])
-    short = tokenise(task.items, tokeniser, settings["max_tokens"])
+    short = tokenise(task.items, tokeniser, settings["max_tokens"], settings["partners"])
     require_splits(short, settings["task"], settings["validate_fraction"])
     kept = sample(short, settings["max_items"])
     warn_of_one_question(kept, settings["task"])

@@ -21,7 +21,14 @@ def question(text: str, *steps: tuple) -> dict:
 
 
 def settings_of(**changes) -> dict:
-    return {"task": "t", "format": "jsonl", "join": "auto", "seed": 0, "validate_fraction": 0.3} | changes
+    return {
+        "task": "t",
+        "format": "jsonl",
+        "join": "auto",
+        "seed": 0,
+        "validate_fraction": 0.3,
+        "partners": [],
+    } | changes
 
 
 def cogqa_file(path: Path, *questions: dict) -> Path:

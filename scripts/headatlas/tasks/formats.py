@@ -45,7 +45,7 @@ OTHER_NAMES = {  # what other collections of data call the two
 class Item:
     """One prompt with its answer. `where` is its name in messages; the token ids come from `tokens`.
 
-    `extra` holds the keys of the file that this project gives no meaning, such as a category.
+    `extra` holds the other keys of the file: those for some settings (`items.PARTNERS`) and those without meaning here.
     """
 
     id: str
@@ -56,6 +56,9 @@ class Item:
     where: str
     prompt_ids: list[int] = field(default_factory=list)
     answer_ids: list[int] = field(default_factory=list)
+    foil_id: int | None = None
+    counterfactual_ids: list[int] | None = None
+    same_answer_ids: list[int] | None = None
     extra: dict = field(default_factory=dict)
 
 

@@ -19,6 +19,12 @@ from headatlas.tasks.formats import Item, cogqa_items, move_spaces, read_cogqa, 
 from headatlas.wording import shorten
 
 SPLITS = ("score", "validate")
+# Keys of an item's line that some settings need, and the settings that do.
+PARTNERS = {
+    "foil": "metric: margin",
+    "counterfactual": "baseline: counterfactual",
+    "same_answer": "evidence.same_answer",
+}
 
 
 @dataclass
@@ -36,7 +42,8 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
     """Read a task's files, check every line, and give each item its split.
 
     Args:
-        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, and for cogqa `skill` and `context`.
+        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, for cogqa `skill` and `context`, and `partners`,
+            which of `PARTNERS` every item must have.
         sources: the task's files; their order does not matter.
     Raises:
         HeadAtlasError: file, line (or question and subquestion), what is wrong, what to do.
@@ -53,6 +60,7 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
         other_labels = Counter(label for question in questions for label in question.other_labels)
         for label, count in sorted(other_labels.items()):
             log.warning("%d subquestions are labelled '%s', which is no task; left out", count, shorten(label))
+    require_partners(items, settings["partners"], settings["task"])
     splits = split_questions(weights, fraction, seed)
     for item in items:
         item.split = item.split or splits[item.question_id]
@@ -73,6 +81,22 @@ def _join(items: list[Item], join: str | None) -> None:
         log.warning("%s: %d prompts end in a space; %s", file, count, told[join])
     if join == "auto":
         move_spaces(items)
+
+
+def require_partners(items: Iterable[Item], partners: Sequence[str], task: str) -> None:
+    """Refuse an item without a text that a setting needs.
+
+    Raises:
+        HeadAtlasError: names the task, the item, the key and the setting.
+    """
+    for item in items:
+        for key in partners:
+            text = item.extra.get(key)
+            if not isinstance(text, str) or not text:
+                raise HeadAtlasError(
+                    f"tasks.{task}: {item.where}: has no '{key}' (a text), which {PARTNERS[key]} needs of every item; "
+                    "add it to all items, or change that setting"
+                )
 
 
 def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -> None:
@@ -220,11 +244,9 @@ def items_content(name: str, task: Task, n_short: int, kept: list[Item]) -> dict
 
 
 def _content(item: Item) -> dict:
-    content = asdict(item)
-    del content["where"]
-    if not item.extra:
-        del content["extra"]
-    return content
+    content = {key: value for key, value in asdict(item).items() if key != "where"}
+    unused = {"foil_id": None, "counterfactual_ids": None, "same_answer_ids": None, "extra": {}}
+    return {key: value for key, value in content.items() if key not in unused or value != unused[key]}
 
 
 def write_items(path: Path, content: dict) -> None:

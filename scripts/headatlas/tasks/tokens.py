@@ -38,14 +38,22 @@ class Tokeniser:
     chat: Callable[[str], list[int]] | None = None
 
 
-def tokenise(items: Sequence[Item], tokeniser: Tokeniser, max_tokens: int | None) -> list[Item]:
-    """Fill in `prompt_ids` and `answer_ids`; leave out, and count aloud, items of over `max_tokens` tokens.
+def tokenise(
+    items: Sequence[Item], tokeniser: Tokeniser, max_tokens: int | None, partners: Sequence[str] = ()
+) -> list[Item]:
+    """Fill in the token ids; leave out, and count aloud, items of over `max_tokens` tokens.
+
+    With foils an answer ends at its first token that is not the foil's: the margin asks about that one.
+
+    Args:
+        partners: which of `items.PARTNERS` are wanted, and so are in every item's `extra`.
 
     Raises:
-        HeadAtlasError: a prompt or an answer has no tokens, or no item is short enough.
+        HeadAtlasError: a text has no tokens, one of answer and foil is the beginning of the other, or no item is short
+            enough.
     """
-    done = [_tokenised(item, tokeniser) for item in items]
-    lengths = [len(item.prompt_ids) + len(item.answer_ids) for item in done]
+    done = [_with_partners(_tokenised(item, tokeniser), tokeniser, partners) for item in items]
+    lengths = [max(map(len, _prompts(item))) + len(item.answer_ids) for item in done]
     if max_tokens is None or max(lengths, default=0) <= max_tokens:
         return done
     kept = [item for item, length in zip(done, lengths, strict=True) if length <= max_tokens]
@@ -157,23 +165,54 @@ def _plain_tokeniser(folder: Path) -> Tokeniser:
     return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids)
 
 
+def _prompts(item: Item) -> list[list[int]]:
+    return [item.prompt_ids, item.counterfactual_ids or [], item.same_answer_ids or []]
+
+
 def _tokenised(item: Item, tokeniser: Tokeniser) -> Item:
+    prompt_ids, answer_ids = _pair_ids(item, tokeniser, item.prompt, item.answer)
+    _require_tokens(item, prompt=prompt_ids, answer=answer_ids)
+    return replace(item, prompt_ids=prompt_ids, answer_ids=answer_ids)
+
+
+def _pair_ids(item: Item, tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     if tokeniser.chat is None:
-        prompt_ids, answer_ids = text_ids(tokeniser, item.prompt, item.answer)
-    else:
-        try:
-            prompt_ids = tokeniser.chat(item.prompt)
-        except Exception as error:  # a template is code that came with the model
-            why = shorten(" ".join(str(error).split()), 300)
-            raise HeadAtlasError(f"{item.where}: the model's chat template fails on it: {why}") from None
-        answer_ids = tokeniser.encode(item.answer, False)
-    for ids, what, text in ((prompt_ids, "prompt", item.prompt), (answer_ids, "answer", item.answer)):
+        return text_ids(tokeniser, prompt, answer)
+    try:
+        prompt_ids = tokeniser.chat(prompt)
+    except Exception as error:  # a template is code that came with the model
+        why = shorten(" ".join(str(error).split()), 300)
+        raise HeadAtlasError(f"{item.where}: the model's chat template fails on it: {why}") from None
+    return prompt_ids, tokeniser.encode(answer, False)
+
+
+def _require_tokens(item: Item, **texts: list[int]) -> None:
+    for what, ids in texts.items():
         if not ids:
+            text = getattr(item, what, None) or item.extra[what]
             raise HeadAtlasError(
                 f"{item.where}: the {what} '{shorten(text)}' has no tokens in this model's tokenizer; "
                 "change it, or take the item out"
             )
-    return replace(item, prompt_ids=prompt_ids, answer_ids=answer_ids)
+
+
+def _with_partners(item: Item, tokeniser: Tokeniser, partners: Sequence[str]) -> Item:
+    for key in (key for key in partners if key != "foil"):
+        ids, _ = _pair_ids(item, tokeniser, item.extra[key], item.answer)
+        _require_tokens(item, **{key: ids})
+        item = replace(item, **{f"{key}_ids": ids})
+    return _with_foil(item, tokeniser) if "foil" in partners else item
+
+
+def _with_foil(item: Item, tokeniser: Tokeniser) -> Item:
+    _, foil = _pair_ids(item, tokeniser, item.prompt, item.extra["foil"])
+    for at, (own, other) in enumerate(zip(item.answer_ids, foil, strict=False)):
+        if own != other:
+            return replace(item, answer_ids=item.answer_ids[: at + 1], foil_id=other)
+    raise HeadAtlasError(
+        f"{item.where}: in tokens, of the answer '{shorten(item.answer)}' and the foil '{shorten(item.extra['foil'])}' one "
+        "begins with the other, so there is no margin between them; change one of them"
+    )
 
 
 def _tokens_behind(with_special: list[int], without: list[int]) -> int:

@@ -259,3 +259,27 @@ def test_cogqa_counts_are_those_of_the_raw_json(caplog):
         assert all(agreed.setdefault(q, split) == split for q, split in splits_of(task).items())
         validate = sum(item.split == "validate" for item in task.items)
         assert abs(validate - 0.3 * len(task.items)) <= 1
+
+
+# --- texts that some settings need ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("foil", "metric: margin"),
+        ("counterfactual", "baseline: counterfactual"),
+        ("same_answer", r"evidence\.same_answer"),
+    ],
+)
+def test_an_item_without_a_text_that_a_setting_needs(tmp_path, key, setting):
+    whole = {"prompt": "a", "answer": "b", "foil": "c", "counterfactual": "d", "same_answer": "e"}
+    for wrong in ({}, {key: 3}, {key: ""}):
+        other = {name: value for name, value in whole.items() if name != key} | {"prompt": "z"} | wrong
+        source = lines(tmp_path / "t.jsonl", whole, other)
+        with pytest.raises(
+            HeadAtlasError, match=rf"^tasks\.t: .*t\.jsonl:2: has no '{key}' \(a text\), which {setting} needs of every"
+        ):
+            read_task(settings_of(partners=[key]), [source])
+    source = lines(tmp_path / "t.jsonl", whole, whole | {"prompt": "z"})
+    assert len(read_task(settings_of(partners=[key], validate_fraction=0), [source]).items) == 2

@@ -83,6 +83,35 @@ def test_a_prompt_or_answer_without_tokens_is_told_with_its_place():
         tokenise([item("~", "a")], letters(before=(), silent="~"), None)
 
 
+def paired(answer: str, **extra: str) -> Item:
+    return Item(id="i", question_id="q", split="score", prompt="ab", answer=answer, where="t.jsonl:7", extra=extra)
+
+
+def test_an_answer_ends_where_it_parts_from_its_foil():
+    (one,) = tokenise([paired("cde", foil="cxe")], letters(), None, ["foil"])
+    assert (one.answer_ids, one.foil_id) == ([32, 99, 100], ord("x"))
+    (first,) = tokenise([paired("cde", foil="de")], letters(), None, ["foil"])
+    assert (first.answer_ids, first.foil_id) == ([32, 99], ord("d"))
+    (unasked,) = tokenise([paired("cde", foil="cxe")], letters(), None)
+    assert (unasked.answer_ids, unasked.foil_id) == ([32, 99, 100, 101], None)
+
+
+@pytest.mark.parametrize("foil", ["c", "cd", "cde"])
+def test_an_answer_that_goes_on_as_its_foil_has_no_margin(foil):
+    with pytest.raises(HeadAtlasError, match=r"^t\.jsonl:7: in tokens, of the answer 'cd' and the foil .* begins with"):
+        tokenise([paired("cd", foil=foil)], letters(), None, ["foil"])
+
+
+def test_other_prompts_get_tokens_and_count_for_the_length():
+    item = paired("c", counterfactual="axy", same_answer="x")
+    (done,) = tokenise([item], letters(), 6, ["counterfactual", "same_answer"])
+    assert (done.counterfactual_ids, done.same_answer_ids) == ([BOS, 97, 120, 121], [BOS, 120])
+    with pytest.raises(HeadAtlasError, match=r"longer than 5 tokens \(the shortest has 6\)"):
+        tokenise([item], letters(), 5, ["counterfactual"])
+    with pytest.raises(HeadAtlasError, match=r"^t\.jsonl:7: the counterfactual '~' has no tokens"):
+        tokenise([paired("c", counterfactual="~")], letters(before=(), silent="~"), None, ["counterfactual"])
+
+
 # --- tokenizers -------------------------------------------------------------------------------------
 
 TEXTS = [
@@ -264,7 +293,7 @@ def job(tmp_path):
     folder = tmp_path / "Ordner mit Ümläut"
     settings = {
         "task": "sums", "format": "jsonl", "join": "auto", "max_items": 6, "max_tokens": 6, "seed": 0,
-        "validate_fraction": 0.3,
+        "validate_fraction": 0.3, "partners": [],
         "tokenizer": save(word_level(), folder / "model"),
     }  # fmt: skip
     entries = [{"prompt": "3 + 3 " + "a " * n, "answer": 44} for n in range(10)]
