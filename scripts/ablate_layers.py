@@ -1,9 +1,10 @@
 """Exact effect of ablating each head of a block of layers, one at a time, on the score items of one task.
 
 Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
-nats per answer token. Settings: model, task, seed, first_layer, last_layer, positions, baseline.
+nats per answer token.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.files.effects import clean_run, read_baseline, write_effects
@@ -15,8 +16,21 @@ from headatlas.scoring.ablation import ablate_layers
 from headatlas.tasks.items import read_items, split_items
 
 
+@dataclass(frozen=True)
+class Settings:
+    """positions: answer | all; seed: of the draws, for baseline resample only."""
+
+    model: dict
+    task: str
+    first_layer: int
+    last_layer: int
+    baseline: str
+    positions: str
+    seed: int | None = None
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     items: Path,
     trace: Path,
     effects: Path,
@@ -27,13 +41,13 @@ def main(
     baseline: Path | None = None,
 ) -> None:
     chosen = split_items(read_items(items), "score")
-    model = load_model(settings["model"], choose_device(device, threads))
+    model = load_model(settings.model, choose_device(device, threads))
     shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = read_baseline(settings, chosen, shape, trace, baseline)
-    layers = range(settings["first_layer"], settings["last_layer"] + 1)
+    replacement = read_baseline(vars(settings), chosen, shape, trace, baseline)
+    layers = range(settings.first_layer, settings.last_layer + 1)
     with progress("ablate", len(chosen), "items") as advance:
         effect, report = ablate_layers(
-            model, chosen, replacement, layers, settings["positions"], batch_tokens, advance, engine
+            model, chosen, replacement, layers, settings.positions, batch_tokens, advance, engine
         )
     write_effects(effects, effect, *clean_run(trace), first_layer=layers.start, engine=report.as_dict())
 

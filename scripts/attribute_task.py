@@ -1,9 +1,10 @@
 """First-order effect of every head (attribution with one step) on the score items of one task; no model needed.
 
 Reads items, the task's trace with its gradient terms and, as the baseline asks, the pooled baseline; writes
-effects (safetensors) in nats per answer token. Settings: task, seed, positions, baseline.
+effects (safetensors) in nats per answer token.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.files.effects import attribution_from_terms, clean_run, read_baseline, trace_shape, write_effects
@@ -11,10 +12,20 @@ from headatlas.jobs.cli import run
 from headatlas.tasks.items import read_items, split_items
 
 
-def main(settings: dict, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """positions: answer | all; seed: of the draws, for baseline resample only."""
+
+    task: str
+    baseline: str
+    positions: str
+    seed: int | None = None
+
+
+def main(settings: Settings, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
     chosen = split_items(read_items(items), "score")
-    replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
-    write_effects(effects, attribution_from_terms(trace, replacement, settings["positions"]), *clean_run(trace))
+    replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
+    write_effects(effects, attribution_from_terms(trace, replacement, settings.positions), *clean_run(trace))
 
 
 if __name__ == "__main__":

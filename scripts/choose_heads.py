@@ -3,31 +3,45 @@
 Reads the folder of the effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
 its sets (see `headatlas.evidence.knock_out_sets`) and the size at which tasks are compared. It reads effects and not
 the importance table, so that neither another method nor an interval's confidence has anything knocked out again.
-Settings: method, effects (the names of its files in {method}/, {task} open, by method), tasks (in the order of the
-traces), items, draws, dissociation_k (null: a tenth of the heads), seed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from headatlas.evidence.knock_out_sets import choose_sets, compared_size, k_grid
 from headatlas.files.effects import output_norms
-from headatlas.files.scores import read_task
+from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run, write_json
 from headatlas.stats.concentration import elbow
 from headatlas.stats.head_statistics import mean_effects
 
 
-def main(settings: dict, effects: Path, traces: list[Path], sets: Path) -> None:
-    method, chosen = settings["method"], {}
-    for index, (task, trace) in enumerate(zip(settings["tasks"], traces, strict=True)):
-        read = read_task(effects / method, settings["effects"][method], task, settings["items"])
+@dataclass(frozen=True)
+class Settings:
+    """effects: the names of the method's files in {method}/, {task} open; tasks in the order of the traces.
+
+    dissociation_k null: a tenth of the heads.
+    """
+
+    method: str
+    effects: dict[str, list[str]]
+    tasks: list[str]
+    items: str
+    draws: int
+    dissociation_k: int | None
+    seed: int
+
+
+def main(settings: Settings, effects: Path, traces: list[Path], sets: Path) -> None:
+    chosen, maps = {}, read_maps(effects, settings.effects, settings.tasks, settings.items)
+    for index, ((_, task, read), trace) in enumerate(zip(maps, traces, strict=True)):
         effect = mean_effects(read.effect, read.question)
         sizes = abs(effect[~np.isnan(effect)])
-        size = settings["dissociation_k"] or compared_size(len(sizes))
+        size = settings.dissociation_k or compared_size(len(sizes))
         ks = {*k_grid(len(sizes), elbow(sizes)), size}
-        chosen[task] = choose_sets(effect, output_norms(trace), ks, settings["draws"], (settings["seed"], index))
-    write_json(sets, {"method": method, "dissociation_k": size, "sets": chosen})
+        chosen[task] = choose_sets(effect, output_norms(trace), ks, settings.draws, (settings.seed, index))
+    write_json(sets, {"method": settings.method, "dissociation_k": size, "sets": chosen})
 
 
 if __name__ == "__main__":

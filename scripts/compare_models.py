@@ -3,23 +3,36 @@
 Reads, of each model, its summary, its items (JSON, model by model in the order of the tasks), the folder of its effects
 and, where heads were knocked out, its dominances; writes two tables, each as Parquet and as CSV: one row per model,
 method and task, and one per pair of models, method and task (see `headatlas.evidence.comparison`). Depth is relative:
-0 is the first layer, 1 the last. Settings: models (in the order of the files), tasks, effects (per model and method the
-names of its files in {method}/, {task} open), items (all | correct), permutations, confidence, seed.
+0 is the first layer, 1 the last.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from headatlas.evidence.comparison import Mapped, pairs, side_by_side
 from headatlas.evidence.importance import write_csv, write_table
-from headatlas.files.scores import read_task
+from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
 from headatlas.tasks.items import read_items, split_items
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Models are in the order of the files; effects: per model and method the names of its files, {task} open."""
+
+    models: list[str]
+    tasks: list[str]
+    effects: dict[str, dict[str, list[str]]]
+    items: str
+    permutations: int
+    confidence: float
+    seed: int
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     summaries: list[Path],
     items: list[Path],
     effects: list[Path],
@@ -29,7 +42,7 @@ def main(
     paired_csv: Path,
     dominances: list[Path] = [],  # noqa: B006 (never changed)
 ) -> None:
-    models, n_tasks = settings["models"], len(settings["tasks"])
+    models, n_tasks = settings.models, len(settings.tasks)
     maps = {
         model: _maps(settings, model, items[i * n_tasks : (i + 1) * n_tasks], effects[i])
         for i, model in enumerate(models)
@@ -38,25 +51,23 @@ def main(
     known = [dict(zip(models, map(pl.read_parquet, files), strict=False)) for files in (summaries, dominances)]
     for found, parquet, text in (
         (side_by_side(known[0], layers, known[1]), table, csv),
-        (pairs(maps, settings["confidence"], settings["permutations"], settings["seed"]), paired, paired_csv),
+        (pairs(maps, settings.confidence, settings.permutations, settings.seed), paired, paired_csv),
     ):
         write_table(found, parquet)
         write_csv(found, text)
 
 
-def _maps(settings: dict, model: str, items: list[Path], effects: Path) -> dict[tuple[str, str], Mapped]:
+def _maps(settings: Settings, model: str, items: list[Path], effects: Path) -> dict[tuple[str, str], Mapped]:
     """One model's maps by (method, task)."""
     questions = {
         task: [item["question_id"] for item in split_items(read_items(path), "score")]
-        for task, path in zip(settings["tasks"], items, strict=True)
+        for task, path in zip(settings.tasks, items, strict=True)
     }
     maps = {}
-    for method, names in settings["effects"][model].items():
-        for task, asked in questions.items():
-            read = read_task(effects / method, names, task, settings["items"])
-            # A layer without attention has no share of the importance: no head there can have any effect.
-            effect = np.nan_to_num(read.effect) if read.without_attention else read.effect
-            maps[method, task] = Mapped(effect, [asked[row] for row in read.row])
+    for method, task, read in read_maps(effects, settings.effects[model], settings.tasks, settings.items):
+        # A layer without attention has no share of the importance: no head there can have any effect.
+        effect = np.nan_to_num(read.effect) if read.without_attention else read.effect
+        maps[method, task] = Mapped(effect, [questions[task][row] for row in read.row])
     return maps
 
 

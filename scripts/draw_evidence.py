@@ -1,11 +1,10 @@
 """Draw one figure of the evidence as a Vega-Lite spec.
 
 Reads tables (Parquet), in the order that `headatlas.charts.registry.FIGURES` gives for the figure; writes the
-spec as JSON. Settings: `figure` (`knock-out`, or `dissociation.ablation` for a figure of one method), `model`
-(`models` for a comparison), `tasks` and `methods` (in the config's order), `confidence` (that of the
-tables), `figures` (the config section).
+spec as JSON.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -13,9 +12,25 @@ from headatlas.charts import registry
 from headatlas.jobs import cli
 
 
-def main(settings: dict, tables: list[Path], spec: Path) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """figure: `knock-out`, or `dissociation.ablation` for a figure of one method; figures: the config section.
+
+    Tasks and methods are in the config's order; confidence is that of the tables; a comparison has models, not model.
+    """
+
+    figure: str
+    methods: list[str]
+    tasks: list[str]
+    confidence: float
+    figures: dict
+    model: str | None = None
+    models: list[str] | None = None
+
+
+def main(settings: Settings, tables: list[Path], spec: Path) -> None:
     read = [pl.read_parquet(table, glob=False) for table in tables]
-    cli.write_json(spec, registry.draw(read, settings))
+    cli.write_json(spec, registry.draw(read, vars(settings)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Draw one figure as a Vega-Lite spec.
 
 Reads `importance.parquet`, to mark the tasks that the model does not do `capability.parquet`, and to mark effects that
-are rounding the record of engines; writes the spec as JSON. Settings: `figure` (heatmap-grid, signed-grid), `method`,
-`model`, `tasks` (keys in the config's order), `figures` (the config section).
+are rounding the record of engines; writes the spec as JSON.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -13,9 +13,20 @@ from headatlas.jobs import cli
 from headatlas.workflow.engine_record import noise_floors, read_records
 
 
-def main(settings: dict, importance: Path, capability: Path, spec: Path, engines: list[Path] = ()) -> None:
-    noise = noise_floors(read_records(engines))
-    cli.write_json(spec, head_maps.draw(pl.read_parquet(importance), settings, pl.read_parquet(capability), noise))
+@dataclass(frozen=True)
+class Settings:
+    """figure: heatmap-grid | signed-grid; tasks in the config's order; figures: the config section."""
+
+    figure: str
+    method: str
+    model: str
+    tasks: list[str]
+    figures: dict
+
+
+def main(settings: Settings, importance: Path, capability: Path, spec: Path, engines: list[Path] = ()) -> None:
+    table, done = pl.read_parquet(importance), pl.read_parquet(capability)
+    cli.write_json(spec, head_maps.draw(table, vars(settings), done, noise_floors(read_records(engines))))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 Reads the traces of all tasks; writes one effects file per task (safetensors, in logits) and a report (JSON):
 held-out accuracy and confusion matrix. With `permutations` in the probe's settings the whole is done again that many
 times with permuted labels; each effects file holds its task's null, the report the null's accuracies.
-Settings: tasks (keys, in the order of the traces), seed, probe.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,27 @@ from headatlas.scoring.probe import fit_probes, probe_report
 from headatlas.scoring.probe_null import gather_null, permuted_labels
 
 
-def main(settings: dict, traces: list[Path], effects: list[Path], report: Path, device: str, threads: int) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """Tasks in the order of the traces; probe: the config section."""
+
+    tasks: list[str]
+    seed: int
+    probe: dict
+
+
+def main(settings: Settings, traces: list[Path], effects: list[Path], report: Path, device: str, threads: int) -> None:
     device = choose_device(device, threads)
     outputs, labels, questions = score_outputs(traces)
     runs = [clean_run(trace) for trace in traces]
-    permuted = permuted_labels(labels, questions, settings["probe"]["permutations"], settings["seed"])
-    fits = fit_probes(outputs, [labels, *permuted], questions, settings["probe"], settings["seed"], device)
+    permuted = permuted_labels(labels, questions, settings.probe["permutations"], settings.seed)
+    fits = fit_probes(outputs, [labels, *permuted], questions, settings.probe, settings.seed, device)
     result = next(fits)
     correct = np.concatenate([correct for _, correct, _ in runs])
     null, accuracy = gather_null(zip(permuted, fits, strict=True), questions, correct, len(traces))
     for label, path in enumerate(effects):
         write_effects(path, result.effect[labels == label], *runs[label], null=null[label])
-    write_json(report, probe_report(result, labels, settings["tasks"], accuracy))
+    write_json(report, probe_report(result, labels, settings.tasks, accuracy))
 
 
 if __name__ == "__main__":

@@ -2,33 +2,47 @@
 
 Reads items (JSON) and the folder of the effects; writes a table (Parquet): method, and the columns of
 `headatlas.evidence.answer_format`. Not for the probe, which learns from the answers' formats: it would have to be
-trained again. Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of
-the items), items (all | correct), top, shuffles, confidence, seed.
+trained again.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from headatlas.evidence.answer_format import Answered, format_control
 from headatlas.evidence.bag_of_words import answer_format
 from headatlas.evidence.importance import write_table
-from headatlas.files.scores import read_task
+from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
 from headatlas.tasks.items import read_items, split_items
 
 
-def main(settings: dict, items: list[Path], effects: Path, table: Path) -> None:
-    options = {name: settings[name] for name in ("top", "shuffles", "confidence", "seed")}
+@dataclass(frozen=True)
+class Settings:
+    """effects: per method the names of its files in {method}/, {task} open; tasks in the order of the items."""
+
+    effects: dict[str, list[str]]
+    tasks: list[str]
+    items: str
+    top: float
+    shuffles: int
+    confidence: float
+    seed: int
+
+
+def main(settings: Settings, items: list[Path], effects: Path, table: Path) -> None:
+    options = {"top": settings.top, "shuffles": settings.shuffles}
+    options |= {"confidence": settings.confidence, "seed": settings.seed}
     scored = {
         task: [answer_format(item["answer"]) for item in split_items(read_items(path), "score")]
-        for task, path in zip(settings["tasks"], items, strict=True)
+        for task, path in zip(settings.tasks, items, strict=True)
     }
     rows = []
-    for method, names in settings["effects"].items():
-        tasks = {}
-        for task, formats in scored.items():
-            read = read_task(effects / method, names, task, settings["items"])
-            tasks[task] = Answered(read.flat, read.question, [formats[row] for row in read.row])
+    for method, names in settings.effects.items():
+        tasks = {
+            task: Answered(read.flat, read.question, [scored[task][row] for row in read.row])
+            for _, task, read in read_maps(effects, {method: names}, settings.tasks, settings.items)
+        }
         rows += [{"method": method} | row for row in format_control(tasks, **options)]
     write_table(pl.DataFrame(rows, infer_schema_length=None), table)
 

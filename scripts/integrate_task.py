@@ -2,9 +2,9 @@
 
 Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
 nats per answer token, and what those of an item should add up to.
-Settings: model, task, seed, positions, baseline, steps.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.files.effects import clean_run, read_baseline, trace_shape, write_effects
@@ -16,8 +16,20 @@ from headatlas.scoring.attribution import integrate, path_gains
 from headatlas.tasks.items import read_items, split_items
 
 
+@dataclass(frozen=True)
+class Settings:
+    """positions: answer | all; seed: of the draws, for baseline resample only."""
+
+    model: dict
+    task: str
+    baseline: str
+    positions: str
+    steps: int
+    seed: int | None = None
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     items: Path,
     trace: Path,
     effects: Path,
@@ -27,11 +39,11 @@ def main(
     baseline: Path | None = None,
 ) -> None:
     chosen = split_items(read_items(items), "score")
-    replacement = read_baseline(settings, chosen, trace_shape(trace), trace, baseline)
-    model = load_model(settings["model"], choose_device(device, threads))
+    replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
+    model = load_model(settings.model, choose_device(device, threads))
     with progress("attribute", len(chosen), "items") as advance:
-        effect = integrate(model, chosen, replacement, settings["positions"], settings["steps"], batch_tokens, advance)
-    gain = path_gains(model, chosen, replacement, settings["positions"], batch_tokens)
+        effect = integrate(model, chosen, replacement, settings.positions, settings.steps, batch_tokens, advance)
+    gain = path_gains(model, chosen, replacement, settings.positions, batch_tokens)
     write_effects(effects, effect, *clean_run(trace), gain=gain)
 
 

@@ -2,10 +2,11 @@
 
 Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
 (safetensors, see `headatlas.files.knock_outs`): log-probability in nats per answer token and exact match of each
-validate item. Settings: model, tasks (in the order of items and outputs), baseline (mean | zero), positions.
+validate item.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.files.effects import question_index, read_baseline
@@ -18,8 +19,18 @@ from headatlas.scoring.knock_out import knock_out
 from headatlas.tasks.items import read_items, split_items
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Tasks in the order of items and outputs; baseline: mean | zero; positions: answer | all."""
+
+    model: dict
+    tasks: list[str]
+    baseline: str
+    positions: str
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     sets: Path,
     items: list[Path],
     baseline: Path,
@@ -31,19 +42,19 @@ def main(
 ) -> None:
     chosen = json.loads(sets.read_text(encoding="utf-8"))
     questions = {
-        task: split_items(read_items(path), "validate") for task, path in zip(settings["tasks"], items, strict=True)
+        task: split_items(read_items(path), "validate") for task, path in zip(settings.tasks, items, strict=True)
     }
-    model = load_model(settings["model"], choose_device(device, threads))
+    model = load_model(settings.model, choose_device(device, threads))
     shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = read_baseline(settings, [], shape, baseline, baseline)
-    targets: dict[str, dict[str, Target]] = {task: {} for task in settings["tasks"]}
+    replacement = read_baseline(vars(settings), [], shape, baseline, baseline)
+    targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}
     with progress("knock out", sum(map(len, questions.values())), "items") as advance:
         for target, asked in questions.items():
-            wanted = {source: shared_sets(chosen, source, target) for source in settings["tasks"]}
+            wanted = {source: shared_sets(chosen, source, target) for source in settings.tasks}
             heads = [chosen["sets"][source][index]["heads"] for source, rows in wanted.items() for index in rows]
             *found, report = knock_out(
-                model, asked, heads, replacement, settings["positions"], batch_tokens, advance, engine
+                model, asked, heads, replacement, settings.positions, batch_tokens, advance, engine
             )
             engines[target] = report.as_dict()
             start = 0
@@ -51,7 +62,7 @@ def main(
                 part = slice(start, start + len(rows))
                 targets[source][target] = Target(rows, found[0][part], found[1][part], question_index(asked))
                 start = part.stop
-    for source, path in zip(settings["tasks"], knock_outs, strict=True):
+    for source, path in zip(settings.tasks, knock_outs, strict=True):
         known = (chosen["method"], source, chosen["dissociation_k"], chosen["sets"][source])
         write_knock_out(path, KnockOut(*known, targets[source], engines))
 

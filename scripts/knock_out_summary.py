@@ -2,9 +2,10 @@
 
 Reads the knock-out files of all methods and source tasks (safetensors); writes tables (Parquet): the curves,
 the area per method and task, the dissociation matrix per method, and the dominance of its diagonal; effects
-in nats per answer token. Settings: methods, tasks (in order), resamples, permutations, confidence, seed.
+in nats per answer token.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
@@ -14,17 +15,29 @@ from headatlas.files.knock_outs import read_knock_out
 from headatlas.jobs.cli import run
 
 
-def main(settings: dict, raw: list[Path], curve: Path, area: Path, matrix: Path, dominance: Path) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """Methods and tasks in the order of the rows."""
+
+    methods: list[str]
+    tasks: list[str]
+    resamples: int
+    permutations: int
+    confidence: float
+    seed: int
+
+
+def main(settings: Settings, raw: list[Path], curve: Path, area: Path, matrix: Path, dominance: Path) -> None:
     found = {(file.method, file.task): file for file in map(read_knock_out, raw)}
-    wanted = [(method, task) for method in settings["methods"] for task in settings["tasks"]]
+    wanted = [(method, task) for method in settings.methods for task in settings.tasks]
     for method, task in wanted:
         if (method, task) not in found:
             raise HeadAtlasError(f"no knock-out file of {method}, {task} was given; run knock_out first")
     files = [found[key] for key in wanted]
-    options = {name: settings[name] for name in ("resamples", "confidence", "seed")}
-    write_table(curves(files, settings["confidence"]), curve)
+    options = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": settings.seed}
+    write_table(curves(files, settings.confidence), curve)
     write_table(areas(files, **options), area)
-    cells, merit = dissociation(files, settings["tasks"], permutations=settings["permutations"], **options)
+    cells, merit = dissociation(files, settings.tasks, permutations=settings.permutations, **options)
     write_table(cells, matrix)
     write_table(merit, dominance)
 

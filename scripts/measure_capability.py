@@ -1,9 +1,10 @@
 """Whether the model does each task at all: exact match and answer log-probability of the clean model.
 
 Reads traces (safetensors) and items (JSON), each in the order of the tasks; writes a table (Parquet), one row per
-task: see `headatlas.evidence.capability`; log-probabilities in nats per answer token. Settings: tasks, confidence.
+task: see `headatlas.evidence.capability`; log-probabilities in nats per answer token.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -13,11 +14,19 @@ from headatlas.jobs.cli import run
 from headatlas.tasks.items import read_items
 
 
-def main(settings: dict, traces: list[Path], items: list[Path], table: Path) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """Tasks in the order of traces and items."""
+
+    tasks: list[str]
+    confidence: float
+
+
+def main(settings: Settings, traces: list[Path], items: list[Path], table: Path) -> None:
     rows = []
-    for task, trace, prepared in zip(settings["tasks"], traces, items, strict=True):
+    for task, trace, prepared in zip(settings.tasks, traces, items, strict=True):
         answers = [item["answer"] for item in read_items(prepared)["items"]]
-        rows.append({"task": task} | measure(*read_answers(trace), answers, settings["confidence"]))
+        rows.append({"task": task} | measure(*read_answers(trace), answers, settings.confidence))
     write_table(pl.DataFrame(rows, schema=COLUMNS), table)
 
 

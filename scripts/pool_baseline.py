@@ -1,18 +1,27 @@
 """What an ablated head outputs instead, pooled over the score split of all tasks.
 
 Reads the traces of all tasks; writes mean head outputs and a pool to resample from (safetensors).
-Settings: tasks (keys, in the order of the traces), pool_size, seed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.files.effects import pool_baseline
 from headatlas.jobs.cli import run
 
 
-def main(settings: dict, traces: list[Path], baseline: Path) -> None:
-    by_task = dict(zip(settings["tasks"], traces, strict=True))
-    pool_baseline(by_task, baseline, settings["pool_size"], settings["seed"])
+@dataclass(frozen=True)
+class Settings:
+    """Tasks in the order of the traces; pool_size: items of all tasks to resample from."""
+
+    tasks: list[str]
+    pool_size: int
+    seed: int
+
+
+def main(settings: Settings, traces: list[Path], baseline: Path) -> None:
+    by_task = dict(zip(settings.tasks, traces, strict=True))
+    pool_baseline(by_task, baseline, settings.pool_size, settings.seed)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Reads the task's files and the model's tokenizer (no weights); writes an items file (JSON), lengths in tokens.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
@@ -10,14 +11,34 @@ from headatlas.tasks.items import items_content, read_task, require_splits, samp
 from headatlas.tasks.tokens import load_tokeniser, tokenise
 
 
-def main(settings: dict, source: list[Path], items: Path) -> None:
-    task = read_task(settings, source)
-    tokeniser = load_tokeniser(settings["tokenizer"])
-    short = tokenise(task.items, tokeniser, settings["max_tokens"], settings["partners"])
-    require_splits(short, settings["task"], settings["validate_fraction"])
-    kept = sample(short, settings["max_items"])
-    warn_of_one_question(kept, settings["task"])
-    write_items(items, items_content(settings["task"], task, n_short=len(short), kept=kept))
+@dataclass(frozen=True)
+class Settings:
+    """The task's entry in the config, complete; max_tokens null: no limit; skill and context for cogqa only.
+
+    partners: the texts that every item must have (`headatlas.tasks.items.PARTNERS`).
+    """
+
+    task: str
+    format: str
+    join: str | None
+    max_items: int | None
+    max_tokens: int | None
+    seed: int
+    validate_fraction: float
+    tokenizer: dict
+    skill: str | None = None
+    context: str | list[str] | None = None
+    partners: list[str] = ()
+
+
+def main(settings: Settings, source: list[Path], items: Path) -> None:
+    task = read_task(vars(settings), source)
+    tokeniser = load_tokeniser(settings.tokenizer)
+    short = tokenise(task.items, tokeniser, settings.max_tokens, settings.partners)
+    require_splits(short, settings.task, settings.validate_fraction)
+    kept = sample(short, settings.max_items)
+    warn_of_one_question(kept, settings.task)
+    write_items(items, items_content(settings.task, task, n_short=len(short), kept=kept))
 
 
 if __name__ == "__main__":

@@ -4,33 +4,38 @@ Reads the folder of the effects; writes a table (Parquet): method, task, reliabi
 all in -1 to 1), value_reliability, value_ci_low, value_ci_high (of the values), n_questions, questions_needed,
 value_questions_needed (for a reliability of 0.9, by Spearman and Brown's formula); what needs at least 8 questions is
 empty with fewer.
-Settings: effects (per method the names of its files in {method}/, {task} open), tasks (in the order of the rows),
-items (all | correct), halves, confidence, seed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from headatlas.evidence.importance import write_table
 from headatlas.evidence.reliability import questions_needed, split_half
-from headatlas.files.scores import read_task
+from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
 
 
-def main(settings: dict, effects: Path, table: Path) -> None:
-    options = {
-        "halves": settings["halves"],
-        "confidence": settings["confidence"],
-        "seed": (settings["seed"],),
-    }
+@dataclass(frozen=True)
+class Settings:
+    """effects: per method the names of its files in {method}/, {task} open; tasks in the order of the rows."""
+
+    effects: dict[str, list[str]]
+    tasks: list[str]
+    items: str
+    halves: int
+    confidence: float
+    seed: int
+
+
+def main(settings: Settings, effects: Path, table: Path) -> None:
+    options = {"halves": settings.halves, "confidence": settings.confidence, "seed": (settings.seed,)}
     rows = []
-    for method, names in settings["effects"].items():
-        for task in settings["tasks"]:
-            read = read_task(effects / method, names, task, settings["items"])
-            n_questions = len(set(read.question.tolist()))
-            found = [split_half(read.flat, read.question, of=of, **options) for of in ("ranking", "values")]
-            needed = [questions_needed(value, n_questions) for value, _, _ in found]
-            rows.append((method, task, *found[0], *found[1], n_questions, *needed))
+    for method, task, read in read_maps(effects, settings.effects, settings.tasks, settings.items):
+        n_questions = len(set(read.question.tolist()))
+        found = [split_half(read.flat, read.question, of=of, **options) for of in ("ranking", "values")]
+        needed = [questions_needed(value, n_questions) for value, _, _ in found]
+        rows.append((method, task, *found[0], *found[1], n_questions, *needed))
     columns = {"method": pl.String, "task": pl.String}
     names = ("reliability", "ci_low", "ci_high")
     columns |= dict.fromkeys([*names, *(f"value_{name}" for name in names)], pl.Float64) | {"n_questions": pl.Int32}

@@ -1,19 +1,26 @@
 """Render a Vega-Lite spec to images: PNG, SVG, PDF or a self-contained HTML page, by each one's suffix.
 
-`--library` is the JavaScript that pages take in (see `write_library`).
-Settings: `png_scale` (pixels of the PNG per pixel of the spec). Needs no network and no display.
+`--library` is the JavaScript that pages take in (see `write_library`). Needs no network and no display.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.charts.render import render
 from headatlas.jobs import cli
 
 
-def main(settings: dict, spec: Path, library: Path, images: list[Path]) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """png_scale: pixels of the PNG per pixel of the spec; null where no PNG is wanted."""
+
+    png_scale: float | None
+
+
+def main(settings: Settings, spec: Path, library: Path, images: list[Path]) -> None:
     for image in images:
         with cli.atomic(image) as draft:
-            render(spec, draft, settings["png_scale"], library)
+            render(spec, draft, settings.png_scale, library)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
-where there is no interval; in a layer without attention (hybrid models) all is null. Settings: model, method, task,
-layer, items (all | correct), confidence, null (true takes p-values from the null that the effects file holds).
+where there is no interval; in a layer without attention (hybrid models) all is null.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
@@ -14,22 +14,35 @@ from headatlas.jobs.cli import run
 from headatlas.stats.head_statistics import head_statistics, no_statistics
 
 
-def main(settings: dict, effects: Path, scores: Path) -> None:
-    layer = settings["layer"]
+@dataclass(frozen=True)
+class Settings:
+    """items: all | correct; null: take p-values from the null that the effects file holds."""
+
+    model: str
+    method: str
+    task: str
+    layer: int
+    items: str
+    confidence: float
+    null: bool
+
+
+def main(settings: Settings, effects: Path, scores: Path) -> None:
+    layer = settings.layer
     try:
-        read = read_effects(effects, layer, settings["items"])
+        read = read_effects(effects, layer, settings.items)
     except HeadAtlasError as error:
-        raise HeadAtlasError(f"model {settings['model']}, task {settings['task']}: {error}") from error
+        raise HeadAtlasError(f"model {settings.model}, task {settings.task}: {error}") from error
     if layer in read.without_attention:
-        write_scores(scores, no_statistics(read.effect.shape[2]), settings, layer)
+        write_scores(scores, no_statistics(read.effect.shape[2]), vars(settings), layer)
         return
     statistics = head_statistics(
         read.effect[:, 0],
         read.question,
-        confidence=settings["confidence"],
-        null=read_null(effects, settings["items"]) if settings["null"] else None,
+        confidence=settings.confidence,
+        null=read_null(effects, settings.items) if settings.null else None,
     )
-    write_scores(scores, statistics, settings, layer)
+    write_scores(scores, statistics, vars(settings), layer)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,31 @@
 Reads the importance table, how well the model does the tasks (what measure_capability wrote) and the folder of the
 effects; writes tables (Parquet): the summary, the pairwise comparisons of tasks, the layer profiles, the ten hottest
 heads.
-Settings: effects (per method the names of its files in {method}/, {task} open), tasks, items (all | correct),
-confidence, seed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from headatlas.evidence.importance import read_importance, with_heads, write_table
 from headatlas.evidence.summary import compare_tasks, hottest_heads, importance_left_out, layer_profile, summarise
-from headatlas.files.scores import read_completeness, read_task
+from headatlas.files.scores import read_completeness, read_maps
 from headatlas.jobs.cli import run
 
 
+@dataclass(frozen=True)
+class Settings:
+    """effects: per method the names of its files in {method}/, {task} open."""
+
+    effects: dict[str, list[str]]
+    tasks: list[str]
+    items: str
+    confidence: float
+    seed: int
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     importance: Path,
     capability: Path,
     effects: Path,
@@ -28,15 +38,14 @@ def main(
 ) -> None:
     table = with_heads(read_importance(importance))
     left_out, completeness = {}, {}
-    for method, names in settings["effects"].items():
-        for task in settings["tasks"]:
-            read = read_task(effects / method, names, task, settings["items"])
-            completeness[method, task] = read_completeness(effects / method / names[0].format(task=task), read)
-            left_out[method, task] = importance_left_out(read.flat, read.question, (settings["seed"],))
-    found = summarise(table, left_out, settings["confidence"], completeness)
+    for method, task, read in read_maps(effects, settings.effects, settings.tasks, settings.items):
+        first = effects / method / settings.effects[method][0].format(task=task)
+        completeness[method, task] = read_completeness(first, read)
+        left_out[method, task] = importance_left_out(read.flat, read.question, (settings.seed,))
+    found = summarise(table, left_out, settings.confidence, completeness)
     write_table(found.join(pl.read_parquet(capability), on="task", how="left", maintain_order="left"), summary)
-    write_table(compare_tasks(table, left_out, settings["confidence"]), comparisons)
-    write_table(layer_profile(table, left_out, settings["confidence"]), profiles)
+    write_table(compare_tasks(table, left_out, settings.confidence), comparisons)
+    write_table(layer_profile(table, left_out, settings.confidence), profiles)
     write_table(hottest_heads(table), hottest)
 
 

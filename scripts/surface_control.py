@@ -3,11 +3,10 @@
 Reads the items of all tasks (JSON); writes a table (Parquet): task, input (prompt | answer | both),
 accuracy, majority (share of the largest task), ci_low, ci_high (of the accuracy, over questions),
 n_items. The task "(all)" is all items together.
-Settings: folds, confidence, seed, matched (true: only items matched in the answer's
-number of words and digits).
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -16,9 +15,19 @@ from headatlas.evidence.importance import write_table
 from headatlas.jobs.cli import run
 
 
-def main(settings: dict, items: list[Path], table: Path) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """matched: take only items matched in the answer's number of words and digits."""
+
+    folds: int
+    matched: bool
+    confidence: float
+    seed: int
+
+
+def main(settings: Settings, items: list[Path], table: Path) -> None:
     read = [json.loads(path.read_text(encoding="utf-8")) for path in items]
-    found = surface_control({content["task"]: content["items"] for content in read}, **settings)
+    found = surface_control({content["task"]: content["items"] for content in read}, **vars(settings))
     write_table(pl.DataFrame(found), table)
 
 

@@ -1,10 +1,10 @@
 """One clean pass (and one backward pass) of the model over the items of one task.
 
 Reads items (JSON); writes the trace (safetensors, see `headatlas.scoring.trace`): log-probabilities in nats per answer
-token, correctness, head outputs, gradient terms. Settings: model (path, revision, dtype, attn_implementation,
-trust_remote_code).
+token, correctness, head outputs, gradient terms.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
@@ -14,8 +14,15 @@ from headatlas.scoring.trace import trace_task
 from headatlas.tasks.items import read_items
 
 
-def main(settings: dict, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:
-    model = load_model(settings["model"], choose_device(device, threads))
+@dataclass(frozen=True)
+class Settings:
+    """model: path, revision, dtype, attn_implementation, trust_remote_code."""
+
+    model: dict
+
+
+def main(settings: Settings, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:
+    model = load_model(settings.model, choose_device(device, threads))
     trace_task(model, read_items(items)["items"], trace, batch_tokens)
 
 

@@ -2,10 +2,10 @@
 
 Reads the tables of measure_capability and summarise, the records of engines, and the tables of reliability,
 compare_maps, surface_control, format_control and knock_out_summary where they were made; writes Markdown and, of the
-same text, a page (HTML). Settings: confidence (that of the tables), tasks (in the order of the figures), labels (what
-the figures call them; config section figures).
+same text, a page (HTML).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -16,8 +16,17 @@ from headatlas.jobs.cli import atomic, run
 from headatlas.workflow.engine_record import read_records, rounding, slow_ways
 
 
+@dataclass(frozen=True)
+class Settings:
+    """confidence: that of the tables; tasks in the order of the figures; labels: what the figures call them."""
+
+    confidence: float
+    tasks: list[str]
+    labels: dict[str, str] | None
+
+
 def main(
-    settings: dict,
+    settings: Settings,
     capability: Path,
     summary: Path,
     comparisons: Path,
@@ -37,10 +46,10 @@ def main(
 ) -> None:
     paths = locals()
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}
-    look = Looks.read({"labels": settings["labels"]})
-    names = {task: task_label(task, look) for task in settings["tasks"]}
+    look = Looks.read({"labels": settings.labels})
+    names = {task: task_label(task, look) for task in settings.tasks}
     record = read_records(engines)
-    text = write_findings(Tables(**tables), settings["confidence"], names, slow_ways(record), rounding(record))
+    text = write_findings(Tables(**tables), settings.confidence, names, slow_ways(record), rounding(record))
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
         with atomic(path) as draft:
             draft.write_text(content, encoding="utf-8")

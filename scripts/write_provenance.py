@@ -2,9 +2,9 @@
 
 Reads the traces (for the devices they were made on) and the records of engines; writes JSON: config, SHA-256 of files,
 code, packages, devices, engines.
-Settings: name, model, config, files (SHA-256 by path), code (fingerprint by rule).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run, write_json
@@ -12,8 +12,19 @@ from headatlas.workflow.engine_record import read_records
 from headatlas.workflow.provenance import describe_results
 
 
-def main(settings: dict, traces: list[Path], provenance: Path, engines: list[Path] = ()) -> None:
-    write_json(provenance, describe_results(settings, traces, read_records(engines)))
+@dataclass(frozen=True)
+class Settings:
+    """name: of the model; files: SHA-256 by path; code: fingerprint by rule."""
+
+    name: str
+    model: dict
+    config: dict
+    files: dict[str, str]
+    code: dict[str, str]
+
+
+def main(settings: Settings, traces: list[Path], provenance: Path, engines: list[Path] = ()) -> None:
+    write_json(provenance, describe_results(vars(settings), traces, read_records(engines)))
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(independent, tmp_pat
     folder = independent
     items, trace = folder / "results/tiny/items/retrieval.json", folder / "results/tiny/trace/retrieval.safetensors"
     output = tmp_path / "effects.safetensors"
-    settings = {"task": "retrieval", "seed": 0, "positions": "answer", "baseline": "zero", "steps": 1}
+    settings = {"task": "retrieval", "seed": 0, "positions": "answer", "baseline": "zero"}
     settings["model"] = {
         "path": str(folder / "tiny"), "revision": None, "dtype": "float32", "attn_implementation": None,
         "trust_remote_code": False,

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from headatlas.config.schema import load_schema
-from headatlas.workflow import provenance
+from headatlas.workflow import fingerprint
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.config_docs import _keys, recomputed
+from headatlas.workflow.settings import of_every_rule
 from invalidation_table import CASES, README, TABLE, expected, with_table
 from workflow_runs import INDEPENDENT, REDUCED, ROOT, Planner, copy_run, finish, planned, write_config
 
@@ -160,17 +161,6 @@ def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
     assert "choose_heads" in recomputed("statistics.items", keys["statistics.items"])  # and so the model runs again
 
 
-def settings_of(config: dict) -> list[str]:
-    """Everything in a plan that an edit of the config can change."""
-    atlas = Atlas(copy.deepcopy(config), ROOT)
-    model, method = next(iter(atlas.models)), next(iter(atlas.methods))
-    found = [atlas.prepare_settings(model, task) for task in atlas.tasks] + [atlas.render_settings()]
-    found += [atlas.trace_settings(model), atlas.probe_settings(), atlas.attribution_settings(model, atlas.tasks[0])]
-    found += [atlas.ablation_settings(model, atlas.tasks[0], 0, 1), atlas.knock_out_settings(model)]
-    found += [atlas.figure_settings(model, "heatmap-grid", method), atlas.choice_settings(model, method)]
-    return [*found, atlas.score_settings(model, method, atlas.tasks[0], 0), atlas.evidence_settings("folds", "matched")]
-
-
 TOGETHER = [
     pytest.param(case["set"], key, id=key)
     for run, case in CASES
@@ -182,10 +172,10 @@ TOGETHER = [
 @pytest.mark.parametrize(("together", "key"), TOGETHER)
 def test_each_key_that_stands_with_others_in_a_case_counts_by_itself(together, key, monkeypatch):
     monkeypatch.chdir(ROOT)
-    before = settings_of(REDUCED)
+    before = of_every_rule(Atlas(copy.deepcopy(REDUCED), ROOT))
     config = copy.deepcopy(REDUCED)
     put(config, key, together[key])
-    assert settings_of(config) != before
+    assert of_every_rule(Atlas(config, ROOT)) != before
 
 
 # --- library modules -------------------------------------------------------------------------------------------
@@ -199,7 +189,7 @@ def modules(folder: Path) -> dict[str, Path]:
 
 
 def reached_by_text(folder: Path, script: str) -> set[str]:
-    """Library modules a script uses, by the text of import lines alone; independent of `provenance`."""
+    """Library modules a script uses, by the text of import lines alone; independent of `fingerprint`."""
     names = modules(folder)
     reached, waiting = set(), [folder / f"{script}.py"]
     while waiting:
@@ -222,12 +212,12 @@ def sources(tmp_path, monkeypatch):
     """A copy of scripts/ that fingerprints are taken of."""
     folder = tmp_path / "scripts"
     shutil.copytree(ROOT / "scripts", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "SCRIPTS", folder)
+    monkeypatch.setattr(fingerprint, "SCRIPTS", folder)
     return folder
 
 
 def fingerprints_now() -> dict[str, str]:
-    return {script: provenance.fingerprint(f"{script}.py") for script in rule_scripts()}
+    return {script: fingerprint.fingerprint(f"{script}.py") for script in rule_scripts()}
 
 
 def test_code_of_each_module_concerns_exactly_the_scripts_that_use_it(sources):

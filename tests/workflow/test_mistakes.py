@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.inputs import Inputs
 from headatlas.workflow.recovery import check_folders
 from safetensors.torch import load_file, save_file
 from workflow_runs import INDEPENDENT, ROOT, snakemake, write_config
@@ -169,7 +170,8 @@ SNAKEMAKES_OWN = {  # read before a line of this project is: what is wrong stand
 def test_what_snakemake_reads_itself_ends_with_what_is_wrong(mistake, fresh, tmp_path):
     options, said = SNAKEMAKES_OWN[mistake]
     (tmp_path / "bad.yaml").write_text("models: [")
-    shutil.copy(fresh / "Snakefile", tmp_path)
+    (tmp_path / "workflow").mkdir()
+    shutil.copy(fresh / "workflow/Snakefile", tmp_path / "workflow")
     done = snakemake(tmp_path, *options)
     assert done.returncode == 1
     assert said in "".join(done.stdout.strip().splitlines()[-2:])
@@ -231,10 +233,10 @@ def test_mistakes_of_all_planned_tasks_and_only_theirs(tmp_path, monkeypatch, fr
     folder = shutil.copytree(fresh, tmp_path / "run")
     monkeypatch.chdir(folder)
     two_bad_files(folder)
-    atlas = Atlas(INDEPENDENT, ROOT)
+    inputs = Inputs(Atlas(INDEPENDENT, ROOT))
     with pytest.raises(HeadAtlasError) as error:
-        atlas.check_sources([("tiny", "retrieval"), ("tiny", "inference")])
+        inputs.check_tasks([("tiny", "retrieval"), ("tiny", "inference")])
     assert [line.split(":")[0] for line in str(error.value).splitlines()] == [OTHER, TASK]
     with pytest.raises(HeadAtlasError, match=rf"^{TASK}:\d+: is not valid JSON.*$"):
-        atlas.check_sources([("tiny", "retrieval")])
-    atlas.check_sources([])
+        inputs.check_tasks([("tiny", "retrieval")])
+    inputs.check_tasks([])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from headatlas.workflow.digests import digests
-from headatlas.workflow.provenance import fingerprint
+from headatlas.workflow.fingerprint import fingerprint
 from safetensors import safe_open
 from workflow_runs import (
     FIGURES,

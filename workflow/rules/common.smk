@@ -21,7 +21,12 @@ class Mistake(ApiError):
 if find_spec("fcntl") is None:
     raise Mistake("Head Atlas runs on Linux and macOS, whose locks and forks it uses; on Windows run it in WSL.")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+here = workflow.current_basedir.get_path_or_uri(secret_free=False)
+REPOSITORY = Path(here).parents[1]
+if not REPOSITORY.is_dir():
+    raise Mistake(f"{here}: Head Atlas has to be on this disk; clone it and name its workflow/Snakefile.")
+scripts = REPOSITORY / "scripts"
+sys.path.insert(0, str(scripts))
 
 from headatlas.config.overrides import read_values
 from headatlas.config.check import check_config_file
@@ -29,10 +34,15 @@ from headatlas.workflow.digests import is_large
 from headatlas.workflow.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.workflow.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
-from headatlas.workflow.atlas import EVIDENCE_SLICES, Atlas
-from headatlas.workflow.provenance import fingerprint, fingerprints
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.files import Files
+from headatlas.workflow.fingerprint import fingerprint, fingerprints
+from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
+from headatlas.workflow.resources import Requests
+from headatlas.workflow.settings import settings_of
 from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
+from headatlas.workflow.targets import MAPS, Targets
 from headatlas.workflow.terminal import NothingToDo, last_words, tidy
 from headatlas.jobs.fork_server import Server
 
@@ -42,8 +52,10 @@ if workflow.is_main_process:
     tidy(logger, brief=not (shown.dryrun or shown.verbose or shown.printshellcmds or shown.debug_dag))
 
 # A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
-# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
-if not workflow.overwrite_configfiles:
+# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster. Another
+# workflow that takes this one in as a module gives the config itself.
+given = workflow.modifier.skip_configfile
+if not workflow.overwrite_configfiles and not given:
     try:
         check_config_file(Path("config/config.yaml"))  # of one that is not YAML Snakemake would show a traceback
     except HeadAtlasError as error:
@@ -57,7 +69,6 @@ if not workflow.overwrite_configfiles:
 # the shell's place, as Snakemake's own child, and is told whose child it is: it ends when that Snakemake is killed.
 # A run's jobs on this machine are forked from a server that has their imports behind it.
 own_python = "conda" not in map(str, workflow.deployment_settings.deployment_method)
-scripts = Path(workflow.basedir) / "scripts"
 server = Server() if own_python and workflow.is_main_process else None
 python = [sys.executable if own_python else "python"]
 if server:
@@ -66,10 +77,11 @@ if server:
 call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.join(python)} {shlex.quote(str(scripts))}/"$1.py" "${{@:2}}"; }}; '
 shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
 
-update_config(config, read_values(workflow.config_settings.config))
+on_command_line = workflow.config_settings.config
+update_config(config, read_values({key: value for key, value in on_command_line.items() if key in config}))
 try:
-    atlas = Atlas(config, Path(workflow.basedir), workflow.configfiles)
-    folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.comparison() else []))]
+    atlas = Atlas(config, REPOSITORY, [] if given else workflow.configfiles)
+    folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.compares_models else []))]
     studied = [os.path.relpath(file) for file in workflow.configfiles]
     check_folders(["results", *map(str, folders)])
     if workflow.is_main_process:
@@ -78,40 +90,58 @@ try:
 except HeadAtlasError as error:
     raise Mistake(str(error))
 
+inputs, files, targets = Inputs(atlas), Files(atlas), Targets(atlas)
+on_this_machine = workflow.resource_settings.nodes is None
+asks = Requests(atlas, on_this_machine)
+
 # A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
-here = workflow.resource_settings.nodes is None
-if here and atlas.gpus:
-    workflow.global_resources.setdefault("gpu", atlas.gpus)
+if on_this_machine and asks.gpus:
+    workflow.global_resources.setdefault("gpu", asks.gpus)
 
 # Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not
 # to track them.
 RUNS_MODEL = {
-    "gpu": lambda wildcards: atlas.job_gpus(wildcards.model, here),
-    "mem_mb": lambda wildcards, attempt: atlas.memory_mb(wildcards.model, attempt),
-    "device": lambda wildcards: atlas.device(wildcards.model),
-    "batch_tokens": lambda wildcards, attempt: atlas.batch_tokens(attempt),
+    "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
+    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt),
+    "device": lambda wildcards: asks.device(wildcards.model),
+    "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
 }
 
 TRAINS_PROBE = {
-    "gpu": lambda wildcards: atlas.probe_gpus(wildcards.model, here),
-    "device": lambda wildcards: atlas.models[wildcards.model]["device"],
+    "gpu": lambda wildcards: asks.probe_gpus(wildcards.model),
+    "device": lambda wildcards: asks.probe_device(wildcards.model),
 }
 
 
+def settings(rule):
+    """What a rule's script gets of the config: its row of `headatlas.workflow.settings.TABLE`."""
+    return lambda wildcards: settings_of(atlas, rule, dict(wildcards.items()))
+
+
 def by_content(files):
-    """Input files of the user's, of which not the time but the content counts; see `atlas.large_digests`."""
+    """Input files of the user's, of which not the time but the content counts; see `large_digests`."""
     return [ancient(file) if is_large(file) else file for file in files]
 
 
 def task_source(wildcards):
     """A task's files. Every plan asks for some, and does so before Snakemake looks for incomplete outputs."""
     recover(workflow)
-    return by_content(atlas.config["tasks"][wildcards.task]["source"])
+    return by_content(inputs.source(wildcards.task))
+
+
+def tokenizer(wildcards):
+    """Files of the tokenizer that a job reads."""
+    return by_content(inputs.tokenizer(wildcards.model))
 
 
 def weights(wildcards):
     """Files of the model that a job runs."""
-    return by_content(atlas.weights(wildcards.model))
+    return by_content(inputs.weights(wildcards.model))
+
+
+def weights_digests(wildcards):
+    """What stands for the content of the model's large files."""
+    return large_digests(inputs.weights(wildcards.model))
 
 
 def in_report(path, caption, category="Tables", labels=None):
@@ -128,16 +158,16 @@ def chart_labels(wildcards):
 
 def drawn_images(folder):
     """A figure's images; the report holds one of them."""
-    paths = [f"{folder}/{{chart}}.{form}" for form in atlas.formats]
-    shown = atlas.formats.index(atlas.reported)
+    paths = [f"{folder}/{{chart}}.{form}" for form in targets.formats]
+    shown = targets.formats.index(targets.reported)
     paths[shown] = in_report(paths[shown], "figure", "Figures", chart_labels)
     return paths
 
 
 def planned():
     """Every file of the plan, made already or not, by its folder."""
-    files = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))
-    return by_folder(files, folders)
+    made = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))
+    return by_folder(made, folders)
 
 
 def close_run():
@@ -146,7 +176,7 @@ def close_run():
     The latter not for a plan of some targets.
     """
     for model in atlas.models:
-        for sentence in slow_ways(read_records(Path(record.format(model=model)) for record in atlas.engine_records)):
+        for sentence in slow_ways(read_records(Path(record.format(model=model)) for record in files.engine_records)):
             logger.warning(f"{model}: {sentence}.")
     if not any(job.rule.name == "all" for job in workflow.dag.jobs):
         return
@@ -156,7 +186,7 @@ def close_run():
         logger.warning(str(error))
     left = left_over(Path("results"), studied)
     command = f"python {os.path.relpath(scripts / 'clean_results.py')}"
-    for line in last_words([*atlas.models], atlas.config["evidence"]["run"], *left, command):
+    for line in last_words([*atlas.models], atlas.tells_evidence, *left, command):
         logger.info(line)
 
 
@@ -177,7 +207,7 @@ onstart:
     try:
         check_writable()
         reads = [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name == "prepare_task"]
-        atlas.check_sources((wildcards.model, wildcards.task) for wildcards in reads)
+        inputs.check_tasks((wildcards.model, wildcards.task) for wildcards in reads)
         submits = workflow.executor_plugin.name == "slurm"
         if left := cancel_leftovers(Path(workflow.persistence.path), submits):
             logger.warning(f"Jobs that a killed run had left on SLURM were cancelled: {', '.join(left)}.")

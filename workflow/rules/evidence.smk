@@ -19,7 +19,7 @@ rule measure_capability:
     """Whether the model does each task at all: exact match and answer log-probability, on all questions."""
     input:
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
-        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
+        prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
     output:
         table=in_report("results/{model}/evidence/capability.parquet", "capability"),
     log:
@@ -27,7 +27,7 @@ rule measure_capability:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings("tasks", "confidence"),
+        settings=settings("measure_capability"),
         code=fingerprint("measure_capability.py"),
     shell:
         "headatlas measure_capability --log {log:q} --settings {params.settings:q}"
@@ -37,7 +37,7 @@ rule measure_capability:
 rule reliability:
     """Split-half reliability of the ranking of heads, per method and task, between halves of the score split."""
     input:
-        effects=lambda wildcards: atlas.all_effects(wildcards.model),
+        effects=lambda wildcards: files.all_effects(wildcards.model),
     output:
         table=in_report("results/{model}/evidence/reliability.parquet", "reliability"),
     log:
@@ -45,9 +45,7 @@ rule reliability:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.evidence_settings(
-            *EVIDENCE_SLICES["reliability"], effects=atlas.effect_names(wildcards.model)
-        ),
+        settings=settings("reliability"),
         code=fingerprint("reliability.py"),
         folder="results/{model}/effects",  # of a large model, all the files are too many for one command line
     shell:
@@ -60,7 +58,7 @@ rule summarise:
     input:
         importance=rules.aggregate.output.table,
         capability=rules.measure_capability.output.table,
-        effects=lambda wildcards: atlas.all_effects(wildcards.model),
+        effects=lambda wildcards: files.all_effects(wildcards.model),
     output:
         summary=in_report("results/{model}/summary.parquet", "summary"),
         comparisons=in_report("results/{model}/evidence/comparisons.parquet", "comparisons"),
@@ -71,9 +69,7 @@ rule summarise:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.evidence_settings(
-            *EVIDENCE_SLICES["summarise"], effects=atlas.effect_names(wildcards.model)
-        ),
+        settings=settings("summarise"),
         code=fingerprint("summarise.py"),
         folder="results/{model}/effects",
     shell:
@@ -95,7 +91,7 @@ rule compare_maps:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings(*EVIDENCE_SLICES["compare_maps"]),
+        settings=settings("compare_maps"),
         code=fingerprint("compare_maps.py"),
     shell:
         "headatlas compare_maps --log {log:q} --settings {params.settings:q}"
@@ -105,7 +101,7 @@ rule compare_maps:
 rule surface_control:
     """How well words alone tell the tasks apart, on the questions of both splits."""
     input:
-        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
+        prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
     output:
         table=in_report("results/{model}/evidence/surface-control.parquet", "surface-control"),
     log:
@@ -113,7 +109,7 @@ rule surface_control:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings(*EVIDENCE_SLICES["surface_control"]),
+        settings=settings("surface_control"),
         code=fingerprint("surface_control.py"),
     shell:
         "headatlas surface_control --log {log:q} --settings {params.settings:q}"
@@ -123,8 +119,8 @@ rule surface_control:
 rule format_control:
     """Each task's map on items (score split) whose answers have the format of another task's."""
     input:
-        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
-        effects=lambda wildcards: atlas.all_effects(wildcards.model, atlas.untrained),
+        prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
+        effects=lambda wildcards: files.all_effects(wildcards.model, atlas.untrained),
     output:
         table=in_report("results/{model}/evidence/format-control.parquet", "format-control"),
     log:
@@ -132,10 +128,7 @@ rule format_control:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.evidence_settings(
-            *EVIDENCE_SLICES["format_control"],
-            effects=atlas.effect_names(wildcards.model, atlas.untrained),
-        ),
+        settings=settings("format_control"),
         code=fingerprint("format_control.py"),
         folder="results/{model}/effects",
     shell:
@@ -146,7 +139,7 @@ rule format_control:
 rule choose_heads:
     """The sets of heads to knock out: top, bottom and random ones of every task's map."""
     input:
-        effects=lambda wildcards: atlas.all_effects(wildcards.model, [wildcards.method]),
+        effects=lambda wildcards: files.all_effects(wildcards.model, [wildcards.method]),
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
     output:
         sets="results/{model}/evidence/knock-out/{method}/sets.json",
@@ -155,7 +148,7 @@ rule choose_heads:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.choice_settings(wildcards.model, wildcards.method),
+        settings=settings("choose_heads"),
         code=fingerprint("choose_heads.py"),
         folder="results/{model}/effects",
     shell:
@@ -167,7 +160,7 @@ rule knock_out:
     """What is left of each task on held-out questions without the chosen heads of one method's maps."""
     input:
         sets=rules.choose_heads.output.sets,
-        prepared=expand(atlas.items, task=atlas.tasks, allow_missing=True),
+        prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
         baseline=rules.pool_baseline.output.baseline,
         weights=weights,
     output:
@@ -181,8 +174,8 @@ rule knock_out:
         **RUNS_MODEL,
         engine=atlas.config["compute"]["engine"],
     params:
-        settings=lambda wildcards: atlas.knock_out_settings(wildcards.model),
-        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
+        settings=settings("knock_out"),
+        weights=weights_digests,
         code=fingerprint("knock_out.py"),
     shell:
         "headatlas knock_out --log {log:q} --settings {params.settings:q}"
@@ -209,7 +202,7 @@ rule knock_out_summary:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.evidence_settings(*EVIDENCE_SLICES["knock_out_summary"]),
+        settings=settings("knock_out_summary"),
         code=fingerprint("knock_out_summary.py"),
     shell:
         "headatlas knock_out_summary --log {log:q} --settings {params.settings:q}"
@@ -220,8 +213,8 @@ rule knock_out_summary:
 rule write_findings:
     """What a reader of the figures would want to be told, in sentences with their numbers."""
     input:
-        **atlas.findings_tables(),
-        engines=atlas.engine_records,
+        **targets.findings_tables(),
+        engines=files.engine_records,
     output:
         findings="results/{model}/findings.md",
         page=in_report("results/{model}/findings.html", "findings", "Findings", {"findings": "{model}"}),
@@ -230,7 +223,7 @@ rule write_findings:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.findings_settings(),
+        settings=settings("write_findings"),
         code=fingerprint("write_findings.py"),
         tables=lambda wildcards, input: " ".join(
             f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
@@ -247,8 +240,8 @@ rule compare_models:
     input:
         summaries=[f"results/{model}/summary.parquet" for model in atlas.models],
         dominances=[f"results/{model}/evidence/dominance.parquet" for model in atlas.models if atlas.validates],
-        prepared=[atlas.items.format(model=model, task=task) for model in atlas.models for task in atlas.tasks],
-        effects=[effects for model in atlas.models for effects in atlas.all_effects(model)],
+        prepared=files.all_items(),
+        effects=[effects for model in atlas.models for effects in files.all_effects(model)],
     output:
         table="results/comparison/models.parquet",
         csv=in_report("results/comparison/models.csv", "models"),
@@ -259,7 +252,7 @@ rule compare_models:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.pair_settings(),
+        settings=settings("compare_models"),
         code=fingerprint("compare_models.py"),
         folders=[f"results/{model}/effects" for model in atlas.models],
         dominances=lambda wildcards, input: f"--dominances {input.dominances}" if input.dominances else "",

@@ -23,11 +23,11 @@ rule draw_figure:
     log:
         "results/{model}/logs/draw_figure/{figure}.{method}.log",
     wildcard_constraints:
-        figure="heatmap-grid|signed-grid",
+        figure="|".join(MAPS),
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.figure_settings(wildcards.model, wildcards.figure, wildcards.method),
+        settings=settings("draw_figure"),
         code=fingerprint("draw_figure.py"),
         engines=lambda wildcards, input: "--engines" if input.engines else "",
     shell:
@@ -39,17 +39,17 @@ rule draw_figure:
 rule draw_evidence:
     """A figure of the evidence as a Vega-Lite spec."""
     input:
-        tables=lambda wildcards: expand(atlas.chart_tables(wildcards.chart), model=wildcards.model),
+        tables=lambda wildcards: expand(targets.chart_tables(wildcards.chart), model=wildcards.model),
     output:
         spec="results/{model}/figures/{chart}.json",
     log:
         "results/{model}/logs/draw_evidence/{chart}.log",
     wildcard_constraints:
-        chart="|".join(map(re.escape, atlas.evidence_charts())) or "none",
+        chart="|".join(map(re.escape, targets.charts())) or "none",
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.chart_settings(wildcards.model, wildcards.chart),
+        settings=settings("draw_evidence"),
         code=fingerprint("draw_evidence.py"),
     shell:
         "headatlas draw_evidence --log {log:q} --settings {params.settings:q}"
@@ -58,7 +58,7 @@ rule draw_evidence:
 
 use rule draw_evidence as draw_comparison with:
     input:
-        tables=atlas.comparison_tables(),
+        tables=targets.comparison_tables(),
     output:
         spec="results/comparison/figures/{chart}.json",
     log:
@@ -66,7 +66,7 @@ use rule draw_evidence as draw_comparison with:
     wildcard_constraints:
         chart=r"comparison\.\w+",
     params:
-        settings=lambda wildcards: atlas.comparison_settings(wildcards.chart),
+        settings=settings("draw_comparison"),
         code=fingerprint("draw_evidence.py"),
 
 
@@ -96,7 +96,7 @@ rule render_figure:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.render_settings(),
+        settings=settings("render_figure"),
         code=fingerprint("render_figure.py"),
     shell:
         "headatlas render_figure --log {log:q} --settings {params.settings:q}"

@@ -9,7 +9,7 @@ localrules:
 rule record_engines:
     """Which engine computed the edited passes of ablation, or of the knock-outs, and why."""
     input:
-        files=lambda wildcards: atlas.engine_inputs(wildcards.model, wildcards.rule),
+        files=lambda wildcards: files.engine_inputs(wildcards.model, wildcards.rule),
     output:
         record="results/{model}/engines/{rule}.json",
     log:
@@ -19,7 +19,7 @@ rule record_engines:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.engine_settings(wildcards.model, wildcards.rule),
+        settings=settings("record_engines"),
         code=fingerprint("record_engines.py"),
         # Of a large model, all the effects files are too many for one command line.
         files=lambda wildcards, input: (
@@ -36,7 +36,7 @@ rule write_provenance:
     input:
         importance=rules.aggregate.output.table,
         traces=expand(rules.trace_task.output.trace, task=atlas.tasks, allow_missing=True),
-        engines=atlas.engine_records,
+        engines=files.engine_records,
     output:
         provenance="results/{model}/provenance.json",
     log:
@@ -44,8 +44,12 @@ rule write_provenance:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.provenance_settings(
-            wildcards.model, fingerprints(rule.name for rule in workflow.rules)
+        settings=lambda wildcards: settings_of(
+            atlas,
+            "write_provenance",
+            dict(wildcards.items()),
+            files=inputs.digests(wildcards.model),
+            code=fingerprints(rule.name for rule in workflow.rules),
         ),
         code=fingerprint("write_provenance.py"),
         engines=lambda wildcards, input: "--engines" if input.engines else "",

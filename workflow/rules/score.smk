@@ -9,7 +9,7 @@ localrules:
 rule score_layer:
     """Effect, interval and p-value of every head of one layer, over the questions of one task."""
     input:
-        effects=lambda wildcards: atlas.effects(wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)),
+        effects=lambda wildcards: files.effects(wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)),
     output:
         scores="results/{model}/scores/{method}/{task}/layer-{layer}.parquet",
     log:
@@ -17,9 +17,7 @@ rule score_layer:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.score_settings(
-            wildcards.model, wildcards.method, wildcards.task, int(wildcards.layer)
-        ),
+        settings=settings("score_layer"),
         code=fingerprint("score_layer.py"),
     shell:
         "headatlas score_layer --log {log:q} --settings {params.settings:q}"
@@ -29,7 +27,7 @@ rule score_layer:
 rule aggregate:
     """All scores of a model in one table, with importance, rank and q-value."""
     input:
-        scores=lambda wildcards: atlas.scores(wildcards.model),
+        scores=lambda wildcards: files.scores(wildcards.model),
     output:
         table="results/{model}/importance.parquet",
         csv=in_report("results/{model}/importance.csv", "importance"),
@@ -38,7 +36,7 @@ rule aggregate:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.aggregate_settings(wildcards.model),
+        settings=settings("aggregate"),
         code=fingerprint("aggregate.py"),
         folder="results/{model}/scores",  # of a large model, all the files are too many for one command line
     shell:

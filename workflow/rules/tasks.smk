@@ -10,7 +10,7 @@ rule prepare_task:
     """A task's questions as checked, split, sampled and tokenised items."""
     input:
         source=task_source,
-        tokenizer=lambda wildcards: by_content(atlas.tokenizer(wildcards.model)),
+        tokenizer=tokenizer,
     output:
         prepared="results/{model}/items/{task}.json",
     log:
@@ -19,10 +19,8 @@ rule prepare_task:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=lambda wildcards: atlas.prepare_settings(wildcards.model, wildcards.task),
-        large=lambda wildcards: atlas.large_digests(
-            [*atlas.config["tasks"][wildcards.task]["source"], *atlas.tokenizer(wildcards.model)]
-        ),
+        settings=settings("prepare_task"),
+        large=lambda wildcards: large_digests([*inputs.source(wildcards.task), *inputs.tokenizer(wildcards.model)]),
         code=fingerprint("prepare_task.py"),
     shell:
         "headatlas prepare_task --log {log:q} --settings {params.settings:q}"

@@ -8,7 +8,7 @@ localrules:
 rule trace_task:
     """One clean pass over a task: log-probabilities, correctness, head outputs, gradient terms."""
     input:
-        prepared=atlas.items,
+        prepared=files.items,
         weights=weights,
     output:
         trace="results/{model}/trace/{task}.safetensors",
@@ -20,8 +20,8 @@ rule trace_task:
     resources:
         **RUNS_MODEL,
     params:
-        settings=lambda wildcards: atlas.trace_settings(wildcards.model),
-        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
+        settings=settings("trace_task"),
+        weights=weights_digests,
         code=fingerprint("trace_task.py"),
     shell:
         "headatlas trace_task --log {log:q} --settings {params.settings:q}"
@@ -40,7 +40,7 @@ rule pool_baseline:
     conda:
         "../envs/headatlas.yaml"
     params:
-        settings=atlas.pool_settings(),
+        settings=settings("pool_baseline"),
         code=fingerprint("pool_baseline.py"),
     shell:
         "headatlas pool_baseline --log {log:q} --settings {params.settings:q}"
@@ -50,7 +50,7 @@ rule pool_baseline:
 rule ablate_layers:
     """Exact effect of ablating each head of a block of layers, per item."""
     input:
-        prepared=atlas.items,
+        prepared=files.items,
         trace=rules.trace_task.output.trace,
         baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("ablation") else [],
         weights=weights,
@@ -65,10 +65,8 @@ rule ablate_layers:
         **RUNS_MODEL,
         engine=atlas.config["compute"]["engine"],
     params:
-        settings=lambda wildcards: atlas.ablation_settings(
-            wildcards.model, wildcards.task, int(wildcards.first), int(wildcards.last)
-        ),
-        weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
+        settings=settings("ablate_layers"),
+        weights=weights_digests,
         code=fingerprint("ablate_layers.py"),
         baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
     shell:
@@ -83,7 +81,7 @@ if atlas.integrates:
     rule integrate_task:
         """Integrated gradients of every head, per item (attribution with several steps)."""
         input:
-            prepared=atlas.items,
+            prepared=files.items,
             trace=rules.trace_task.output.trace,
             baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
             weights=weights,
@@ -97,8 +95,8 @@ if atlas.integrates:
         resources:
             **RUNS_MODEL,
         params:
-            settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
-            weights=lambda wildcards: atlas.large_digests(atlas.weights(wildcards.model)),
+            settings=settings("integrate_task"),
+            weights=weights_digests,
             code=fingerprint("integrate_task.py"),
             baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
         shell:
@@ -115,7 +113,7 @@ else:
     rule attribute_task:
         """First-order effect of every head, per item, from the gradient terms of the trace; no model needed."""
         input:
-            prepared=atlas.items,
+            prepared=files.items,
             trace=rules.trace_task.output.trace,
             baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("attribution") else [],
         output:
@@ -125,7 +123,7 @@ else:
         conda:
             "../envs/headatlas.yaml"
         params:
-            settings=lambda wildcards: atlas.attribution_settings(wildcards.model, wildcards.task),
+            settings=settings("attribute_task"),
             code=fingerprint("attribute_task.py"),
             baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
         shell:
@@ -149,7 +147,7 @@ rule fit_probe:
     resources:
         **TRAINS_PROBE,
     params:
-        settings=lambda wildcards: atlas.probe_settings(),
+        settings=settings("fit_probe"),
         code=fingerprint("fit_probe.py"),
     shell:
         "headatlas fit_probe --log {log:q} --settings {params.settings:q}"

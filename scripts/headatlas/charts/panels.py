@@ -43,7 +43,7 @@ class Wanted:
                 f"figure {settings['figure']}: no method `{method}`, there are: {', '.join(settings['methods'])}"
             )
         look = Looks.read(settings["figures"])
-        models = settings["models"] if "models" in settings else [settings["model"]]
+        models = settings.get("models") or [settings["model"]]
         tasks = task_order(look, settings["tasks"])
         return cls(figure, method or None, settings["methods"], models, tasks, look, settings["confidence"], settings)
 

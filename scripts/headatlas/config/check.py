@@ -22,7 +22,6 @@ __all__ = [
     "load_config",
     "longest_item",
     "read_geometry",
-    "task_settings",
 ]
 TAKEN = ("comparison", "vega.js")  # of results/, by what all models share
 
@@ -73,20 +72,6 @@ def longest_item(config: dict, geometry: Geometry) -> int | None:
     """Return the most tokens an item may have: items.max_tokens, but never more than the model's context."""
     limits = [n for n in (config["items"]["max_tokens"], geometry.max_positions) if n is not None]
     return min(limits, default=None)
-
-
-def task_settings(config: dict, model: str, task: str, geometry: Geometry) -> dict:
-    """Return all that `prepare_task` depends on besides the contents of files: its `--settings`."""
-    entry, source = config["tasks"][task], config["models"][model]
-    return {
-        "task": task,
-        **{key: value for key, value in entry.items() if key != "source"},
-        "join": None if source["chat_template"] else entry["join"],  # a template's turn stands between the two
-        "seed": config["seed"],
-        "validate_fraction": config["items"]["validate_fraction"],
-        "max_tokens": longest_item(config, geometry),
-        "tokenizer": {key: source[key] for key in ("path", "revision", "chat_template", "trust_remote_code")},
-    }
 
 
 def check_config_file(path: Path) -> None:

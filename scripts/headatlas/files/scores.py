@@ -1,7 +1,7 @@
 """Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -140,6 +140,22 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
     return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
+
+
+def read_maps(
+    folder: Path, names: Mapping[str, Sequence[str]], tasks: Sequence[str], items: str = "all"
+) -> Iterator[tuple[str, str, Effects]]:
+    """Read all effects of a model: yield (method, task, effects), method by method.
+
+    Args:
+        folder: of the model's effects, with a folder for each method; names: of each method's files, {task} open.
+
+    Raises:
+        HeadAtlasError: as `read_task`.
+    """
+    for method, files in names.items():
+        for task in tasks:
+            yield method, task, read_task(folder / method, files, task, items)
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:

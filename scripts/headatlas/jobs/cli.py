@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -36,8 +37,9 @@ def run(
 ) -> None:
     """Call `main` with options read from the command line; one option per parameter.
 
-    A parameter annotated `dict` is read as JSON, `list[Path]` takes one or more paths, `Path | None` may be
-    left out, anything else is called with its annotation (`Path`, `int`, `str`). `--log FILE` is added to every tool.
+    A parameter annotated with a dataclass takes JSON that has exactly its fields, one annotated `dict` takes any JSON;
+    `list[Path]` takes one or more paths, `Path | None` may be left out, anything else is called with its annotation
+    (`Path`, `int`, `str`). `--log FILE` is added to every tool.
 
     Args:
         orphaned: tells whether who started this job is gone; without it the process id in HEADATLAS_PARENT tells,
@@ -59,7 +61,7 @@ def run(
     start = time.monotonic()
     try:
         _start_log(log_file)
-        main(**options)
+        main(**options | _settings(main, options))
         log.debug(_usage(time.monotonic() - start))
     except HeadAtlasError as error:
         _fail(str(error))
@@ -133,12 +135,42 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
         if not option["required"]:
             option["default"] = parameter.default
         kind = next((part for part in get_args(parameter.annotation) if part is Path), parameter.annotation)
-        option["type"] = json.loads if kind is dict else kind
+        option["type"] = json.loads if kind is dict or is_dataclass(kind) else kind
+        if is_dataclass(kind):
+            option |= {"metavar": "JSON", "help": _fields(kind)}
         if get_origin(parameter.annotation) is list:
             option["nargs"] = "+"
         parser.add_argument(f"--{name.replace('_', '-')}", **option)
     parser.add_argument("--log", type=Path, default=None, help="also write messages to this file")
     return parser
+
+
+def _fields(kind: type) -> str:
+    """The settings of a dataclass and their types, and what its docstring says of them."""
+    typed = ", ".join(f"{field.name} ({inspect.formatannotation(field.type)})" for field in fields(kind))
+    return f"an object with {typed}. {inspect.getdoc(kind)}".replace("%", "%%")
+
+
+def _settings(main: Callable[..., None], options: dict) -> dict:
+    """The options whose parameters are dataclasses, made from the JSON that was given.
+
+    Raises:
+        HeadAtlasError: names the option and each key that is unknown or missing.
+    """
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(main).parameters.items()}
+    return {name: _read(kind, options[name], f"--{name}") for name, kind in kinds.items() if is_dataclass(kind)}
+
+
+def _read(kind: type, given: object, option: str) -> object:
+    names = [field.name for field in fields(kind)]
+    if not isinstance(given, dict):
+        raise HeadAtlasError(f"{option}: must be a JSON object with {', '.join(names)}")
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    wrong = [f"'{name}' is unknown" for name in given if name not in names]
+    wrong += [f"'{name}' is missing" for name in required if name not in given]
+    if wrong:
+        raise HeadAtlasError(f"{option}: {', '.join(wrong)}; it takes {', '.join(names)}")
+    return kind(**given)
 
 
 def _start_log(file: Path | None) -> None:

@@ -42,7 +42,7 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
     """Read a task's files, check every line, and give each item its split.
 
     Args:
-        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, for cogqa `skill` and `context`, and `partners`,
+        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, for cogqa `skill` and `context`; `partners`:
             which of `PARTNERS` every item must have.
         sources: the task's files; their order does not matter.
     Raises:
@@ -60,7 +60,7 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
         other_labels = Counter(label for question in questions for label in question.other_labels)
         for label, count in sorted(other_labels.items()):
             log.warning("%d subquestions are labelled '%s', which is no task; left out", count, shorten(label))
-    require_partners(items, settings["partners"], settings["task"])
+    require_partners(items, settings.get("partners", ()), settings["task"])
     splits = split_questions(weights, fraction, seed)
     for item in items:
         item.split = item.split or splits[item.question_id]

@@ -210,8 +210,8 @@ def _with_foil(item: Item, tokeniser: Tokeniser) -> Item:
         if own != other:
             return replace(item, answer_ids=item.answer_ids[: at + 1], foil_id=other)
     raise HeadAtlasError(
-        f"{item.where}: in tokens, of the answer '{shorten(item.answer)}' and the foil '{shorten(item.extra['foil'])}' one "
-        "begins with the other, so there is no margin between them; change one of them"
+        f"{item.where}: the tokens of the answer '{shorten(item.answer)}' begin with those of the foil "
+        f"'{shorten(item.extra['foil'])}', or the other way round, so there is no margin between them; change one of them"
     )
 
 

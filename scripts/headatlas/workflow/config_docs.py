@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headatlas.config.schema import expected, load_schema
-from headatlas.workflow.atlas import METHODS, Atlas, rule_settings
+from headatlas.workflow.atlas import METHODS, Atlas
+from headatlas.workflow.settings import of_every_rule
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "config" / "README.md"
@@ -80,7 +81,7 @@ def _rules(path: str, value: object) -> dict[str, list[str]]:
     section[name] = value
     if path.startswith("methods."):  # an entry there leaves the other methods out
         config["methods"] = {method: {} for method in METHODS} | config["methods"]
-    return rule_settings(Atlas(config, ROOT))
+    return of_every_rule(Atlas(config, ROOT))
 
 
 def _other(key: dict) -> object:

@@ -1,18 +1,10 @@
-"""What a result depends on besides its inputs: a fingerprint of the code that makes it, and all that went into it.
+"""What a model's results were made from: config, files, code, packages, devices. Standard library only."""
 
-Snakemake sees a changed script only by its time and never sees the modules it imports; a fingerprint among a
-rule's params says exactly which rules an edit of the code concerns. Standard library only.
-"""
-
-import ast
-import hashlib
 import json
 import os
 import platform
 import struct
 import subprocess
-from collections.abc import Iterable
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -22,22 +14,6 @@ PACKAGES = (
     "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "polars", "pyarrow",
     "altair", "vl-convert-python",
 )  # fmt: skip
-
-
-def fingerprint(script: str) -> str:
-    """Hash of the syntax trees of a script in `scripts/` and of all project modules it imports, transitively.
-
-    Comments, docstrings and layout do not count; neither does anything outside the project.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(_reached(SCRIPTS / script)):
-        digest.update(f"{path.relative_to(SCRIPTS)}\n{_code(_text(path))}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def fingerprints(rules: Iterable[str]) -> dict[str, str]:
-    """The fingerprint of each rule that has a script of its name."""
-    return {rule: fingerprint(f"{rule}.py") for rule in rules if (SCRIPTS / f"{rule}.py").is_file()}
 
 
 def describe_results(settings: dict, traces: list[Path], engines: list[dict]) -> dict:
@@ -96,43 +72,3 @@ def _revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _reached(script: Path) -> set[Path]:
-    reached, waiting = set(), [script]
-    while waiting:
-        path = waiting.pop()
-        if path not in reached:
-            reached.add(path)
-            files = (SCRIPTS / f"{name.replace('.', '/')}.py" for name in _imports(_text(path)))
-            waiting += [file for file in files if file.is_file()]
-    return reached
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-@cache
-def _imports(text: str) -> frozenset[str]:
-    """Project modules, perhaps, that are imported anywhere in a source text, inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
-
-
-@cache
-def _code(text: str) -> str:
-    """What a source text does: its syntax tree without docstrings."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            value = first.value if isinstance(first, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = node.body[1:]
-    return ast.dump(tree)

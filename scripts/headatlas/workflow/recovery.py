@@ -3,6 +3,9 @@
 Snakemake's lock is a file that a `kill -9` leaves behind. Beside it stands one that the kernel holds for the life of
 the process: whoever gets it knows that no other run is at work here, so that any lock file is a dead run's.
 Standard library only, since it is imported with the Snakefile.
+
+A default profile with `rerun-incomplete: true` would not do: Snakemake reads it in the place of a profile of the user's
+and not in its, finds none where another workflow takes this one in, and removes no lock.
 """
 
 import fcntl

@@ -1,8 +1,8 @@
 """Keeps the terminal to what a person reads of a run, and ends it with where to look; its log file keeps everything.
 
-A run of two tiny models says 210 KB by default. Snakemake can be quieted by options and profiles, but with the
-Snakefile at the root finds no profile by itself, and its own quiet also hides errors. So its two handlers are given
-another filter while the Snakefile is read. Standard library only: events are known by their names.
+A run of two tiny models says 210 KB by default. Snakemake can be quieted by options and profiles, but its own quiet
+also hides errors. So its two handlers are given another filter while the Snakefile is read. Standard library only:
+events are known by their names.
 """
 
 import logging

@@ -16,7 +16,6 @@ from headatlas.config.check import (
     check_layers_per_job,
     load_config,
     longest_item,
-    task_settings,
 )
 from headatlas.config.schema import load_schema
 from headatlas.errors import HeadAtlasError
@@ -155,19 +154,9 @@ def test_paths_are_tried_from_the_working_directory_and_then_from_the_base(tmp_p
     assert loaded["models"]["m"]["path"] == str(project / "model")
 
 
-def test_settings_of_a_task_are_what_prepare_task_needs(base):
-    config = load_config(small(seed=3, items={"max_tokens": 500, "max_items": 20}), base)
-    geometry = Geometry(4, 8, 128)
-    assert task_settings(config, "m", "a", geometry) == {
-        "task": "a",
-        "format": "jsonl",
-        "join": "auto",
-        "max_items": 20,
-        "seed": 3,
-        "validate_fraction": 0.3,
-        "max_tokens": 128,  # the model's context, as the 500 asked for would not fit
-        "tokenizer": {"path": "model", "revision": None, "chat_template": False, "trust_remote_code": False},
-    }
+def test_an_item_is_as_long_as_the_config_and_the_model_allow(base):
+    config = load_config(small(items={"max_tokens": 500}), base)
+    assert longest_item(config, Geometry(4, 8, 128)) == 128
     assert longest_item(config, Geometry(4, 8, 4096)) == 500
     assert longest_item(load_config(small(), base), Geometry(4, 8, None)) is None
 

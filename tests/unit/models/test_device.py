@@ -13,7 +13,8 @@ from families import random_items
 from headatlas.errors import HeadAtlasError
 from headatlas.models import device
 from headatlas.models.batches import run_batches
-from headatlas.workflow.atlas import Atlas, count_gpus, estimate_weights
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.resources import Requests, count_gpus, estimate_weights
 from pretended_gpu import PretendedMemory
 from workflow_runs import PATIENCE, REDUCED, ROOT, environment
 
@@ -50,7 +51,7 @@ def test_gpus_that_a_job_holds(monkeypatch, entry, here, elsewhere):
     monkeypatch.chdir(ROOT)
     models = {"demo": {"path": "workflow/resources/demo-model"} | entry}
     atlas = Atlas(REDUCED | {"models": models}, ROOT)
-    assert (atlas.job_gpus("demo", here=True), atlas.job_gpus("demo", here=False)) == (here, elsewhere)
+    assert [Requests(atlas, at_home).job_gpus("demo") for at_home in (True, False)] == [here, elsewhere]
 
 
 def test_memory_asked_for_a_hub_model_comes_from_its_config():

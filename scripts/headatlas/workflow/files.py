@@ -1,0 +1,78 @@
+"""Where the files between task and table lie under results/: items, effects, scores, records of engines.
+
+Knows paths only. Imported at parse time.
+"""
+
+from headatlas.workflow.atlas import Atlas
+
+
+class Files:
+    """Paths of a config's intermediate files, from the working directory."""
+
+    def __init__(self, atlas: Atlas):
+        self.atlas = atlas
+
+    @property
+    def items(self) -> str:
+        """A task's items, {model} and {task} open; balanced ones where the config asks for it."""
+        folder = "balanced" if self.atlas.config["items"]["balance"] else "items"
+        return f"results/{{model}}/{folder}/{{task}}.json"
+
+    def all_items(self) -> list[str]:
+        """The items of all models and tasks, model by model."""
+        atlas = self.atlas
+        return [self.items.format(model=model, task=task) for model in atlas.models for task in atlas.tasks]
+
+    def blocks(self, model: str) -> list[tuple[int, int]]:
+        """(first, last) layer of each ablation job."""
+        layers, step = self.atlas.geometry[model].n_layers, self._block_size(model)
+        return [(first, min(first + step, layers) - 1) for first in range(0, layers, step)]
+
+    def _block_size(self, model: str) -> int:
+        return self.atlas.config["compute"]["layers_per_job"] or self.atlas.geometry[model].n_layers
+
+    def effect_names(self, model: str, methods: list[str] | None = None) -> dict[str, list[str]]:
+        """Names of the files, in order of layers, that hold one task's effects by each of the methods (None: all).
+
+        {task} is left open. They stand in results/{model}/effects/{method}/.
+        """
+        blocks = [f"{{task}}.layers-{first}-{last}.safetensors" for first, last in self.blocks(model)]
+        chosen = self.atlas.methods if methods is None else methods
+        return {method: blocks if method == "ablation" else ["{task}.safetensors"] for method in chosen}
+
+    def effects(self, model: str, method: str, task: str, layer: int) -> str:
+        """The effects file that holds a layer."""
+        names = self.effect_names(model, [method])[method]
+        name = names[min(layer // self._block_size(model), len(names) - 1)]  # methods but ablation have one file
+        return f"results/{model}/effects/{method}/{name.format(task=task)}"
+
+    def all_effects(self, model: str, methods: list[str] | None = None) -> list[str]:
+        """The effects files of a model by each of the methods (None: all)."""
+        return [
+            f"results/{model}/effects/{method}/{name.format(task=task)}"
+            for method, names in self.effect_names(model, methods).items()
+            for task in self.atlas.tasks
+            for name in names
+        ]
+
+    def scores(self, model: str) -> list[str]:
+        """All score files of a model."""
+        return [
+            f"results/{model}/scores/{method}/{task}/layer-{layer}.parquet"
+            for method in self.atlas.methods
+            for task in self.atlas.tasks
+            for layer in range(self.atlas.geometry[model].n_layers)
+        ]
+
+    @property
+    def engine_records(self) -> list[str]:
+        """What says which engine computed edited passes, {model} open."""
+        ran = {"ablate_layers": self.atlas.ablates, "knock_out": self.atlas.knocks_out}
+        return [f"results/{{model}}/engines/{rule}.json" for rule, runs in ran.items() if runs]
+
+    def engine_inputs(self, model: str, rule: str) -> list[str]:
+        """Files whose headers name the engine: ablation's effects, or one knock-out file per method."""
+        if rule == "ablate_layers":
+            return self.all_effects(model, ["ablation"])
+        folder, task = f"results/{model}/evidence/knock-out", self.atlas.tasks[0]
+        return [f"{folder}/{method}/{task}.safetensors" for method in self.atlas.methods]

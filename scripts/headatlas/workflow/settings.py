@@ -1,0 +1,255 @@
+"""Which settings each rule's script gets, in one table, and the canonical string that they become.
+
+Snakemake compares a job's settings as one string. It holds just what the script uses, so an edit of any other key
+recomputes nothing; the column "an edit recomputes" of config/README.md is made from the same table.
+Imported at parse time: no torch, no polars.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headatlas.config.check import longest_item
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.files import Files
+
+POOL_SIZE = 128  # items whose head outputs `baseline: resample` draws from
+RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
+LEFT_OUT = object()  # the value of a setting that a job does not have
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a rule: the config, and the job's wildcards."""
+
+    atlas: Atlas
+    wildcards: Mapping[str, str | int]
+
+    @property
+    def model(self) -> dict:
+        """The config's entry of the job's model."""
+        return self.atlas.models[self.wildcards["model"]]
+
+
+Source = str | Callable[[Job], object]
+
+
+# --- settings that are no key of the config as it stands -------------------------------------------------------------
+
+
+def _loaded_model(job: Job) -> dict:
+    keys = ("path", "revision", "dtype", "attn_implementation", "trust_remote_code")
+    return {key: job.model[key] for key in keys}
+
+
+def _tokenizer(job: Job) -> dict:
+    return {key: job.model[key] for key in ("path", "revision", "chat_template", "trust_remote_code")}
+
+
+def _join(job: Job) -> str | None:
+    """Nothing where a template's turn stands between prompt and answer."""
+    return None if job.model["chat_template"] else job.atlas.config["tasks"][job.wildcards["task"]]["join"]
+
+
+def _longest_item(job: Job) -> int | None:
+    return longest_item(job.atlas.config, job.atlas.geometry[job.wildcards["model"]])
+
+
+def _resampling_seed(method: str) -> Source:
+    def seed(job: Job) -> object:
+        resamples = job.atlas.config["methods"][method]["baseline"] == "resample"
+        return job.atlas.config["seed"] if resamples else LEFT_OUT
+
+    return seed
+
+
+def _has_null(job: Job) -> bool:
+    """Whether the effects file holds a null to take p-values from."""
+    return bool(job.atlas.config["methods"][job.wildcards["method"]].get("permutations"))
+
+
+def _layers(job: Job) -> int:
+    return job.atlas.geometry[job.wildcards["model"]].n_layers
+
+
+def _all_effects(job: Job) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"])
+
+
+def _untrained_effects(job: Job) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"], job.atlas.untrained)
+
+
+def _own_effects(job: Job) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"], [job.wildcards["method"]])
+
+
+def _effects_of_models(job: Job) -> dict:
+    return {model: Files(job.atlas).effect_names(model) for model in job.atlas.models}
+
+
+def _only_of(rule: str, source: Callable[[Job], object]) -> Source:
+    """A setting of `record_engines` for the record of one rule."""
+    return lambda job: source(job) if job.wildcards["rule"] == rule else LEFT_OUT
+
+
+def _ablation_effects(job: Job) -> list[str]:
+    return Files(job.atlas).effect_names(job.wildcards["model"], ["ablation"])["ablation"]
+
+
+def _given_order(job: Job) -> list[str]:
+    return list(job.atlas.config["tasks"])
+
+
+def _drawn_order(job: Job) -> list[str]:
+    """Tasks in the order of the figures, those that these leave out last."""
+    order = job.atlas.config["figures"]["order"] or []
+    return [*order, *(task for task in _given_order(job) if task not in order)]
+
+
+def _looks(job: Job) -> dict:
+    return {key: value for key, value in job.atlas.config["figures"].items() if key not in RENDER_ONLY}
+
+
+def _png_scale(job: Job) -> float | None:
+    figures = job.atlas.config["figures"]
+    return figures["png_scale"] if "png" in figures["formats"] else None
+
+
+def _behind_the_numbers(job: Job) -> dict:
+    """All of the config that a number can depend on."""
+    sections = ("seed", "items", "methods", "statistics", "evidence", "tasks")
+    return {name: job.atlas.config[name] for name in sections} | {"chat_template": job.model["chat_template"]}
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def row(*keys: str, **others: Source) -> dict[str, Source]:
+    """Settings by name: keys of the config and wildcards under their own last name, others as they are named."""
+    return {key.rpartition(".")[2].strip("{}?"): key for key in keys} | others
+
+
+# A key of the config by its path, where {wildcards} may stand; a wildcard by itself; a section with names of the
+# user's own (models, tasks, methods) for these names in the order of the tables; or what is computed from them. A key
+# that ends in ? is left out where the config does not have it.
+TABLE: dict[str, dict[str, Source]] = {
+    "prepare_task": row(
+        "{task}", "tasks.{task}.format", "tasks.{task}.max_items", "tasks.{task}.skill?", "tasks.{task}.context?",
+        "seed", "items.validate_fraction", join=_join, max_tokens=_longest_item, tokenizer=_tokenizer,
+    ),
+    "trace_task": row(model=_loaded_model),
+    "pool_baseline": row("tasks", "seed", pool_size=lambda job: POOL_SIZE),
+    "attribute_task": row(
+        "{task}", "methods.attribution.baseline", "methods.attribution.positions", seed=_resampling_seed("attribution")
+    ),
+    "integrate_task": row(
+        "{task}", "methods.attribution.baseline", "methods.attribution.positions", "methods.attribution.steps",
+        model=_loaded_model, seed=_resampling_seed("attribution"),
+    ),
+    "fit_probe": row("tasks", "seed", "methods.probe"),
+    "ablate_layers": row(
+        "{task}", "methods.ablation.baseline", "methods.ablation.positions",
+        model=_loaded_model, seed=_resampling_seed("ablation"), first_layer="{first}", last_layer="{last}",
+    ),
+    "score_layer": row(
+        "{model}", "{method}", "{task}", "{layer}", "statistics.items", "statistics.confidence", null=_has_null
+    ),
+    "aggregate": row("methods", "tasks", layers=_layers),
+    "measure_capability": row("tasks", "statistics.confidence"),
+    "reliability": row(
+        "tasks", "seed", "statistics.items", "evidence.halves", "statistics.confidence", effects=_all_effects
+    ),
+    "summarise": row("tasks", "seed", "statistics.items", "statistics.confidence", effects=_all_effects),
+    "compare_maps": row("evidence.top", "statistics.permutations", "seed"),
+    "surface_control": row("evidence.folds", "evidence.matched", "statistics.confidence", "seed"),
+    "format_control": row(
+        "tasks", "seed", "statistics.items", "statistics.confidence", "evidence.top", "evidence.shuffles",
+        effects=_untrained_effects,
+    ),
+    "knock_out_summary": row(
+        "methods", "tasks", "statistics.resamples", "statistics.permutations", "statistics.confidence", "seed"
+    ),
+    "compare_models": row(
+        "models", "tasks", "statistics.items", "statistics.permutations", "statistics.confidence", "seed",
+        effects=_effects_of_models,
+    ),
+    "write_findings": row("statistics.confidence", "figures.labels", tasks=_drawn_order),
+    "choose_heads": row(
+        "{method}", "tasks", "seed", "statistics.items", "evidence.draws", "evidence.dissociation_k",
+        effects=_own_effects,
+    ),
+    "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
+    "draw_figure": row("{figure}", "{method}", "{model}", tasks=_given_order, figures=_looks),
+    "draw_evidence": row(
+        "{model}", "methods", "statistics.confidence", figure="{chart}", tasks=_given_order, figures=_looks
+    ),
+    "draw_comparison": row(
+        "models", "methods", "statistics.confidence", figure="{chart}", tasks=_given_order, figures=_looks
+    ),
+    "render_figure": row(png_scale=_png_scale),
+    "record_engines": row(
+        effects=_only_of("ablate_layers", _ablation_effects),
+        tasks=_only_of("ablate_layers", lambda job: job.atlas.tasks),
+        methods=_only_of("knock_out", lambda job: job.atlas.methods),
+    ),
+    "write_provenance": row(name="{model}", model=_loaded_model, config=_behind_the_numbers),
+}  # fmt: skip
+NUMBERS = ("first", "last", "layer")  # wildcards that are whole numbers
+
+
+def settings_of(atlas: Atlas, rule: str, wildcards: Mapping[str, str] = {}, **others: object) -> str:
+    """The settings of one job of a rule: its row of `TABLE`, cut from the config.
+
+    Args:
+        others: settings that come from elsewhere than the config.
+    """
+    given = {name: int(value) if name in NUMBERS else value for name, value in wildcards.items()}
+    job = Job(atlas, given)
+    found = {name: _value(job, source) for name, source in TABLE[rule].items()}
+    return canonical({name: value for name, value in found.items() if value is not LEFT_OUT} | others)
+
+
+def canonical(settings: dict) -> str:
+    """One JSON string per meaning: keys sorted, nothing left to chance."""
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
+
+
+def _value(job: Job, source: Source) -> object:
+    if not isinstance(source, str):
+        return source(job)
+    names = {"models": list(job.atlas.models), "tasks": job.atlas.tasks, "methods": job.atlas.methods}
+    if source in names:
+        return names[source]
+    first, *steps = source.rstrip("?").split(".")
+    if first.startswith("{"):
+        return job.wildcards[first.strip("{}")]
+    value = job.atlas.config[first]
+    for step in steps:
+        name = job.wildcards[step.strip("{}")] if step.startswith("{") else step
+        if name not in value and source.endswith("?"):
+            return LEFT_OUT
+        value = value[name]
+    return value
+
+
+def of_every_rule(atlas: Atlas) -> dict[str, list[str]]:
+    """The settings of each rule's jobs of the first model, rules in the order of the work: what an edit can change.
+
+    Without `write_provenance`, which notes every edit.
+    """
+    model = next(iter(atlas.models))
+    first, last = Files(atlas).blocks(model)[0]
+    one = {"model": model, "first": first, "last": last, "layer": 0, "figure": "heatmap-grid", "chart": "layer-profile"}
+    several = [
+        one | {"task": task, "method": method, "rule": rule}
+        for task in atlas.tasks
+        for method in atlas.methods
+        for rule in ("ablate_layers", "knock_out")
+    ]
+    left_out = {"write_provenance", "attribute_task" if atlas.integrates else "integrate_task"}
+    return {
+        rule: list(dict.fromkeys(settings_of(atlas, rule, wildcards) for wildcards in several))
+        for rule in TABLE
+        if rule not in left_out
+    }

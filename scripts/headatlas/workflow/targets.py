@@ -1,0 +1,116 @@
+"""What a run is for: the tables, figures and findings that `rule all` asks for, and the tables these are made of.
+
+Knows paths only. Imported at parse time. A new figure of the evidence is a line of `FIGURES` here, and its drawing in
+`headatlas.charts.registry`.
+"""
+
+from headatlas.workflow.atlas import Atlas
+
+MAPS = ("heatmap-grid", "signed-grid")
+# Figures of the evidence and the tables each is drawn from, under results/{model}/; `.{method}`: one figure a method.
+FIGURES = {
+    "knock-out": ("evidence/knock-out",),
+    "knock-out-accuracy": ("evidence/knock-out",),
+    "dissociation.{method}": ("evidence/dissociation", "evidence/dominance"),
+    "annotated-grid.{method}": ("importance", "evidence/capability", "evidence/reliability"),
+    "task-overlap.{method}": ("evidence/task-overlap",),
+    "agreement": ("evidence/agreement", "summary"),
+    "layer-profile": ("evidence/layer-profile", "summary"),
+}
+COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
+KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
+
+
+class Targets:
+    """Paths of what a config's run makes for its reader, from the working directory."""
+
+    def __init__(self, atlas: Atlas):
+        self.atlas = atlas
+
+    def all(self) -> list[str]:
+        """Everything `snakemake` makes when asked for nothing in particular."""
+        of_models = [
+            path
+            for model in self.atlas.models
+            for path in (*self._tables(model), *self._maps(model), *self._evidence(model))
+        ]
+        return of_models + self._comparison()
+
+    @property
+    def formats(self) -> list[str]:
+        """Suffixes of the images of each figure."""
+        return self.atlas.config["figures"]["formats"]
+
+    @property
+    def reported(self) -> str:
+        """Which of its images stands for a figure in Snakemake's report: the first that this can show."""
+        return next(form for form in ("svg", "png", "pdf", "html") if form in self.formats)
+
+    def _tables(self, model: str) -> list[str]:
+        names = ("importance.parquet", "importance.csv", "evidence/capability.parquet", "provenance.json")
+        return [f"results/{model}/{name}" for name in names]
+
+    def _maps(self, model: str) -> list[str]:
+        return self._drawn(
+            [f"results/{model}/figures/{figure}.{method}" for figure in MAPS for method in self.atlas.methods]
+        )
+
+    def _evidence(self, model: str) -> list[str]:
+        if not self.atlas.tells_evidence:
+            return []
+        tables = ["reliability", "agreement", "task-overlap", "hottest-heads", "layer-profile", "comparisons"]
+        tables += KNOCK_OUTS if self.atlas.validates else []
+        tables += ["surface-control"] if self.atlas.compares_tasks else []
+        tables += ["format-control"] if self.atlas.controls_format else []
+        named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
+        charts = [f"results/{model}/figures/{chart}" for chart in self.charts()]
+        return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
+
+    def charts(self) -> list[str]:
+        """Names of the figures of the evidence of a model."""
+        wanted = [name for name, tables in FIGURES.items() if self._can_draw(name, tables)]
+        of_methods = [name.format(method=method) for name in wanted for method in self.atlas.methods if "{" in name]
+        return of_methods + [name for name in wanted if "{" not in name]
+
+    def _can_draw(self, name: str, tables: tuple[str, ...]) -> bool:
+        held_out = bool({f"evidence/{table}" for table in KNOCK_OUTS} & {*tables})
+        of_tasks = name.startswith(("dissociation", "task-overlap"))
+        return (
+            (self.atlas.validates or not held_out)
+            and (self.atlas.compares_tasks or not of_tasks)
+            and (len(self.atlas.methods) > 1 or name != "agreement")
+        )
+
+    def _comparison(self) -> list[str]:
+        """The tables and figures that set several models side by side."""
+        if not self.atlas.compares_models:
+            return []
+        tables = [f"results/comparison/{name}.{form}" for name in ("models", "pairs") for form in ("parquet", "csv")]
+        methods = self.atlas.methods
+        return tables + self._drawn([f"results/comparison/figures/comparison.{method}" for method in methods])
+
+    def _drawn(self, charts: list[str]) -> list[str]:
+        return [f"{chart}.{form}" for chart in charts for form in ("json", *self.formats)]
+
+    def chart_tables(self, chart: str) -> list[str]:
+        """Tables that a figure of the evidence is drawn from, {model} open."""
+        name, _, method = chart.partition(".")
+        tables = FIGURES[f"{name}.{{method}}" if method else name]
+        return [f"results/{{model}}/{table}.parquet" for table in tables]
+
+    def comparison_tables(self) -> list[str]:
+        """Tables of all models that the comparison figure is drawn from, kind by kind."""
+        kinds = COMPARISON if self.atlas.validates else COMPARISON[:2]
+        return [f"results/{model}/{kind}.parquet" for kind in kinds for model in self.atlas.models]
+
+    def findings_tables(self) -> dict[str, str]:
+        """Inputs of `write_findings` by option, {model} open."""
+        tables = {"capability": "capability", "comparisons": "comparisons", "hottest": "hottest-heads"}
+        tables |= {"profiles": "layer-profile", "reliability": "reliability"}
+        tables |= {"agreement": "agreement", "overlap": "task-overlap"}
+        tables |= {"surface": "surface-control"} if self.atlas.compares_tasks else {}
+        tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
+        if self.atlas.validates:
+            tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
+        evidence = {option: f"results/{{model}}/evidence/{table}.parquet" for option, table in tables.items()}
+        return {"summary": "results/{model}/summary.parquet"} | evidence

@@ -1,0 +1,92 @@
+"""The table of settings: each row is what the rule's script takes, and a job's string holds just what it says."""
+
+import copy
+import importlib
+import json
+import re
+from dataclasses import MISSING, fields
+
+import pytest
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.settings import TABLE, of_every_rule, settings_of
+from workflow_runs import REDUCED, ROOT
+
+SCRIPT = {"draw_comparison": "draw_evidence"}  # rules that another rule's script serves
+FROM_ELSEWHERE = {"write_provenance": {"files", "code"}}
+
+
+@pytest.fixture
+def atlas(monkeypatch):
+    """A function: the atlas of the reduced demo with some sections changed."""
+    monkeypatch.chdir(ROOT)
+    return lambda **changes: Atlas(copy.deepcopy(REDUCED) | changes, ROOT)
+
+
+@pytest.mark.parametrize("rule", TABLE)
+def test_a_row_has_what_the_script_takes(rule):
+    script = importlib.import_module(SCRIPT.get(rule, rule))
+    taken = {field.name: field.default is MISSING for field in fields(script.Settings)}
+    named = {*TABLE[rule]} | FROM_ELSEWHERE.get(rule, set())
+    assert named <= {*taken}
+    assert {name for name, needed in taken.items() if needed} <= named
+
+
+def test_every_rule_with_settings_has_a_row():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
+    named = re.findall(r'settings\("(\w+)"\)', text) + re.findall(r'settings_of\(\s*atlas,\s*"(\w+)"', text)
+    assert {*named} == {*TABLE}
+
+
+def test_settings_of_a_task(atlas):
+    job = {"model": "demo", "task": "inference"}
+    said = settings_of(atlas(seed=3, items={"max_tokens": 5000, "max_items": 20}), "prepare_task", job)
+    assert json.loads(said) == {
+        "task": "inference",
+        "format": "jsonl",
+        "join": "auto",
+        "max_items": 20,
+        "seed": 3,
+        "validate_fraction": 0.3,
+        "max_tokens": json.loads((ROOT / "workflow/resources/demo-model/config.json").read_text())[
+            "max_position_embeddings"
+        ],  # as the 5000 asked for would not fit
+        "tokenizer": {
+            "path": "workflow/resources/demo-model",
+            "revision": None,
+            "chat_template": False,
+            "trust_remote_code": False,
+        },
+    }
+    model = {"demo": REDUCED["models"]["demo"] | {"chat_template": True}}
+    assert json.loads(settings_of(atlas(models=model), "prepare_task", job))["join"] is None
+
+
+def test_wildcards_are_settings_and_numbers_are_numbers(atlas):
+    job = {"model": "demo", "method": "probe", "task": "inference", "layer": "4"}
+    assert settings_of(atlas(), "score_layer", job) == (
+        '{"confidence": 0.95, "items": "all", "layer": 4, "method": "probe", "model": "demo", "null": true, '
+        '"task": "inference"}'
+    )
+
+
+def test_a_seed_is_there_only_where_something_is_drawn(atlas):
+    job = {"model": "demo", "task": "inference", "first": "0", "last": "5"}
+    kept, drawn = (
+        json.loads(settings_of(atlas(seed=7, methods={"ablation": {"baseline": baseline}}), "ablate_layers", job))
+        for baseline in ("mean", "resample")
+    )
+    assert "seed" not in kept
+    assert drawn["seed"] == 7
+    assert (kept["first_layer"], kept["last_layer"], kept["positions"]) == (0, 5, "answer")
+
+
+def test_what_is_no_key_of_the_config_is_added(atlas):
+    said = json.loads(settings_of(atlas(), "write_provenance", {"model": "demo"}, files={"a": "b"}, code={}))
+    assert (said["name"], said["files"], said["code"]) == ("demo", {"a": "b"}, {})
+    assert {*said["config"]} >= {"seed", "tasks", "statistics", "chat_template"}
+
+
+def test_a_rule_that_is_not_in_use_has_no_settings(atlas):
+    once, steps = (atlas(methods={"ablation": {}, "attribution": {"steps": n}, "probe": {}}) for n in (1, 4))
+    assert {"attribute_task", "integrate_task"} - {*of_every_rule(once)} == {"integrate_task"}
+    assert {"attribute_task", "integrate_task"} - {*of_every_rule(steps)} == {"attribute_task"}
