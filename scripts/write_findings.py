@@ -1,9 +1,9 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
-Reads the tables of measure_capability and summarise, the records of engines, and the tables of reliability,
-compare_maps, surface_control, format_control and knock_out_summary where they were made; writes Markdown and, of the
-same text, a page (HTML). Settings: confidence (that of the tables), tasks (in the order of the figures), labels (what
-the figures call them; config section figures).
+Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
+tables of reliability, compare_maps, surface_control, format_control and knock_out_summary where they exist; writes
+Markdown, and the same text as a page (HTML). Settings: confidence (of the tables), tasks (in the order of the figures),
+labels (names of tasks in the figures; config section figures).
 """
 
 from pathlib import Path
@@ -18,6 +18,7 @@ from headatlas.workflow.engine_record import read_records, rounding, slow_ways
 
 def main(
     settings: dict,
+    template: Path,
     capability: Path,
     summary: Path,
     comparisons: Path,
@@ -40,7 +41,9 @@ def main(
     look = Looks.read({"labels": settings["labels"]})
     names = {task: task_label(task, look) for task in settings["tasks"]}
     record = read_records(engines)
-    text = write_findings(Tables(**tables), settings["confidence"], names, slow_ways(record), rounding(record))
+    text = write_findings(
+        Tables(**tables), settings["confidence"], names, template, slow_ways(record), rounding(record)
+    )
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
         with atomic(path) as draft:
             draft.write_text(content, encoding="utf-8")

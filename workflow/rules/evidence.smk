@@ -221,6 +221,7 @@ rule write_findings:
     """What a reader of the figures would want to be told, in sentences with their numbers."""
     input:
         **atlas.findings_tables(),
+        template=os.path.relpath(Path(workflow.basedir) / "workflow/report/findings.md.j2"),
         engines=atlas.engine_records,
     output:
         findings="results/{model}/findings.md",
