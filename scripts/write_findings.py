@@ -1,8 +1,8 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
-Reads the tables of measure_capability and summarise, the records of engines, and the tables of reliability,
-compare_maps, surface_control, format_control and knock_out_summary where they were made; writes Markdown and, of the
-same text, a page (HTML).
+Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
+tables of reliability, compare_maps, surface_control, format_control and knock_out_summary where they exist; writes
+Markdown, and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ class Settings:
 
 def main(
     settings: Settings,
+    template: Path,
     capability: Path,
     summary: Path,
     comparisons: Path,
@@ -49,7 +50,7 @@ def main(
     look = Looks.read({"labels": settings.labels})
     names = {task: task_label(task, look) for task in settings.tasks}
     record = read_records(engines)
-    text = write_findings(Tables(**tables), settings.confidence, names, slow_ways(record), rounding(record))
+    text = write_findings(Tables(**tables), settings.confidence, names, template, slow_ways(record), rounding(record))
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):
         with atomic(path) as draft:
             draft.write_text(content, encoding="utf-8")

@@ -17,12 +17,12 @@ import numpy as np
 from headatlas.files.scores import read_effects
 from headatlas.stats import student_t
 from headatlas.stats.head_statistics import (
-    benjamini_hochberg,
     hall,
     hall_inverse,
     interval_and_p_value,
     question_totals,
 )
+from headatlas.stats.multiple_testing import benjamini_hochberg
 
 SIZES = (5, 10, 20, 40, 77)
 EXPERIMENTS, RESAMPLES, HOTTEST, LEVEL = 1000, 600, 5, 0.05

@@ -30,6 +30,8 @@ ROOMS = {
     "torch": {"models", "scoring", "demo"},
     "transformers": {"models", "tasks", "demo"},
     "polars": {"evidence", "charts"},
+    "scipy": {"stats"},
+    "jinja2": {"evidence"},
     "altair": {"charts"},
     "vl_convert": {"charts"},
     "snakemake": set(),
@@ -107,6 +109,16 @@ def test_torch_side_imports_and_works_without_the_workflow_and_the_tables():
     done = run(modules, work)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split(maxsplit=1) == [str(len(modules)), "[]\n"]
+
+
+def test_forked_jobs_and_figures_do_not_wait_for_scipy():
+    """Its import takes longer than the rest of a score_layer job, of which a model has hundreds."""
+    modules = ["score_layer", "choose_heads", "draw_figure", "draw_evidence", "headatlas.evidence.importance"]
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {', '.join(modules)}; print('scipy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=False)
+    assert done.stdout == "False\n", done.stderr[-2000:]
 
 
 def test_the_refusal_works():

@@ -80,7 +80,7 @@ def test_the_conda_environment_has_the_same_ranges():
 
 
 def test_what_is_imported_is_declared():
-    files = [*(ROOT / "scripts").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), ROOT / "workflow/Snakefile"]
+    files = [*(ROOT / "scripts").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), ROOT / "Snakefile"]
     ours = {path.stem for path in (ROOT / "scripts").glob("*.py")} | {"headatlas"} | sys.stdlib_module_names
     imported = {name for path in files for name in imports(path)} - ours
     known = packages_distributions()

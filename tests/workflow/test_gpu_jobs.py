@@ -51,7 +51,7 @@ def run_jobs(tmp_path):
     def run(shown: str, wanted: int, *arguments: str, **model: str) -> list[dict]:
         models = {"demo": REDUCED["models"]["demo"] | {"device": "auto"} | model}
         folder = copy_repository(tmp_path / "run", REDUCED | {"models": models})
-        (folder / "workflow/Snakefile").write_text(SNAKEFILE, encoding="utf-8")
+        (folder / "Snakefile").write_text(SNAKEFILE, encoding="utf-8")
         (folder / "scripts/work.py").write_text(WORK, encoding="utf-8")
         (folder / "scripts/torch.py").write_text(TORCH, encoding="utf-8")
         (folder / "tmp").mkdir()

@@ -171,7 +171,7 @@ def test_what_snakemake_reads_itself_ends_with_what_is_wrong(mistake, fresh, tmp
     options, said = SNAKEMAKES_OWN[mistake]
     (tmp_path / "bad.yaml").write_text("models: [")
     (tmp_path / "workflow").mkdir()
-    shutil.copy(fresh / "workflow/Snakefile", tmp_path / "workflow")
+    shutil.copy(fresh / "Snakefile", tmp_path)
     done = snakemake(tmp_path, *options)
     assert done.returncode == 1
     assert said in "".join(done.stdout.strip().splitlines()[-2:])

@@ -16,7 +16,7 @@ pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install -e '.
 
 def plan(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
     """(rule, its resources) of each job that a run on SLURM would submit: those of no local rule."""
-    with open(folder / "workflow/Snakefile", "a", encoding="utf-8") as file:
+    with open(folder / "Snakefile", "a", encoding="utf-8") as file:
         file.write('\nprint("localrules:", *workflow._localrules, flush=True)\n')
     done = subprocess.run(
         [*ON_SLURM, *arguments, "--dry-run"], cwd=folder, env=environment(), capture_output=True, text=True, check=False

@@ -24,7 +24,7 @@ if find_spec("fcntl") is None:
 here = workflow.current_basedir.get_path_or_uri(secret_free=False)
 REPOSITORY = Path(here).parents[1]
 if not REPOSITORY.is_dir():
-    raise Mistake(f"{here}: Head Atlas has to be on this disk; clone it and name its workflow/Snakefile.")
+    raise Mistake(f"{here}: Head Atlas has to be on this disk; clone it and name its Snakefile.")
 scripts = REPOSITORY / "scripts"
 sys.path.insert(0, str(scripts))
 

@@ -214,6 +214,7 @@ rule write_findings:
     """What a reader of the figures would want to be told, in sentences with their numbers."""
     input:
         **targets.findings_tables(),
+        template=os.path.relpath(REPOSITORY / "workflow/report/findings.md.j2"),
         engines=files.engine_records,
     output:
         findings="results/{model}/findings.md",

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from headatlas.stats.jackknife import holm
+from headatlas.stats.multiple_testing import holm
 from headatlas.stats.ranking import jaccard, overlap, rank_correlation, ranks, top
 
 HOTTEST = {"same_sign": pl.Float64, "hottest_rank": pl.Int32, "hottest_ratio": pl.Float64, "same_unit": pl.Boolean}

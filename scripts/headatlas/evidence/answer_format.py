@@ -13,6 +13,7 @@ import numpy as np
 
 from headatlas.stats import jackknife
 from headatlas.stats.head_statistics import question_totals
+from headatlas.stats.multiple_testing import holm
 from headatlas.stats.ranking import overlap, rank_correlation, top
 
 
@@ -52,7 +53,7 @@ def format_control(
             known[key] = _compare(tasks[task], weights, top, shuffles, confidence, seed)
         row = {"task": task, "matched_to": other, "formats": len({*mine} & {*theirs})}
         rows.append((row | {"n_items": round(weights.sum()), "n_all": len(weights)}, key))
-    adjusted = jackknife.holm(np.array([found["p_value"] for found in known.values()]))
+    adjusted = holm(np.array([found["p_value"] for found in known.values()]))
     for found, p_value in zip(known.values(), adjusted, strict=True):
         found["p_adjusted"] = float(p_value)
     return [row | known[key] for row, key in rows]

@@ -14,6 +14,7 @@ import polars as pl
 from headatlas.evidence.knock_out_curves import dominance, dominance_p_value
 from headatlas.stats import jackknife
 from headatlas.stats.head_statistics import question_totals
+from headatlas.stats.multiple_testing import holm
 from headatlas.stats.ranking import correlation
 
 FEWEST_LAYERS = 4  # with fewer, two profiles can hardly help being alike
@@ -167,7 +168,7 @@ def _rows(names: tuple, tasks: list[str], found: list[_Compared], permutations: 
     """The rows of one pair of models and one method."""
     alike, centres = [one.correlation() for one in found], [one.centres() for one in found]
     matrix = np.array([[float(profile_correlation(x.profiles[0], y.profiles[1])) for y in found] for x in found])
-    adjusted = jackknife.holm(np.array([p for *_, p in centres]))
+    adjusted = holm(np.array([p for *_, p in centres]))
     rows = []
     for i, task in enumerate(tasks):
         others = np.delete(np.append(matrix[i], matrix[:, i]), [i, len(tasks) + i])

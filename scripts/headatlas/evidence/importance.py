@@ -8,7 +8,7 @@ import polars as pl
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic, log
-from headatlas.stats.head_statistics import benjamini_hochberg
+from headatlas.stats.multiple_testing import benjamini_hochberg
 
 COLUMNS = (
     "model", "method", "task", "layer", "head", "effect", "std_error", "ci_low", "ci_high",

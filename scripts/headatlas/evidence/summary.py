@@ -18,6 +18,7 @@ from headatlas.stats.concentration import (
     top_share,
 )
 from headatlas.stats.head_statistics import question_totals
+from headatlas.stats.multiple_testing import holm
 
 LEVEL = 0.05  # q-value below which a head is called significant
 HOTTEST = 10
@@ -214,5 +215,5 @@ def _pairs(method: str, name: str, known: dict[str, tuple[float, np.ndarray]], c
         difference = float(a - b)
         p_value = jackknife.difference_p_value(difference, error, groups)
         rows.append((method, name, task_a, task_b, difference, difference - half, difference + half, p_value))
-    adjusted = jackknife.holm(np.array([row[-1] for row in rows]))
+    adjusted = holm(np.array([row[-1] for row in rows]))
     return [(*row, float(p)) for row, p in zip(rows, adjusted, strict=True)]

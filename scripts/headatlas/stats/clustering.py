@@ -1,15 +1,15 @@
-"""An order of things in which alike ones stand together; numpy only."""
+"""An order that puts similar things side by side; numpy only."""
 
 import numpy as np
 
 
 def clustered_order(similarity: np.ndarray) -> list[int]:
-    """Leaves of an average-linkage clustering, each merge turned so that the most alike ends meet.
+    """Leaves of an average-linkage clustering; each merge is turned so that the most similar ends meet.
 
-    The two groups with the highest mean similarity are merged first; ties go to those that come first.
+    The two groups with the highest mean similarity merge first; ties go to the groups that come first.
 
     Args:
-        similarity: [thing, thing], symmetric; the diagonal is not read.
+        similarity: [thing, thing], symmetric; the diagonal is ignored.
     """
     groups = [[i] for i in range(len(similarity))]
     while len(groups) > 1:

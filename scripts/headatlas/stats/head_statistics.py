@@ -184,15 +184,3 @@ def null_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     # A sum in another order differs in the last bits; an equal size must count as reached.
     reached = len(sizes) - np.searchsorted(sizes, np.abs(observed) * (1 - 1e-9))
     return np.where(np.isnan(observed), np.nan, (reached + 1) / (len(sizes) + 1))
-
-
-def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """False discovery rate q-values: [test] p-values to [test] q-values (Benjamini and Hochberg 1995).
-
-    NaN is no test: it is not counted, and its q-value is NaN.
-    """
-    q_values, tested = np.full(len(p_values), np.nan), np.flatnonzero(~np.isnan(p_values))
-    order, n = tested[np.argsort(p_values[tested], kind="stable")], len(tested)
-    scaled = p_values[order] * (n / np.arange(1, n + 1))  # last factor 1: no q is rounded below its p
-    q_values[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q_values

@@ -85,12 +85,3 @@ def difference_p_value(difference: float, std_error: float, groups: int) -> floa
     if std_error == 0:
         return float(difference == 0)
     return float(student_t.p_value(difference / std_error, groups - 1))
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's adjustment of [test] p-values: the chance of any false call stays below the level. NaN is no test."""
-    adjusted, tested = np.full(len(p_values), np.nan), np.flatnonzero(~np.isnan(p_values))
-    order = tested[np.argsort(p_values[tested], kind="stable")]
-    steps = p_values[order] * np.arange(len(tested), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted

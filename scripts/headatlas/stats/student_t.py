@@ -1,7 +1,7 @@
 """Student's t for whole degrees of freedom: the finite sums, exact but for rounding; numpy only.
 
-SciPy has it too, but takes longer to import (0.2 s) than all the rest of a `score_layer` job, of which a model has
-hundreds.
+SciPy has it too, but its import would double the time of a `score_layer` job, and a model has hundreds of them
+(workflow/documentation.md, "What is hand-written, and why").
 """
 
 from functools import cache

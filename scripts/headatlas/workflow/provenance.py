@@ -11,8 +11,8 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[2]
 PACKAGE = "headatlas"
 PACKAGES = (
-    "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "polars", "pyarrow",
-    "altair", "vl-convert-python",
+    "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scipy", "polars",
+    "pyarrow", "altair", "vl-convert-python",
 )  # fmt: skip
 
 

@@ -1,18 +1,21 @@
 """Findings: what is claimed is what the tests allow, in numbers that stand in the tables."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from figure_samples import capability
 from headatlas.charts.looks import Looks, task_label
-from headatlas.evidence.findings import Tables, write_findings
+from headatlas.errors import HeadAtlasError
+from headatlas.evidence.findings import Tables, bullet, fill, interval, listed, p_value, two_digits, write_findings
 from headatlas.evidence.html import page
 from headatlas.evidence.summary import FIGURES
 from importance_samples import importance, planted
 from script_runs import run_script, write_effects
 
+TEMPLATE = Path(__file__).parents[3] / "workflow/report/findings.md.j2"
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
 FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
 
@@ -64,7 +67,7 @@ def written(found: Tables, order: list[str] | None = None, **labels: str) -> str
     """The findings, with tasks in this order and by these names."""
     look = Looks(labels=labels)
     tasks = order or found.capability["task"].to_list()
-    return write_findings(found, 0.95, {task: task_label(task, look) for task in tasks})
+    return write_findings(found, 0.95, {task: task_label(task, look) for task in tasks}, TEMPLATE)
 
 
 THREE = {"math_calculation": 2.5, "retrieval": 1.5, "inference": 1.0}
@@ -74,11 +77,11 @@ PAIRS = [("math_calculation", "retrieval"), ("math_calculation", "inference"), (
 def test_only_significant_differences_are_claimed():
     text = written(tables(THREE, dict(zip(PAIRS, (0.3, 0.01, 0.01), strict=True))))
     assert (
-        "The deepest is **Math Calculation**: 2.50 [2.40, 2.60] (centre, layers 0 to 3). "
-        "It differs significantly from Inference, not from Retrieval." in text
+        "- The deepest map is **Math Calculation**, with its centre at layer 2.50 [2.40, 2.60] (layers 0 to 3). "
+        "It differs significantly from Inference, but not from Retrieval.\n" in text
     )
     text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
-    assert "No other task differs from it significantly, so this is no ranking." in text
+    assert "No other task differs from it significantly, so this is not a ranking.\n" in text
     assert "It differs significantly" not in text
 
 
@@ -86,7 +89,15 @@ def test_numbers_of_the_overview_and_of_heads():
     text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
     assert "| Math Calculation | 9 of 64 (6, 3) | 4 | 0.3 [0.2, 0.4] | 30% [20%, 40%] | 2.50 [2.40, 2.60] | 2 |" in text
     assert "- Math Calculation: 2.5 +0.123 [+0.100, +0.150]\n" in text  # the head with q = 0.2 is not among them
-    assert "Retrieval in layer 3 (60% [50%, 70%])" in text
+    assert (
+        "even share (25%): Math Calculation in layer 3 (60% [50%, 70%]); Retrieval in layer 3 (60% [50%, 70%]);" in text
+    )
+    assert "- The map spread over the most heads is **Math Calculation**: 0.3 [0.2, 0.4] effective heads. No" in text
+    assert (
+        "- Sparsity: the top 5% of heads (3 of 64) hold between 30% [20%, 40%] (Math Calculation) and "
+        "30% [20%, 40%] (Inference) of the importance; an even spread would give them 5%.\n" in text
+    )
+    assert "- Heads significant for one task only: Math Calculation 2, Retrieval 2, Inference 2.\n" in text
 
 
 def test_what_could_not_be_tested_is_not_called_insignificant():
@@ -149,24 +160,37 @@ def test_reliability_controls_and_knock_outs():
         "dominance": pl.DataFrame([method | {"dominance": 0.3, "p_value": 0.2} | ends]),
     }  # fmt: skip
     text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), **more))
-    assert "from 0.40 [0.10, 0.90] (Retrieval) to 0.95" in text
-    assert "Do not read the ranking of heads of Retrieval." in text
-    assert "runs from 0.70 [0.90, 1.00] (Retrieval) to 0.97 [0.90, 1.00] (Math Calculation)." in text
-    assert "for this many questions: Retrieval 940 (7), now 70; Inference no number (7), now 70. It" in text
+    assert (
+        "- Split-half reliability of the ranking of heads runs from 0.40 [0.10, 0.90] (Retrieval) to "
+        "0.95 [0.10, 0.90] (Math Calculation). Do not read the ranking of heads for Retrieval.\n" in text
+    )
+    assert "runs from 0.70 [0.90, 1.00] (Retrieval) to 0.97 [0.90, 1.00] (Math Calculation).\n" in text
+    assert "for this many questions: Retrieval 940 (7), now 70; Inference no number (7), now 70. The formula" in text
     assert "| 2 | 0.95 [0.10, 0.90] | 0.97 [0.90, 1.00] |" in text
-    assert "for 2 of 2 tasks (rank correlation 0.20 to 0.60, mean 0.40" in text
-    assert "opposite sign for 1 of 2 tasks, and the ranks 3, 34; of the top 5 heads 40% to 100% have the same" in text
-    assert "The hottest head's effect is 0.01 % to 20 % of its size by `ablation`." in text
-    assert "most between A and B C (0.50). Beyond sharing layers, 0 of 1 pairs" in text
-    assert "50% [10%, 90%] from the prompt" in text
-    assert "for 1 of 1 tasks" in text
-    assert "1 of 3 pairs of tasks have none in common" in text
-    assert "2 maps by `ablation` change. The least like its map on all items is that of B C matched to D: " in text
+    assert "for 2 of 2 tasks (rank correlation 0.20 to 0.60, mean 0.40; permutation" in text
+    assert (
+        "a task's hottest head by `ablation` the opposite sign for 1 of 2 tasks, and ranks these heads 3, 34; 40%"
+        in text
+    )
+    assert "`probe` puts the effects of the hottest heads at 0.01% to 20% of their size by `ablation`.\n" in text
+    assert "0.50 on average, highest between A and B C (0.50). Pairs of maps that correlate beyond sharing" in text
+    assert "beyond sharing layers: 0 of 1 (permutation within layers, Holm-adjusted).\n" in text
+    assert "50% [10%, 90%] from the prompt, 50% [10%, 90%] from the answer and 50% [10%, 90%] from both" in text
+    assert "(largest task: 12%). What a probe reaches" in text
+    assert "for 1 of 1 tasks (interval above 0). Area between the two curves" in text
+    assert "in nats per answer token: A 0.50 [0.10, 0.90].\n" in text
+    assert "1 of 3 pairs of tasks share none, so" in text
+    assert "changes 2 maps by `ablation`. The one least like its map on all items is B C matched to D: " in text
     assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
+    assert "heads stay (75% expected)." in text
     # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
-    assert "Holm-adjusted: A matched to B C and D; B C matched to D." in text
-    assert "more than matched random ones for 1 of 2 tasks; they also cost another task in 1 of 2 pairs" in text
-    assert "not significantly separate (permutation p = 0.200)" in text
+    assert "Holm-adjusted): A matched to B C and D; B C matched to D.\n" in text
+    assert "the top 4 heads together, on held-out" in text
+    assert (
+        "more than matched random heads do for 1 of 2 tasks; they also cost another task more in 1 of 2 pairs" in text
+    )
+    assert "stands out by 0.30 [0.10, 0.90] nats per answer token; tasks are not significantly separate" in text
+    assert "(permutation p = 0.200).\n" in text
 
 
 def test_unknown_is_said_not_printed_as_null():
@@ -178,7 +202,8 @@ def test_unknown_is_said_not_printed_as_null():
     text = written(found._replace(summary=summary, profiles=profiles, **none))
     assert "None" not in text
     assert "nan" not in text.lower()
-    assert "No head has any effect on any task." in text
+    assert "- No head has any effect on any task.\n" in text
+    assert "- No task's busiest layer clearly holds more than an even share (25%).\n" in text
     assert "hottest has q < 0.05" in text
 
 
@@ -188,14 +213,15 @@ def test_integrated_gradients_that_do_not_add_up_are_not_read():
     error = pl.col("task").replace_strict(errors, return_dtype=pl.Float64)
     summary = found.summary.with_columns(completeness_error=error, readable=error <= 0.1)
     text = written(found._replace(summary=summary))
-    assert "They miss it by 2.0% (Retrieval) to 25.0% (Math Calculation) of it. More than 10%" in text
-    assert "the map of Math Calculation is not to be read" in text
-    assert "The deepest is **Retrieval**" in text  # the deepest of those that are read
+    assert "They miss that difference by 2.0% (Retrieval) to 25.0% (Math Calculation). A map" in text
+    assert "by more than 10% should not be read, so Math Calculation is left out below; take more `steps`" in text
+    assert "The deepest map is **Retrieval**" in text  # the deepest of those that are read
     assert "- Math Calculation: 2.5" not in text
     text = written(found._replace(summary=summary.with_columns(readable=False)))
     assert "The deepest" not in text
+    assert "so Retrieval, Inference and Math Calculation are left out below; take more" in text
     text = written(found._replace(summary=summary.with_columns(readable=True)))
-    assert "so all can be read" in text
+    assert "None misses it by more than 10%, so all maps can be read.\n" in text
 
 
 def test_nothing_is_said_of_the_map_of_a_task_that_the_model_does_not_do():
@@ -212,7 +238,7 @@ def test_nothing_is_said_of_the_map_of_a_task_that_the_model_does_not_do():
     first, rest = written(known).split("**Not done: Retrieval.**")
     assert "| Retrieval | 40 | 0% [0%, 9%] | 10% | -1.500 [-2.250, -1.000] | **no** |" in first
     assert "Retrieval" not in rest
-    assert "for 2 of 2 tasks; they also cost another task in 2 of 2 pairs." in rest
+    assert "for 2 of 2 tasks; they also cost another task more in 2 of 2 pairs." in rest
     assert "stands out" not in rest  # the dominance is one of all tasks
     assert "stands out by 0.50" in written(known._replace(capability=capability(THREE)))
 
@@ -232,6 +258,33 @@ def test_tasks_have_the_names_and_the_order_of_the_figures():
     text = written(found, order, retrieval="Look it\nup", inference="Math Calculation")
     names = [line.split(" | ")[0] for line in text.splitlines() if " of 64 " in line]
     assert names == ["| Math Calculation (inference)", "| Math Calculation (math_calculation)", "| Look it up"]
+
+
+def test_an_interval_says_what_is_unknown():
+    row = {"a": 0.123, "a_low": 0.1, "a_high": 0.2, "b": -1.0, "ci_low": float("nan"), "ci_high": 2.0, "c": None}
+    assert interval(row, "a", ".0%") == "12% [10%, 20%]"
+    assert interval(row, "b", "+.1f") == "-1.0 [unknown]"
+    assert interval(row, "c", ".2f") == "unknown"
+
+
+def test_words_and_numbers_of_the_template():
+    assert [listed(list(names)) for names in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+    assert [two_digits(share) for share in (0.00011, 0.2, 1.0, 12.34)] == ["0.011%", "20%", "100%", "1200%"]
+    assert [p_value(p) for p in (0.04567, 0.001, 0.00021)] == ["0.046", "0.001", "0.0002"]
+    assert bullet("\nOne\n  line,\n\nno more.\n") == "- One line, no more.\n"
+
+
+def test_mistakes_in_the_template_are_named_with_their_line(tmp_path):
+    template = tmp_path / "findings.md.j2"
+    template.write_text("# {{ model }}\n\n{% if deep %}{{ deep.tusk }}.{% endif %} \n")
+    assert fill(template, {"model": "m", "deep": {"tusk": "b"}}) == "# m\n\nb. \n"
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: 'deep' is undefined; mend the template"):
+        fill(template, {"model": "m"})
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: .* has no attribute 'tusk'; mend the template"):
+        fill(template, {"model": "m", "deep": {"task": "b"}})
+    template.write_text("# {{ model }}\n{% if model %}\n")
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:2: Unexpected end of template.*; mend the template"):
+        fill(template, {"model": "m"})
 
 
 def test_the_page_shows_tables_and_obeys_no_html():
@@ -271,11 +324,11 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
     made["engines"] = tmp_path / "engines.json"
     settings = {"confidence": 0.95, "tasks": list(centres), "labels": {}}
     outputs = {"findings": tmp_path / "findings.md", "page": tmp_path / "findings.html"}
-    runs.append(run_script("write_findings", settings, **skills, **made, **outputs))
+    runs.append(run_script("write_findings", settings, template=TEMPLATE, **skills, **made, **outputs))
     assert [run.stderr for run in runs if run.returncode] == []
     text = (tmp_path / "findings.md").read_text()
     assert text.splitlines()[2].startswith("**Slow:** knock_out ran the whole model for every edit, 9 times the work")
     assert "\n- Rounding: 6 of the numbers" in text
-    assert "The deepest is **Deep**" in text
+    assert "The deepest map is **Deep**" in text
     assert "It differs significantly from" in text
     assert ("Split-half reliability" in text) == with_evidence

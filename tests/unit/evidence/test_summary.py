@@ -29,7 +29,6 @@ from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.jackknife import (
     bounded_interval,
     difference_p_value,
-    holm,
     interval,
     means_left_out,
     question_groups,
@@ -118,14 +117,6 @@ def test_difference_p_value_matches_the_interval():
 def test_a_large_difference_of_eight_groups_passes_any_number_of_tests():
     """19 tasks are 171 pairs; the p-value has no floor that they cannot reach."""
     assert difference_p_value(30.0, 1.0, 8) * 171 < 1e-5
-
-
-def test_holm_by_hand():
-    assert holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm(np.array([0.5, 0.6])).tolist() == [1, 1]
-    found = holm(np.array([0.04, math.nan, 0.01, 0.03]))
-    assert found[[0, 2, 3]] == pytest.approx([0.06, 0.03, 0.06])
-    assert math.isnan(found[1])
 
 
 def test_figures_are_calibrated():

@@ -13,7 +13,8 @@ from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.probe import fit_probes
 from headatlas.scoring.probe_null import gather_null, permuted_labels
 from headatlas.scoring.trace import trace_task
-from headatlas.stats.head_statistics import benjamini_hochberg, head_statistics, studentised
+from headatlas.stats.head_statistics import head_statistics, studentised
+from headatlas.stats.multiple_testing import benjamini_hochberg
 from safetensors.numpy import load_file
 
 WORDS, QUESTIONS, DATASETS, HEADS = 24, 40, 600, (3, 4)

@@ -8,7 +8,6 @@ import pytest
 from headatlas.stats import student_t
 from headatlas.stats.head_statistics import (
     FEWEST,
-    benjamini_hochberg,
     hall,
     hall_inverse,
     head_statistics,
@@ -19,6 +18,7 @@ from headatlas.stats.head_statistics import (
     residual_skewness,
     studentised,
 )
+from headatlas.stats.multiple_testing import benjamini_hochberg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,22 +161,6 @@ def test_a_null_gives_the_p_values_and_nothing_else(n):
         np.testing.assert_array_equal(getattr(drawn, name), getattr(own, name))
 
 
-def test_benjamini_hochberg_by_hand():
-    # Sorted: .01 .02 .03 .04 .5 -> p * 5 / rank: .05 .05 .05 .05 .5
-    assert benjamini_hochberg(np.array([0.5, 0.03, 0.01, 0.04, 0.02])) == pytest.approx([0.5, 0.05, 0.05, 0.05, 0.05])
-    # .01 .04 .045 -> .03 .06 .045 -> running minimum from the top: .03 .045 .045
-    assert benjamini_hochberg(np.array([0.045, 0.04, 0.01])) == pytest.approx([0.045, 0.045, 0.03])
-    assert benjamini_hochberg(np.array([1.0, 1.0])).tolist() == [1, 1]
-
-
-def test_what_is_unknown_is_no_test():
-    known = np.array([0.5, 0.03, 0.01, 0.04, 0.02])
-    found = benjamini_hochberg(np.array([0.5, np.nan, 0.03, 0.01, 0.04, np.nan, 0.02]))
-    assert np.isnan(found[[1, 5]]).all()
-    assert found[[0, 2, 3, 4, 6]].tolist() == benjamini_hochberg(known).tolist()
-    assert np.isnan(benjamini_hochberg(np.full(3, np.nan))).all()
-
-
 # ----- an independent slow implementation
 
 
@@ -310,10 +294,3 @@ def test_order_of_items_is_of_no_matter():
 def test_bad_input_is_refused(effects, questions, message):
     with pytest.raises(ValueError, match=message):
         head_statistics(effects, questions, **OPTIONS)
-
-
-def test_q_values_are_never_below_their_p_values():
-    """Not even by rounding, which p * n / n would do."""
-    for seed in range(200):
-        p_values = np.random.default_rng(seed).random(48)
-        assert (benjamini_hochberg(p_values) >= p_values).all()

@@ -1,0 +1,261 @@
+"""What the tables of a model allow to be claimed, as plain values: rows of tables, counts and names. No sentences.
+
+Every function takes tables of one method (or, for controls, of all) and returns None or nothing where a table has
+nothing to say. A difference counts only where its adjusted p-value is below `LEVEL`.
+"""
+
+import polars as pl
+
+from headatlas.evidence.reliability import WANTED
+from headatlas.evidence.summary import COMPLETE, LEVEL
+
+RELIABLE = 0.7  # the ranking of heads of a map whose reliability is lower should not be read
+
+
+def overview(summary: pl.DataFrame, reliability: pl.DataFrame | None) -> list[dict]:
+    """The rows of the summary, each with `reliable`: the row of the reliability table, None where there is none."""
+    known = {} if reliability is None else {row["task"]: row for row in _reliability_rows(reliability)}
+    return [row | {"reliable": known.get(row["task"])} for row in summary.iter_rows(named=True)]
+
+
+def completeness(summary: pl.DataFrame) -> dict | None:
+    """How far integrated gradients miss what they should add up to.
+
+    Returns:
+        `least` and `most` (rows of the summary), `limit` (share), `unread` (tasks above it).
+    """
+    known = summary.drop_nulls("completeness_error").sort("completeness_error")
+    if known.is_empty():
+        return None
+    return _ends(known) | {"limit": COMPLETE, "unread": known.filter(~pl.col("readable"))["task"].to_list()}
+
+
+def extreme(summary: pl.DataFrame, comparisons: pl.DataFrame, figure: str) -> dict | None:
+    """The task with the largest value of a figure, and which others differ from it.
+
+    Returns:
+        `first` (its row), `unlike` and `alike` (the other tasks, largest value first).
+    """
+    known = summary.drop_nulls([figure, f"{figure}_low"]).sort(figure, descending=True)
+    if known.height < 2:
+        return None
+    first, *others = known["task"].to_list()
+    tests = comparisons.filter(figure=figure)
+    unlike = [other for other in others if _p_adjusted(tests, first, other) < LEVEL]
+    alike = [other for other in others if other not in unlike]
+    return {"first": known.row(0, named=True), "unlike": unlike, "alike": alike}
+
+
+def _p_adjusted(tests: pl.DataFrame, task: str, other: str) -> float:
+    pair = pl.col("task_a").is_in([task, other]) & pl.col("task_b").is_in([task, other])
+    return tests.filter(pair)["p_adjusted"].item()
+
+
+def sparsity(summary: pl.DataFrame) -> dict | None:
+    """How much the top 5 % of the heads hold.
+
+    Returns:
+        `least` and `most` (rows of the summary), `top` of `heads`, `even` (their share if all heads were alike).
+    """
+    known = summary.drop_nulls("top_5_percent").sort("top_5_percent")
+    if known.is_empty():
+        return None
+    heads = known["heads"][-1]
+    top = max(1, round(0.05 * heads))
+    return _ends(known) | {"top": top, "heads": heads, "even": top / heads}
+
+
+def clusters(profiles: pl.DataFrame) -> dict:
+    """The busiest layer of each task, where its interval lies above an even share.
+
+    Layers without attention, in hybrid models, have no share and count for nothing.
+
+    Returns:
+        `even` (share), `tasks` (rows of the profile).
+    """
+    unknown = profiles.group_by("layer").agg(pl.col("share").is_null().all())["share"]
+    absent = 0 if unknown.all() else unknown.sum()
+    busiest = (
+        part.sort("share", descending=True, nulls_last=True).row(0, named=True)
+        for _, part in profiles.group_by("task", maintain_order=True)
+    )
+    even = 1 / (profiles["layer"].max() + 1 - absent)
+    return {"even": even, "tasks": [row for row in busiest if row["ci_low"] is not None and row["ci_low"] > even]}
+
+
+def exclusive(summary: pl.DataFrame) -> list[dict]:
+    """The tasks that have heads significant for them alone, most such heads first: rows of the summary."""
+    return summary.filter(pl.col("exclusive") > 0).sort("exclusive", descending=True).to_dicts()
+
+
+def overlap(pairs: pl.DataFrame | None) -> dict | None:
+    """How far the top heads of two tasks are the same, and their maps alike.
+
+    Returns:
+        `mean` (Jaccard), `most` (the row of the most similar pair), `correlated` of `pairs` (beyond sharing layers).
+    """
+    known = _known(pairs, "p_adjusted")
+    if known is None:
+        return None
+    most = known.sort("jaccard", descending=True).row(0, named=True)
+    correlated = (known["p_adjusted"] < LEVEL).sum()
+    return {"mean": known["jaccard"].mean(), "most": most, "correlated": correlated, "pairs": known.height}
+
+
+def reliability(table: pl.DataFrame | None) -> dict | None:
+    """How far two halves of the questions give the same map; None where that was not asked.
+
+    Returns:
+        `of_ranking` and `of_values` (`least` and `most`, rows; None where unknown), `shaky` (tasks below `enough`),
+        `needed` (`task`, and to two digits the questions `for_ranking` and `for_values` that make it `wanted`;
+        questions there are `now`).
+    """
+    if table is None:
+        return None
+    rows = pl.DataFrame(_reliability_rows(table.drop_nulls("reliability")), infer_schema_length=None)
+    found = {"of_ranking": None, "of_values": None, "shaky": [], "needed": []}
+    found |= {"enough": RELIABLE, "wanted": WANTED}
+    if rows.is_empty():
+        return found
+    ordered = rows.sort("reliability")
+    found |= {"of_ranking": _ends(ordered), "shaky": ordered.filter(pl.col("reliability") < RELIABLE)["task"].to_list()}
+    values = rows.drop_nulls("value_reliability").sort("value_reliability")
+    if not values.is_empty():
+        low = (pl.col("reliability") < WANTED) | (pl.col("value_reliability") < WANTED)
+        found |= {"of_values": _ends(values), "needed": [_needed(row) for row in rows.filter(low).to_dicts()]}
+    return found
+
+
+def _reliability_rows(table: pl.DataFrame) -> list[dict]:
+    """Rows whose intervals are called after their figures."""
+    ends = {f"{prefix}ci_{end}": f"{prefix}reliability_{end}" for prefix in ("", "value_") for end in ("low", "high")}
+    return table.rename(ends).to_dicts()
+
+
+def _needed(row: dict) -> dict:
+    ranking, values = (
+        None if row[name] is None else int(float(f"{row[name]:.2g}"))
+        for name in ("questions_needed", "value_questions_needed")
+    )
+    return {"task": row["task"], "for_ranking": ranking, "for_values": values, "now": row["n_questions"]}
+
+
+def area(table: pl.DataFrame | None) -> dict | None:
+    """Knock-out curves of top heads against those of random heads.
+
+    Returns:
+        `tasks` (rows of the area table), `above` (how many have an interval above 0).
+    """
+    known = _known(table, "area")
+    return known if known is None else {"tasks": known.to_dicts(), "above": (known["ci_low"] > 0).sum()}
+
+
+def dissociation(cells: pl.DataFrame | None) -> dict | None:
+    """Whether knocking out a task's top heads costs the task, and whether it costs others.
+
+    Returns:
+        `k` (heads together), `own_hurt` of `own` tasks, `others_hurt` of `others` pairs.
+    """
+    known = _known(cells, "effect")
+    if known is None:
+        return None
+    own = known.filter(pl.col("source_task") == pl.col("target_task"))
+    others = known.filter(pl.col("source_task") != pl.col("target_task"))
+    hurt = [(part["ci_low"] > 0).sum() for part in (own, others)]
+    return {"k": known["k"][0], "own_hurt": hurt[0], "own": own.height, "others_hurt": hurt[1], "others": others.height}
+
+
+def dominance(table: pl.DataFrame | None) -> dict | None:
+    """The row of the dominance table, which has one per method."""
+    known = _known(table, "dominance")
+    return known if known is None else known.row(0, named=True)
+
+
+def hottest(table: pl.DataFrame) -> list[dict]:
+    """The hottest heads of each task: `task`, `shown` (how many), `tested`, `significant` (rows of the table)."""
+    return [
+        {
+            "task": task,
+            "shown": part.height,
+            "tested": part["q_value"].count() > 0,
+            "significant": part.filter(pl.col("q_value") < LEVEL).to_dicts(),
+        }
+        for (task,), part in table.group_by("task", maintain_order=True)
+    ]
+
+
+def agreement(table: pl.DataFrame | None) -> list[dict]:
+    """How far every two methods agree, over tasks.
+
+    Returns:
+        `a`, `b` (methods), `alike` of `tasks`, `correlation` (least, largest, mean), and of the heads hottest by `a`:
+        `opposite` (tasks whose hottest head has the other sign by `b`), `ranks` (of it by `b`, task by task), `k` and
+        `same_sign` (least and largest share of the k hottest), `sizes` (least and largest effect by `b` over that by
+        `a`; empty where they have no common unit).
+    """
+    known = _known(table, "p_adjusted")
+    if known is None:
+        return []
+    return [
+        {"a": a, "b": b, "alike": (part["p_adjusted"] < LEVEL).sum(), "tasks": part.height}
+        | _on_rankings(part)
+        | _on_hottest(part)
+        for (a, b), part in known.group_by("method_a", "method_b", maintain_order=True)
+    ]
+
+
+def _on_rankings(part: pl.DataFrame) -> dict:
+    r = part["rank_correlation"]
+    return {"correlation": [r.min(), r.max(), r.mean()]}
+
+
+def _on_hottest(part: pl.DataFrame) -> dict:
+    sizes = part.filter("same_unit")["hottest_ratio"].abs()
+    return {
+        "opposite": (part["hottest_ratio"] < 0).sum(),
+        "ranks": part["hottest_rank"].to_list(),
+        "k": part["k"][0],
+        "same_sign": [part["same_sign"].min(), part["same_sign"].max()],
+        "sizes": [] if sizes.is_empty() else [sizes.min(), sizes.max()],
+    }
+
+
+def surface(table: pl.DataFrame | None) -> dict | None:
+    """How well words tell the tasks apart: the rows over all tasks by input (`prompt`, `answer`, `both`)."""
+    return None if table is None else {row["input"]: row for row in table.filter(task="(all)").to_dicts()}
+
+
+def formats(table: pl.DataFrame | None) -> dict | None:
+    """Whether maps change when a task's items are matched in their answers' format to another task's.
+
+    Returns:
+        `apart` of `pairs` (of tasks with no format in common), `methods`: `name`, `changed` (maps), `least` (the map
+        least like that on all items) and `unlike` (maps less alike than expected), whose `matched_to` lists tasks.
+    """
+    if table is None or table.is_empty():
+        return None
+    pairs = table.filter(method=table["method"][0])
+    methods = []
+    for (name,), part in table.group_by("method", maintain_order=True):
+        maps = _matched_maps(part)
+        least = min(maps, key=lambda row: row["rank_correlation"], default=None)
+        unlike = [row for row in maps if row["p_adjusted"] < LEVEL]
+        methods.append({"name": name, "changed": len(maps), "least": least, "unlike": unlike})
+    return {"apart": pairs.filter(formats=0).height // 2, "pairs": pairs.height // 2, "methods": methods}
+
+
+def _matched_maps(part: pl.DataFrame) -> list[dict]:
+    """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
+    same = ["task", "n_items", "rank_correlation", "expected"]
+    known = part.drop_nulls("rank_correlation").group_by(same, maintain_order=True)
+    return known.agg(pl.col("matched_to"), pl.exclude("matched_to").first()).to_dicts()
+
+
+def _known(table: pl.DataFrame | None, column: str) -> pl.DataFrame | None:
+    """The rows in which a column is known; None where there are none."""
+    known = table if table is None else table.drop_nulls(column)
+    return None if known is None or known.is_empty() else known
+
+
+def _ends(ordered: pl.DataFrame) -> dict:
+    return {"least": ordered.row(0, named=True), "most": ordered.row(-1, named=True)}
