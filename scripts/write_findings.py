@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from headatlas.charts.looks import Looks, task_label
+from headatlas.charts.labels import task_label
 from headatlas.evidence.findings import Tables, write_findings
 from headatlas.evidence.html import page as html_page
 from headatlas.jobs.cli import atomic, run
@@ -47,8 +47,7 @@ def main(
 ) -> None:
     paths = locals()
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}
-    look = Looks.read({"labels": settings.labels})
-    names = {task: task_label(task, look) for task in settings.tasks}
+    names = {task: task_label(task, settings.labels) for task in settings.tasks}
     record = read_records(engines)
     text = write_findings(Tables(**tables), settings.confidence, names, template, slow_ways(record), rounding(record))
     for path, content in ((findings, text), (page, html_page(text, text.splitlines()[0].lstrip("# ")))):

@@ -6,14 +6,19 @@ from dataclasses import replace
 import altair as alt
 import polars as pl
 
-from headatlas.charts import looks
-from headatlas.charts.panels import Axis, Wanted, Words, checked, colours, finished, grid, interval_tooltip, scales
+from headatlas.charts import layout, marks, palette
+from headatlas.charts.frame import Words
+from headatlas.charts.layout import CURVE_SIZE, STRIP_LINE
+from headatlas.charts.panels import Axis, colours, curve_grid, interval_tooltip, scales
+from headatlas.charts.rows import checked
+from headatlas.charts.ticks import layer_ticks, spaced
+from headatlas.charts.wanted import Wanted
 
 SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
-    "top": ("top k", [1, 0]),
-    "bottom": ("bottom k", [5, 3]),
-    "random": ("random k, same layers", [1.5, 2]),
-    "random_norm": ("random k, same norms", [7, 2, 1.5, 2]),
+    "top": ("top k", marks.SOLID),
+    "bottom": ("bottom k", marks.DASHED),
+    "random": ("random k, same layers", marks.DOTTED),
+    "random_norm": ("random k, same norms", marks.DASH_DOTTED),
 }
 MEASURES = {
     "knock-out": ("log_prob", "Log-probability (nats per answer token)", ".4f"),
@@ -53,7 +58,8 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         "between two ticks is a task's elbow.",
         f"{title} without heads, over k",
     )
-    return finished(grid(wanted, rows, panel, _k_axis(ks, rows["k"].max(), wanted), ys), wanted, words)
+    chart = curve_grid(wanted, rows, panel, _k_axis(ks, rows["k"].max(), wanted), ys)
+    return wanted.finish(chart, words, wanted.grid_width)
 
 
 def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -81,7 +87,7 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         ],
         how="diagonal",
     ).with_columns(label=wanted.label_column())
-    x = Axis("Layer", (0, max(1, layers - 1)), looks.cell_ticks(layers, layers, layers, wanted.look))
+    x = Axis("Layer", (0, max(1, layers - 1)), layer_ticks(layers, CURVE_SIZE[0], wanted.look))
     title = "Share of importance"
     shares = profile.with_columns(even=pl.lit(even))
     ys = [_with_strip(y, len(wanted.methods)) for y in scales(wanted, title, shares, ["value", "low", "high", "even"])]
@@ -95,14 +101,14 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Bands: {wanted.interval}. Marks on top: centre of mass, with interval. Dashed: an even share.",
         "Share of importance of each layer",
     )
-    return finished(grid(wanted, rows, panel, x, ys), wanted, words)
+    return wanted.finish(curve_grid(wanted, rows, panel, x, ys), words, wanted.grid_width)
 
 
 def _with_strip(y: Axis, methods: int) -> Axis:
     """Room above the curves for the centres of mass, a line each."""
-    strip = (methods + 0.5) * looks.STRIP_LINE
+    strip = (methods + 0.5) * STRIP_LINE
     low, high = y.domain
-    return replace(y, domain=(low, low + (high - low) * looks.CURVE_SIZE[1] / (looks.CURVE_SIZE[1] - strip)))
+    return replace(y, domain=(low, low + (high - low) * CURVE_SIZE[1] / (CURVE_SIZE[1] - strip)))
 
 
 def _profile_layers(wanted: Wanted, x, y) -> list[alt.Chart]:
@@ -116,22 +122,17 @@ def _profile_layers(wanted: Wanted, x, y) -> list[alt.Chart]:
         *interval_tooltip("low", "high", ".4f"),
     ]
     layers = [
-        alt.Chart()
-        .mark_rule(color=looks.RULE_COLOUR, strokeDash=looks.DASHES, aria=False)
-        .encode(y=y("value"))
-        .transform_filter("datum.part === 'even'"),
-        curve.mark_area(opacity=looks.BAND_OPACITY, aria=False).encode(y=y("low"), y2="high:Q"),
-        curve.mark_line(strokeWidth=1.8, aria=False).encode(y=y("value")),
-        curve.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False).encode(
-            y=y("value"), shape=by_method["shape"], tooltip=shown
-        ),
+        alt.Chart().mark_rule(**marks.REFERENCE).encode(y=y("value")).transform_filter("datum.part === 'even'"),
+        curve.mark_area(**marks.BAND).encode(y=y("low"), y2="high:Q"),
+        curve.mark_line(**marks.CURVE).encode(y=y("value")),
+        curve.mark_point(**marks.POINT).encode(y=y("value"), shape=by_method["shape"], tooltip=shown),
     ]
     return layers + [layer for i, method in enumerate(wanted.methods) for layer in _centre(method, i, x, by_method)]
 
 
 def _centre(method: str, place: int, x, by_method: dict) -> list[alt.Chart]:
     """Centre of mass of one method on its line above the curves, with interval."""
-    base = alt.Chart().encode(y=alt.value((place + 0.75) * looks.STRIP_LINE), color=by_method["color"])
+    base = alt.Chart().encode(y=alt.value((place + 0.75) * STRIP_LINE), color=by_method["color"])
     base = base.transform_filter(f"datum.part === 'centre' && datum.method === '{method}'")
     shown = [
         alt.Tooltip("label:N", title="Task"),
@@ -139,8 +140,8 @@ def _centre(method: str, place: int, x, by_method: dict) -> list[alt.Chart]:
         alt.Tooltip("layer:Q", title="Centre of mass, layer", format=".2f"),
         *interval_tooltip("low", "high", ".2f"),
     ]
-    rule = base.mark_rule(strokeWidth=1.5, aria=False).encode(x=x("low"), x2="high:Q")
-    point = base.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False)
+    rule = base.mark_rule(**marks.INTERVAL).encode(x=x("low"), x2="high:Q")
+    point = base.mark_point(**marks.POINT)
     return [rule, point.encode(x=x("layer"), shape=by_method["shape"], tooltip=shown)]
 
 
@@ -168,8 +169,8 @@ def _common(rows: pl.DataFrame) -> list[int]:
 
 
 def _k_axis(ks: list[int], largest: int, wanted: Wanted) -> Axis:
-    places = [looks.CURVE_SIZE[0] * math.log1p(k) / math.log1p(largest) for k in ks]
-    ticks = looks.spaced(ks, places, wanted.look)
+    places = [CURVE_SIZE[0] * math.log1p(k) / math.log1p(largest) for k in ks]
+    ticks = spaced(ks, places, wanted.look)
     return Axis("Heads knocked out, k", (0, largest), ticks, scale="symlog")
 
 
@@ -180,31 +181,29 @@ def _accuracy_axis(title: str) -> Axis:
 def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt.Chart]:
     labels, dashes = zip(*SELECTIONS.values(), strict=True)
     legend = alt.Legend(
-        title="Heads knocked out", symbolStrokeColor=looks.TEXT_COLOUR, symbolSize=300, offset=looks.BAR_OFFSET
+        title="Heads knocked out",
+        symbolStrokeColor=palette.TEXT,
+        symbolSize=marks.LEGEND_LINE,
+        offset=layout.BAR_OFFSET,
     )
     dash = alt.StrokeDash("heads:N", scale=alt.Scale(domain=list(labels), range=list(dashes)), legend=legend)
     by_method = colours(wanted.methods, "Chosen by", "method")
     base = alt.Chart().encode(x=x("k"))
-    band, line = looks.RANDOM_COLOURS
     top, random = "datum.selection === 'top'", "datum.method === ''"
     interval = base.encode(y=y("low"), y2="high:Q")
     return [
-        interval.mark_area(color=band, aria=False).transform_filter("datum.selection === 'random'"),
-        base.mark_line(color=line, strokeWidth=1.2, aria=False)
-        .encode(y=y("value"), strokeDash=dash)
-        .transform_filter(random),
-        interval.mark_area(opacity=looks.BAND_OPACITY, aria=False)
-        .encode(color=by_method["color"])
-        .transform_filter(top),
-        base.mark_line(aria=False)
+        interval.mark_area(**marks.RANDOM_BAND).transform_filter("datum.selection === 'random'"),
+        base.mark_line(**marks.RANDOM_CURVE).encode(y=y("value"), strokeDash=dash).transform_filter(random),
+        interval.mark_area(**marks.BAND).encode(color=by_method["color"]).transform_filter(top),
+        base.mark_line(**marks.CURVES)
         .encode(
             y=y("value"),
             color=by_method["color"],
             strokeDash=dash,
-            strokeWidth=alt.condition(top, alt.value(1.8), alt.value(1)),
+            strokeWidth=alt.condition(top, alt.value(marks.TOP_WIDTH), alt.value(marks.BOTTOM_WIDTH)),
         )
         .transform_filter("datum.method !== ''"),
-        base.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False)
+        base.mark_point(**marks.POINT)
         .encode(y=y("value"), **by_method, tooltip=_tooltip(title, digits))
         .transform_filter(top),
     ]

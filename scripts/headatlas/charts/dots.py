@@ -7,19 +7,13 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from headatlas.charts import looks
-from headatlas.charts.panels import (
-    Axis,
-    Wanted,
-    Words,
-    checked,
-    colours,
-    finished,
-    grid,
-    inline,
-    interval_tooltip,
-    scales,
-)
+from headatlas.charts import layout, marks, palette
+from headatlas.charts.frame import Words
+from headatlas.charts.panels import Axis, colours, curve_grid, interval_tooltip, scales
+from headatlas.charts.rows import checked, inline
+from headatlas.charts.text import wrap
+from headatlas.charts.ticks import round_ticks
+from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 from headatlas.evidence.summary import LEVEL
 from headatlas.stats.concentration import top_share
@@ -67,13 +61,13 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     signs = Dots(f"Same sign among the top {k} heads by the first", (-0.02, 1.02), 0.5, wanted.labels)
     rank = Dots("Rank, by the second, of the first's hottest head", (1, heads), (1 + heads) / 2, wanted.labels,
                 labelled=False, log=True)  # fmt: skip
-    by_pair = colours(names, "Methods", "series", looks.OTHER_SERIES)
+    by_pair = colours(names, "Methods", "series", palette.OTHER_SERIES)
     shown = {"rank_correlation": correlation, "overlap": overlap, "same_sign": signs, "hottest_rank": rank}
     charts = [
         dots(rows.with_columns(value=pl.col(column).cast(pl.Float64), sure=sure), wanted, panel, by_pair, names)
         for (column, panel), sure in zip(shown.items(), (pl.col("sure"),) * 2 + (pl.lit(1),) * 2, strict=True)
     ]
-    rows_of = [alt.hconcat(*charts[i : i + 2], spacing=looks.PANEL_GAP) for i in (0, 2)]
+    rows_of = [alt.hconcat(*charts[i : i + 2], spacing=layout.PANEL_GAP) for i in (0, 2)]
     words = Words(
         f"Agreement between methods on the attention heads of {wanted.named}",
         "Above: how alike two methods rank all heads, and which they share at the top, by importance. Below: what the "
@@ -81,8 +75,8 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL}).",
         "Agreement between methods",
     )
-    width = 2 * looks.DOTS_WIDTH + looks.LEGEND_WIDTH
-    return finished(alt.vconcat(*rows_of, spacing=2 * looks.PANEL_GAP), wanted, words, width)
+    width = 2 * layout.DOTS_WIDTH + layout.LEGEND_WIDTH
+    return wanted.finish(alt.vconcat(*rows_of, spacing=2 * layout.PANEL_GAP), words, width)
 
 
 def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -93,19 +87,19 @@ def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     """
     n = len(wanted.models)
     summaries, profiles, dominances = tables[:n], tables[n : 2 * n], tables[2 * n :]
-    by_model = colours(wanted.models, "Model", "series", looks.OTHER_SERIES)
+    by_model = colours(wanted.models, "Model", "series", palette.OTHER_SERIES)
     charts = [_depth(profiles, wanted, by_model), _sparsity(summaries, wanted, by_model)]
     if dominances:
-        charts[1] = alt.hconcat(charts[1], _dominance(dominances, wanted, by_model), spacing=3 * looks.PANEL_GAP)
-    chart = alt.vconcat(*charts, spacing=2 * looks.PANEL_GAP)
+        charts[1] = alt.hconcat(charts[1], _dominance(dominances, wanted, by_model), spacing=3 * layout.PANEL_GAP)
+    chart = alt.vconcat(*charts, spacing=2 * layout.PANEL_GAP)
     words = Words(
-        f"Attention heads of {wanted.named} compared, {wanted.by.strip()}",
+        f"Attention heads of {wanted.named} compared, {wanted.by}",
         "Above: importance over relative depth (0 is the first layer, 1 the last). Below: how much of it the top 5 % "
         "of heads hold, and how far the diagonal of the dissociation matrix stands out.",
         f"Bands and bars: {wanted.interval}. Dashed: importance spread evenly; no dominance.",
         "Models compared",
     )
-    return finished(chart, wanted, words)
+    return wanted.finish(chart, words, wanted.grid_width)
 
 
 def _depth(profiles: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.ConcatChart:
@@ -132,7 +126,7 @@ def _depth(profiles: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.
     def panel(_task, across, upward):
         return _depth_layers(across, upward, by_model, title)
 
-    return grid(wanted, rows, panel, x, scales(wanted, title, rows, ["value", "low", "high"]))
+    return curve_grid(wanted, rows, panel, x, scales(wanted, title, rows, ["value", "low", "high"]))
 
 
 def _depth_layers(x, y, by_model: dict, title: str) -> list[alt.Chart]:
@@ -143,15 +137,13 @@ def _depth_layers(x, y, by_model: dict, title: str) -> list[alt.Chart]:
         alt.Tooltip("value:Q", title=title, format=".3f"),
         *interval_tooltip("low", "high", ".3f"),
     ]
-    even = alt.Chart().mark_rule(color=looks.RULE_COLOUR, strokeDash=looks.DASHES, aria=False).encode(y=y("value"))
+    even = alt.Chart().mark_rule(**marks.REFERENCE).encode(y=y("value"))
     curve = alt.Chart().encode(x=x("depth"), color=by_model["color"]).transform_filter("datum.series !== ''")
     return [
         even.transform_filter("datum.series === ''"),
-        curve.mark_area(opacity=looks.BAND_OPACITY, aria=False).encode(y=y("low"), y2="high:Q"),
-        curve.mark_line(strokeWidth=1.8, aria=False).encode(y=y("value")),
-        curve.mark_point(filled=True, size=looks.POINT_SIZE, opacity=1, aria=False).encode(
-            y=y("value"), shape=by_model["shape"], tooltip=shown
-        ),
+        curve.mark_area(**marks.BAND).encode(y=y("low"), y2="high:Q"),
+        curve.mark_line(**marks.CURVE).encode(y=y("value")),
+        curve.mark_point(**marks.POINT).encode(y=y("value"), shape=by_model["shape"], tooltip=shown),
     ]
 
 
@@ -190,14 +182,16 @@ def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names
         by_series: from `colours`.
     """
     at = partial(_number, shown, wanted)
-    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True, gridColor=looks.GRID_COLOUR,
+    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True, gridColor=palette.GRID,
                       tickBand="extent", labels=shown.labelled)  # fmt: skip
     base = alt.Chart(inline(rows)).encode(
         y=alt.Y("label:N", scale=alt.Scale(domain=shown.labels), axis=y_axis), color=by_series["color"]
     )
     lines = len(names) if rows.height > len(shown.labels) else 1
     if lines > 1:
-        base = base.encode(yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=0.5)))
+        base = base.encode(
+            yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=layout.DOT_ROW_EDGE))
+        )
     tooltip = [
         alt.Tooltip("label:N", title=" "),
         alt.Tooltip("series:N", title="  "),
@@ -205,30 +199,28 @@ def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names
     ]
     layers = [_line(shown.line, by_series).encode(x=at("line"))]
     if "ci_low" in rows.columns:
-        layers.append(base.mark_rule(strokeWidth=1.5, aria=False).encode(x=at("ci_low"), x2="ci_high:Q"))
+        layers.append(base.mark_rule(**marks.INTERVAL).encode(x=at("ci_low"), x2="ci_high:Q"))
         tooltip += interval_tooltip("ci_low", "ci_high", ".3f")
     points = base.encode(x=at("value"), shape=by_series["shape"], tooltip=tooltip)
-    marks = {"size": 2 * looks.POINT_SIZE, "opacity": 1, "strokeWidth": 1.5, "aria": False}
-    layers.append(points.mark_point(filled=True, **marks).transform_filter("datum.sure === 1"))
-    layers.append(points.mark_point(filled=False, fill="white", **marks).transform_filter("datum.sure === 0"))
-    height = len(shown.labels) * max(looks.DOT_ROW, looks.DOT_LINE * lines)
-    return alt.layer(*layers).properties(width=looks.DOTS_WIDTH, height=height)
+    layers.append(points.mark_point(**marks.SURE_POINT).transform_filter("datum.sure === 1"))
+    layers.append(points.mark_point(**marks.UNSURE_POINT).transform_filter("datum.sure === 0"))
+    height = len(shown.labels) * max(layout.DOT_ROW, layout.DOT_LINE * lines)
+    return alt.layer(*layers).properties(width=layout.DOTS_WIDTH, height=height)
 
 
 def _line(line: float | dict[str, float], by_series: dict) -> alt.Chart:
-    dashed = {"strokeDash": looks.DASHES, "aria": False}
     if not isinstance(line, dict) or len(set(line.values())) == 1:
         same = next(iter(line.values())) if isinstance(line, dict) else line
-        return alt.Chart(inline(pl.DataFrame({"line": [float(same)]}))).mark_rule(color=looks.RULE_COLOUR, **dashed)
+        return alt.Chart(inline(pl.DataFrame({"line": [float(same)]}))).mark_rule(**marks.REFERENCE)
     own = pl.DataFrame({"series": list(line), "line": list(line.values())})
-    return alt.Chart(inline(own)).mark_rule(**dashed).encode(color=by_series["color"])
+    return alt.Chart(inline(own)).mark_rule(**marks.OWN_REFERENCE).encode(color=by_series["color"])
 
 
 def _number(shown: Dots, wanted: Wanted, field: str) -> alt.X:
     ticks, number = ([2**i for i in range(int(shown.domain[1]).bit_length())], "d") if shown.log else (
-        looks.round_ticks(*shown.domain)
+        round_ticks(*shown.domain)
     )  # fmt: skip
-    title = looks.wrap(shown.title, wanted.look.font_size + 1, looks.DOTS_WIDTH)
+    title = wrap(shown.title, wanted.look.font_size + 1, layout.DOTS_WIDTH)
     kind = {"type": "log", "base": 2} if shown.log else {"zero": False}
     axis = alt.Axis(values=ticks, format=number, title=title, domain=False, labelFlush=False)
     return alt.X(f"{field}:Q", axis=axis, scale=alt.Scale(domain=list(shown.domain), nice=False, **kind))

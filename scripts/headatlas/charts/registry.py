@@ -2,25 +2,24 @@
 
 import polars as pl
 
-from headatlas.charts import curves, dots, matrices
-from headatlas.charts.panels import Wanted
+from headatlas.charts import curves, dots, head_maps, matrices
+from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
-FIGURES = {
+FIGURES = {  # with `.{method}`: one figure a method
     "knock-out": (("knock-out",), curves.knock_out),
     "knock-out-accuracy": (("knock-out",), curves.knock_out),
     "layer-profile": (("layer profile", "summary"), curves.layer_profile),
-    "dissociation": (("dissociation", "dominance"), matrices.dissociation),
-    "task-overlap": (("task overlap",), matrices.task_overlap),
+    "dissociation.{method}": (("dissociation", "dominance"), matrices.dissociation),
+    "task-overlap.{method}": (("task overlap",), matrices.task_overlap),
     "agreement": (("agreement", "summary"), dots.agreement),
-    "annotated-grid": (("importance", "capability", "reliability"), matrices.annotated_grid),
-    "comparison": (("summary", "layer profile", "dominance"), dots.comparison),
+    "annotated-grid.{method}": (("importance", "capability", "reliability"), head_maps.annotated_grid),
+    "comparison.{method}": (("summary", "layer profile", "dominance"), dots.comparison),
 }
-OF_ONE_METHOD = ("dissociation", "task-overlap", "annotated-grid", "comparison")
 
 
 def draw(tables: list[pl.DataFrame], settings: dict) -> dict:
-    """The Vega-Lite spec of `settings["figure"]`: one of `FIGURES`, with `.method` if one of `OF_ONE_METHOD`.
+    """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES` with the method filled in.
 
     Args:
         tables: as `FIGURES` names them; for `comparison` those of all models, kind by kind in that order (the
@@ -32,11 +31,11 @@ def draw(tables: list[pl.DataFrame], settings: dict) -> dict:
         HeadAtlasError: another figure, another number of tables, a table that lacks a column or a row.
     """
     figure = settings["figure"]
-    kind = figure.partition(".")[0]
-    if kind not in FIGURES or (kind in OF_ONE_METHOD) != ("." in figure):
-        known = [name + (".{method}" if name in OF_ONE_METHOD else "") for name in FIGURES]
-        raise HeadAtlasError(f"no figure `{figure}`; there are: {', '.join(known)}")
-    names, draw_it = FIGURES[kind]
+    kind, dot, _ = figure.partition(".")
+    name = f"{kind}.{{method}}" if dot else kind
+    if name not in FIGURES:
+        raise HeadAtlasError(f"no figure `{figure}`; there are: {', '.join(FIGURES)}")
+    names, draw_it = FIGURES[name]
     wanted = Wanted.read(settings)
     needed = [len(names)]
     if kind == "comparison":

@@ -211,7 +211,7 @@ def _with_foil(item: Item, tokeniser: Tokeniser) -> Item:
             return replace(item, answer_ids=item.answer_ids[: at + 1], foil_id=other)
     raise HeadAtlasError(
         f"{item.where}: the tokens of the answer '{shorten(item.answer)}' begin with those of the foil "
-        f"'{shorten(item.extra['foil'])}', or the other way round, so there is no margin between them; change one of them"
+        f"'{shorten(item.extra['foil'])}', or the other way round; there is no margin between them: change one of them"
     )
 
 

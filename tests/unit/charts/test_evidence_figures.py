@@ -16,13 +16,15 @@ import vl_convert
 from evidence_reader import Drawing, axis
 from evidence_samples import DRAWINGS, METHODS, PARTS, TABLES, tables_of, wanted
 from figure_reader import overlaps
-from figure_samples import TASKS, TITLES
-from headatlas.charts import looks, registry, render
+from figure_samples import PLAIN, TASKS, TITLES
+from headatlas.charts import layout, palette, registry, render
+from headatlas.charts.looks import Looks
+from headatlas.charts.ticks import spaced
 from headatlas.errors import HeadAtlasError
 from headatlas.stats.clustering import clustered_order
 
 ROOT = Path(__file__).parents[3]
-BLUE, RED, GREEN = looks.SERIES_COLOURS[:3]
+BLUE, RED, GREEN = palette.SERIES[:3]
 
 
 @cache
@@ -44,10 +46,10 @@ def drawn(figure, tables=None, **settings):
 
 def left_axis(drawing, row):
     """Places to values, from the numbers left of the panels of a row; the first panel has them."""
-    panels = sorted({panel.y for panel in drawing.panels if panel.width == looks.CURVE_SIZE[0]})
+    panels = sorted({panel.y for panel in drawing.panels if panel.width == layout.CURVE_SIZE[0]})
     top = panels[row]
     found = [(y - 0.3 * 11, words) for x, y, words, anchor in drawing.labels
-             if anchor == "end" and words and top - 10 < y - 4 < top + looks.CURVE_SIZE[1] + 10]  # fmt: skip
+             if anchor == "end" and words and top - 10 < y - 4 < top + layout.CURVE_SIZE[1] + 10]  # fmt: skip
     return axis(found[: len({round(y) for y, _ in found})])
 
 
@@ -79,7 +81,7 @@ def test_knock_out_numbers_on_the_axis_read_as_the_values():
     (line,) = [m for m in drawing.of("line", "concat_0", stroke=BLUE) if m.dashes in (None, "1,0")]
     rows = TABLES["knock-out"].filter(task=TASKS[0], method="ablation", selection="top").sort("k")
     np.testing.assert_allclose(value([y for _, y in line.points]), rows["log_prob"], atol=0.05)
-    edge = drawing.panels[0].x + looks.CURVE_SIZE[0] + 2
+    edge = drawing.panels[0].x + layout.CURVE_SIZE[0] + 2
     ks = [(x, words) for x, y, words, anchor in drawing.labels if anchor == "middle" and x < edge and words]
     assert [words for _, words in ks] == ["0", "1", "2", "4", "8"]  # not 3, the elbow of one method
     k = axis(ks, scale=np.log1p, back=np.expm1)
@@ -90,8 +92,8 @@ def test_band_runs_from_the_lowest_to_the_highest_draw_of_all_methods_where_all_
     drawing = drawn("knock-out")
     random = TABLES["knock-out"].filter(task=TASKS[1], selection="random")
     assert set(random.filter(pl.col("k") == 3)["method"]) == {"probe"}  # probe's own elbow
-    (band,) = drawing.of("area", "concat_1", fill=looks.RANDOM_COLOURS[0])
-    (line,) = [m for m in drawing.of("line", "concat_1", stroke=looks.RANDOM_COLOURS[1]) if m.dashes == "1.5,2"]
+    (band,) = drawing.of("area", "concat_1", fill=palette.RANDOM_BAND)
+    (line,) = [m for m in drawing.of("line", "concat_1", stroke=palette.RANDOM_CURVE) if m.dashes == "1.5,2"]
     value = left_axis(drawing, row=0)
     kept = random.filter(pl.col("k") != 3).group_by("k").agg(
         pl.col("log_prob").min().alias("low"), pl.col("log_prob").max().alias("high"), pl.col("log_prob").mean()
@@ -139,11 +141,11 @@ def test_own_scales_give_each_panel_its_axis():
 
 
 def test_labels_of_k_that_would_meet_are_left_out_powers_of_two_last():
-    look = looks.Looks()
-    assert looks.spaced([0, 1, 2, 3, 4], [0, 40, 80, 120, 160], look) == [0, 1, 2, 3, 4]
-    assert looks.spaced([0, 1, 2, 3, 4], [0, 20, 29, 36, 43], look) == [0, 1, 4]  # 2 meets 1, 3 meets 4
-    assert looks.spaced([0, 7, 8], [0, 100, 104], look) == [0, 8]
-    assert looks.spaced([0, 8, 10], [0, 100, 104], look) == [0, 8]
+    look = Looks.read(PLAIN)
+    assert spaced([0, 1, 2, 3, 4], [0, 40, 80, 120, 160], look) == [0, 1, 2, 3, 4]
+    assert spaced([0, 1, 2, 3, 4], [0, 20, 29, 36, 43], look) == [0, 1, 4]  # 2 meets 1, 3 meets 4
+    assert spaced([0, 7, 8], [0, 100, 104], look) == [0, 8]
+    assert spaced([0, 8, 10], [0, 100, 104], look) == [0, 8]
 
 
 # ----- layer profile
@@ -183,7 +185,7 @@ def test_centres_of_mass_stand_above_all_curves():
 def test_dissociation_has_sources_in_rows_and_targets_in_columns_with_their_numbers():
     drawing = drawn("dissociation.ablation")
     values = {row[:2]: row[3] for row in PARTS["dissociation"].iter_rows()}
-    width, height = looks.MATRIX_CELL
+    width, height = layout.MATRIX_CELL
     ys = [y for _, y, words, anchor in drawing.labels if anchor == "end" and words in TITLES][:]
     cells = sorted(drawing.of("text"), key=lambda mark: (mark.points[0][1], mark.points[0][0]))
     assert len(ys) == 16
@@ -272,7 +274,7 @@ def test_what_is_bold_or_filled_is_so_whatever_else_is_drawn():
     """Of five tasks' 10 pairs, 0.01 would pass Holm, and of two tasks 0.02; the tables have more, and say no."""
     drawing = drawn("task-overlap.probe", order=[TASKS[i] for i in (0, 1, 2, 3, 5)])
     assert {mark.words for mark in drawing.of("text") if mark.weight == "bold"} == {"0.80"}
-    drawing, colour = drawn("agreement", order=TASKS[:2]), looks.SERIES_COLOURS[4]
+    drawing, colour = drawn("agreement", order=TASKS[:2]), palette.SERIES[4]
     dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
     dots = sorted({(m.points[0][1], m.fill) for m in dots})
     assert [fill == colour for _, fill in dots] == [True, False]
@@ -284,7 +286,7 @@ def test_what_is_bold_or_filled_is_so_whatever_else_is_drawn():
 def test_agreement_dots_stand_at_their_values_hollow_where_chance_would_do():
     drawing = drawn("agreement")
     rows = TABLES["agreement"].filter(method_a="ablation", method_b="probe")
-    colour = looks.SERIES_COLOURS[4]
+    colour = palette.SERIES[4]
     value = axis([(x, words) for x, _, words, anchor in drawing.labels if anchor == "middle"][:5])
     dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
     dots = [mark for mark in dots if value(mark.points[0][0]) < 1.1]  # of the left panel
@@ -314,7 +316,7 @@ def test_agreement_does_not_mind_which_method_is_a():
 
 def test_comparison_shows_depth_from_0_to_1_and_shares_relative_to_an_even_one():
     drawing = drawn("comparison.ablation")
-    colours = looks.SERIES_COLOURS[3:5]
+    colours = palette.SERIES[3:5]
     value = left_axis(drawing, row=0)
     panel = drawing.panels[0]
     for table, colour, layers in zip(tables_of("comparison.ablation")[2:4], colours, (6, 12), strict=True):
@@ -333,14 +335,14 @@ def test_comparison_shows_depth_from_0_to_1_and_shares_relative_to_an_even_one()
 def test_comparison_has_each_model_s_own_even_share():
     """5 % of 48 heads are 2, of 144 heads 7: together they hold 2 / 48 and 7 / 144 where all heads are alike."""
     drawing = drawn("comparison.ablation")
-    panel = next(panel for panel in drawing.panels if panel.width == looks.DOTS_WIDTH)
-    for colour, share in zip(looks.SERIES_COLOURS[3:5], (2 / 48, 7 / 144), strict=True):
+    panel = next(panel for panel in drawing.panels if panel.width == layout.DOTS_WIDTH)
+    for colour, share in zip(palette.SERIES[3:5], (2 / 48, 7 / 144), strict=True):
         (rule,) = [mark for mark in drawing.of("rule", stroke=colour) if mark.dashes == "4,3"]
-        assert [(x - panel.x) / looks.DOTS_WIDTH for x, _ in rule.points] == pytest.approx([share] * 2, abs=1e-4)
+        assert [(x - panel.x) / layout.DOTS_WIDTH for x, _ in rule.points] == pytest.approx([share] * 2, abs=1e-4)
     tables = tables_of("comparison.ablation")
     tables[1] = tables[1].with_columns(heads=48)  # of one size: one grey line
     assert not [
-        m for m in drawn("comparison.ablation", tables).of("rule", stroke=looks.SERIES_COLOURS[3]) if m.dashes == "4,3"
+        m for m in drawn("comparison.ablation", tables).of("rule", stroke=palette.SERIES[3]) if m.dashes == "4,3"
     ]
 
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import MISSING, fields
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,13 +13,27 @@ import polars as pl
 import pytest
 import vl_convert
 import yaml
-from figure_reader import Picture, overlaps
-from figure_samples import TASKS, TITLES, capability, make_table, picture, settings, with_cell
-from headatlas.charts import head_maps, looks, render
+from figure_reader import overlaps
+from figure_samples import TASKS, TITLES, capability, drawing, make_table, picture, settings, with_cell
+from headatlas.charts import head_maps, palette, render
+from headatlas.charts.colour_bar import linear_bar, symlog_bar
+from headatlas.charts.looks import Looks
+from headatlas.charts.text import wrap
 from headatlas.errors import HeadAtlasError
+from headatlas.workflow.atlas import RENDER_ONLY
 
 ROOT = Path(__file__).parents[3]
 VIRIDIS_ENDS = "rgb(68, 1, 84)", "rgb(253, 231, 37)"
+
+
+def titled(drawn):
+    """The titles of the panels."""
+    return [text for text in drawn.texts if text.words in TITLES]
+
+
+def first_rows(spec):
+    """The spec with some of its rows: nothing moves, and it is drawn much faster."""
+    return spec | {"datasets": {name: rows[:1000] for name, rows in spec["datasets"].items()}}
 
 
 def axes(panel):
@@ -72,7 +86,10 @@ def test_tick_labels_all_puts_numbers_on_every_panel():
         (12, 12, "auto", range(0, 12, 2), range(0, 12, 2)),
         (80, 64, "auto", range(0, 80, 12), range(0, 64, 12)),
         (28, 16, "auto", range(0, 28, 6), range(0, 16, 6)),
-        (80, 8, "auto", range(0, 80, 12), range(0, 8, 6)),
+        (80, 8, "auto", range(0, 80, 12), range(8)),  # of its own step: of 12 it would have one tick
+        (30, 9, "auto", range(0, 30, 6), [0, 6]),
+        (24, 16, "auto", range(0, 24, 3), range(0, 16, 3)),
+        (2, 32, "auto", range(2), range(0, 32, 6)),
         (32, 32, 8, range(0, 32, 8), range(0, 32, 8)),
         (1, 1, "auto", [0], [0]),
     ],
@@ -109,7 +126,7 @@ def test_one_bar_far_right_from_zero_with_four_decimals():
     ],
 )
 def test_bar_ticks_are_round_and_a_clipped_bar_ends_with_its_limit(limit, clipped, signed, ticks, number):
-    bar = looks.bar(limit, clipped, signed)
+    bar = linear_bar(limit, clipped, signed)
     assert bar.ticks == pytest.approx(ticks)
     assert bar.number == number
     assert bar.domain == (-limit if signed else 0, limit)
@@ -127,12 +144,57 @@ def test_the_hottest_cell_is_viridis_yellow_a_zero_cell_its_purple_and_layer_zer
     assert all(len(panel.cells) == 1024 for panel in drawn.panels)
 
 
-def test_cells_are_squares_of_whole_pixels_in_panels_of_one_size():
-    for layers, heads in [(32, 32), (6, 8), (80, 64), (2, 2)]:
-        spec = head_maps.draw(make_table(layers, heads), settings())
-        sizes = {(panel["width"] / heads, panel["height"] / layers) for panel in spec["concat"]}
-        ((wide, high),) = sizes
-        assert wide == high == int(wide)
+@pytest.mark.parametrize(
+    ("layers", "heads", "cell"),
+    [
+        (32, 32, (6, 6)),
+        (12, 12, (16, 16)),
+        (6, 8, (24, 24)),
+        (80, 64, (3, 3)),
+        (2, 2, (96, 96)),
+        (30, 9, (21, 6)),  # square cells would make a panel of 54 x 180 pixels
+        (24, 16, (12, 8)),
+        (26, 4, (48, 7)),
+        (2, 32, (6, 32)),  # square cells would make a panel of 192 x 12 pixels
+    ],
+)
+def test_cells_are_square_unless_a_panel_would_be_higher_than_wide_or_too_low(layers, heads, cell):
+    spec = head_maps.draw(make_table(layers, heads), settings())
+    assert {(panel["width"], panel["height"]) for panel in spec["concat"]} == {(cell[0] * heads, cell[1] * layers)}
+    square = head_maps.draw(make_table(layers, heads), settings(cell_size=9))
+    assert {(panel["width"], panel["height"]) for panel in square["concat"]} == {(9 * heads, 9 * layers)}
+
+
+SHAPES = [(30, 9), (24, 16), (12, 12), (32, 32), (80, 64), (6, 8), (26, 4), (2, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_panels_cover_four_fifths_of_the_width_and_each_title_is_one_line_over_its_panel(shape):
+    drawn = drawing(first_rows(head_maps.draw(make_table(*shape), settings())))
+    row = drawn.panels[:4]
+    assert sum(panel.width for panel in row) / drawn.width > 0.8
+    titles = titled(drawn)
+    assert len(titles) == 8
+    for panel, title in zip(drawn.panels, titles, strict=True):
+        left, top, right, bottom = title.box
+        assert bottom - top < 13  # one line of a title
+        assert panel.x <= left < right <= panel.x + panel.width
+        assert 0 < panel.y - bottom < 13
+
+
+@pytest.mark.parametrize("figure", ["heatmap-grid", "signed-grid"])
+def test_a_tall_narrow_model_has_ticks_at_multiples_of_six_and_one_bar_beside_both_rows(figure):
+    drawn = picture(make_table(30, 9), settings(figure=figure))
+    for index, panel in enumerate(drawn.panels):
+        heads, layers = ["0", "6"] * (index >= 4), ["0", "6", "12", "18", "24"] * (index % 4 == 0)
+        assert panel.words.get("axis-label", []) == heads + layers
+        assert sorted({x for x, _ in panel.cells}) == [21 * head for head in range(9)]
+        assert sorted({y for _, y in panel.cells}) == [6 * layer for layer in range(30)]
+    (title,) = (text for text in drawn.texts if "legend-title" in text.role)
+    assert title.words == {"heatmap-grid": "Heads Importance", "signed-grid": "Effect (nats per answer token)"}[figure]
+    first, last = drawn.panels[0], drawn.panels[-1]
+    assert title.box[0] > last.x + last.width
+    assert (title.box[1] + title.box[3]) / 2 == pytest.approx((first.y + last.y + last.height) / 2, abs=3)
 
 
 def test_signed_grid_has_zero_in_the_middle_and_equal_ends():
@@ -168,13 +230,13 @@ def test_signed_colours_go_by_powers_of_ten_so_that_small_effects_are_seen():
     drawn = picture(table, wanted)
     linear = picture(table, settings(["large", "small"], "signed-grid", signed_scale="linear"))
     blank = "rgb(242, 239, 238)"
-    assert linear.panels[1].cell(0, 0, size=32)[0] in (blank, "rgb(242, 239, 237)", "rgb(241, 239, 238)")
-    assert drawn.panels[1].cell(1, 1, size=32)[0] == blank
+    assert linear.panels[1].cell(0, 0, size=96)[0] in (blank, "rgb(242, 239, 237)", "rgb(241, 239, 238)")
+    assert drawn.panels[1].cell(1, 1, size=96)[0] == blank
     # The same colour as a cell of a linear bar that lies as far from the middle.
     share = symlog(0.002, 0.001) / symlog(2.0, 0.001)
     middle = with_cell(table, "small", 0, 0, effect=2.0 * share)
     same = picture(middle, settings(["large", "small"], "signed-grid", signed_scale="linear"))
-    assert drawn.panels[1].cell(0, 0, size=32)[0] == same.panels[1].cell(0, 0, size=32)[0]
+    assert drawn.panels[1].cell(0, 0, size=96)[0] == same.panels[1].cell(0, 0, size=96)[0]
     assert drawn.words("legend-label") == ["−1", "−0.1", "−0.01", "0", "0.01", "0.1", "1"]
 
 
@@ -188,7 +250,7 @@ def test_signed_colours_go_by_powers_of_ten_so_that_small_effects_are_seen():
     ],
 )
 def test_a_symlog_bar_has_more_than_three_numbers(limit, typical, ticks, constant):
-    bar = looks.symlog_bar(limit, False, typical)
+    bar = symlog_bar(limit, False, typical)
     assert bar.ticks == [-tick for tick in reversed(ticks)] + [0] + ticks
     assert bar.constant == constant
     assert bar.domain == (-limit, limit)
@@ -206,6 +268,9 @@ def test_a_task_that_the_model_does_not_do_is_crossed_out_and_says_so():
             head_maps.draw(table, settings(figure=figure), capability(failed=failed)), "6.4"
         )
         assert svg.count("mark-rule role-mark") == 2  # both diagonals
+        places = [round(panel.y - text.box[3]) for panel, text in zip(drawn.panels, titled(drawn), strict=True)]
+        assert len(set(places[:4])) == len(set(places[4:])) == 1  # level within a row
+        assert places[0] < 13 < 2 * 13 < places[4]  # room for the two lines only where they are
         done = head_maps.draw(table, settings(figure=figure), capability())
         assert done == head_maps.draw(table, settings(figure=figure))
         assert plain.words("title-subtitle") == []
@@ -306,14 +371,12 @@ def test_any_number_of_tasks_keeps_equal_spacing_and_head_below_each_column(coun
     ids=["default", "all own", "large", "signed"],
 )
 def test_no_text_overlaps_another_or_leaves_the_page_and_titles_stand_level(size, look):
-    spec = head_maps.draw(make_table(*size), settings(**look))
-    spec["datasets"] = {name: rows[:1000] for name, rows in spec["datasets"].items()}  # nothing moves, much faster
-    drawn = Picture(vl_convert.vegalite_to_svg(spec, vl_version="6.4"))
+    drawn = drawing(first_rows(head_maps.draw(make_table(*size), settings(**look))))
     assert overlaps(drawn.texts) == []
     for text in drawn.texts:
         left, top, right, bottom = text.box
         assert left >= -1 and top >= -1 and right <= drawn.width + 1 and bottom <= drawn.height + 1, text  # noqa: PT018
-    titles = [text for text in drawn.texts if text.words in TITLES]
+    titles = titled(drawn)
     gaps = {round(panel.y - title.box[3]) for panel, title in zip(drawn.panels, titles, strict=True)}
     assert len(gaps) == 1
 
@@ -407,11 +470,11 @@ def test_a_layer_without_attention_is_a_grey_row_and_said_so():
     hybrid = table.with_columns(pl.when(pl.col("layer") != 1).then(pl.col(name)).alias(name) for name in numbers)
     spec = head_maps.draw(hybrid, settings())
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
-    assert svg.count(looks.EMPTY_LAYER) == len(TASKS)
+    assert svg.count(palette.EMPTY_LAYER) == len(TASKS)
     assert "Grey: no attention in this layer" in svg
     assert {panel["layer"][0]["encoding"]["y"]["field"] for panel in spec["concat"]} == {"layer"}
     cells = {panel.words["title-text"][0]: panel.cells for panel in picture(hybrid, settings()).panels}
-    assert looks.EMPTY_LAYER not in vl_convert.vegalite_to_svg(head_maps.draw(table, settings()), vl_version="6.4")
+    assert palette.EMPTY_LAYER not in vl_convert.vegalite_to_svg(head_maps.draw(table, settings()), vl_version="6.4")
     assert set(cells) == set(TITLES)
 
 
@@ -421,12 +484,12 @@ def test_a_layer_without_attention_is_a_grey_row_and_said_so():
         (
             lambda t: t.filter(pl.col("task") != "inference"),
             settings(),
-            "no rows of method ablation for task inference",
+            "importance table: no row of method ablation, task inference; delete the table and run again",
         ),
         (
             lambda t: t,
             settings(method="probe"),
-            "no rows of method probe for task knowledge_recall, retrieval",
+            "importance table: no row of method probe, task knowledge_recall",
         ),
         (lambda t: t.drop("q_value"), settings(), "no column q_value"),
         (
@@ -458,35 +521,42 @@ def test_what_cannot_be_drawn_is_said(change, wanted, message):
         head_maps.draw(change(make_table(4, 4)), wanted)
 
 
-def test_schema_and_theme_agree():
+def test_a_key_left_out_is_said():
+    wanted = settings()
+    del wanted["figures"]["scheme"]
+    with pytest.raises(HeadAtlasError, match="figures: no key `scheme`; workflow/schemas/"):
+        head_maps.draw(make_table(4, 4), wanted)
+
+
+def test_the_schema_has_every_key_that_the_looks_want_and_alone_has_defaults():
     schema = yaml.safe_load((ROOT / "workflow/schemas/figures.schema.yaml").read_text())
     options = schema["properties"]
-    defaults = {key: option["default"] for key, option in options.items()}
-    assert defaults == json.loads(json.dumps(asdict(looks.Looks())))
-    assert all(option["description"] for option in options.values())
+    assert [*options] == [*(key.name for key in fields(Looks)), *RENDER_ONLY]
+    assert all(key.default is key.default_factory is MISSING for key in fields(Looks))
+    assert all(option["description"] and "default" in option for option in options.values())
     assert schema["additionalProperties"] is False
-    assert options["scheme"]["enum"] == list(looks.SCHEMES)
-    assert options["signed_scheme"]["enum"] == list(looks.SIGNED_SCHEMES)
+    assert options["scheme"]["enum"] == list(palette.SCHEMES)
+    assert options["signed_scheme"]["enum"] == list(palette.SIGNED_SCHEMES)
     assert options["formats"]["items"]["enum"] == list(render.FORMATS)
 
 
 @pytest.mark.parametrize(
     ("figure", "option", "scheme", "zero"),
-    [("heatmap-grid", "scheme", *pair) for pair in looks.SCHEMES.items()]
-    + [("signed-grid", "signed_scheme", *pair) for pair in looks.SIGNED_SCHEMES.items()],
+    [("heatmap-grid", "scheme", *pair) for pair in palette.SCHEMES.items()]
+    + [("signed-grid", "signed_scheme", *pair) for pair in palette.SIGNED_SCHEMES.items()],
 )
 def test_the_panel_behind_the_cells_has_the_colour_of_zero(figure, option, scheme, zero):
     table = with_cell(make_table(2, 2, ["a"]), "a", 1, 1, importance=0.0, effect=0.0)
     (panel,) = picture(table, settings(["a"], figure, **{option: scheme})).panels
-    red, green, blue = (int(part) for part in re.findall(r"\d+", panel.cell(1, 1, size=32)[0]))
+    red, green, blue = (int(part) for part in re.findall(r"\d+", panel.cell(1, 1, size=96)[0]))
     assert panel.background == zero == f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def test_words_break_only_at_spaces_and_only_when_they_must():
-    assert looks.wrap("Semantic Understanding", 13, 192) == ["Semantic Understanding"]
-    assert looks.wrap("Semantic Understanding", 13, 100) == ["Semantic", "Understanding"]
-    assert looks.wrap("Semantic Understanding", 13, 5) == ["Semantic", "Understanding"]
-    assert looks.wrap("one\ntwo three", 13, 500) == ["one", "two three"]
+    assert wrap("Semantic Understanding", 13, 192) == ["Semantic Understanding"]
+    assert wrap("Semantic Understanding", 13, 100) == ["Semantic", "Understanding"]
+    assert wrap("Semantic Understanding", 13, 5) == ["Semantic", "Understanding"]
+    assert wrap("one\ntwo three", 13, 500) == ["one", "two three"]
 
 
 def test_effects_smaller_than_their_rounding_are_marked():

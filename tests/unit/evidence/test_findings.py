@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from figure_samples import capability
-from headatlas.charts.looks import Looks, task_label
+from headatlas.charts.labels import task_label
 from headatlas.errors import HeadAtlasError
 from headatlas.evidence.findings import Tables, bullet, fill, interval, listed, p_value, two_digits, write_findings
 from headatlas.evidence.html import page
@@ -65,9 +65,8 @@ def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], 
 
 def written(found: Tables, order: list[str] | None = None, **labels: str) -> str:
     """The findings, with tasks in this order and by these names."""
-    look = Looks(labels=labels)
     tasks = order or found.capability["task"].to_list()
-    return write_findings(found, 0.95, {task: task_label(task, look) for task in tasks}, TEMPLATE)
+    return write_findings(found, 0.95, {task: task_label(task, labels) for task in tasks}, TEMPLATE)
 
 
 THREE = {"math_calculation": 2.5, "retrieval": 1.5, "inference": 1.0}

@@ -1,0 +1,83 @@
+"""What to draw of the evidence: which figure, of which models, methods and tasks, with which looks."""
+
+from dataclasses import dataclass, replace
+
+import altair as alt
+import polars as pl
+
+from headatlas.charts import frame
+from headatlas.charts.labels import METHOD_WORDS, task_label
+from headatlas.charts.layout import LEGEND_WIDTH, PANEL_GAP, PANEL_WIDTH
+from headatlas.charts.looks import Looks
+from headatlas.errors import HeadAtlasError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to draw: one method of a figure named `dissociation.ablation`, else None; tasks in their order."""
+
+    figure: str
+    method: str | None
+    methods: list[str]
+    models: list[str]
+    tasks: list[str]
+    look: Looks
+    confidence: float
+
+    @classmethod
+    def read(cls, settings: dict) -> "Wanted":
+        """From the tool's settings: figure, model (or models), methods, tasks, confidence, figures.
+
+        Raises:
+            HeadAtlasError: a figure of a method that is not there; an unknown key or task in `figures`.
+        """
+        figure, _, method = settings["figure"].partition(".")
+        if method and method not in settings["methods"]:
+            raise HeadAtlasError(
+                f"figure {settings['figure']}: no method `{method}`, there are: {', '.join(settings['methods'])}"
+            )
+        look = Looks.read(settings["figures"])
+        models = settings.get("models") or [settings["model"]]
+        tasks = look.in_order(settings["tasks"])
+        return cls(figure, method or None, settings["methods"], models, tasks, look, settings["confidence"])
+
+    @property
+    def interval(self) -> str:
+        """What the intervals of the tables are, in words."""
+        return f"{100 * self.confidence:g}\N{NO-BREAK SPACE}% interval over questions"
+
+    @property
+    def named(self) -> str:
+        """The model or models."""
+        *first, last = self.models
+        return f"{', '.join(first)} and {last}" if first else last
+
+    @property
+    def by(self) -> str:
+        """`by exact ablation`, of a figure of one method."""
+        return f"by {METHOD_WORDS.get(self.method, self.method)}"
+
+    def label(self, task: str) -> str:
+        """What the figure calls a task, on one line."""
+        return " ".join(task_label(task, self.look.labels).split())
+
+    @property
+    def labels(self) -> list[str]:
+        """Of all tasks."""
+        return [self.label(task) for task in self.tasks]
+
+    def label_column(self) -> pl.Expr:
+        """The labels of a column `task`."""
+        return pl.col("task").replace_strict(dict(zip(self.tasks, self.labels, strict=True)), return_dtype=pl.String)
+
+    @property
+    def grid_width(self) -> int:
+        """Pixels of a grid of curves, about."""
+        return min(self.look.columns, len(self.tasks)) * (PANEL_WIDTH + PANEL_GAP) + LEGEND_WIDTH
+
+    def finish(self, chart: alt.TopLevelMixin, words: frame.Words, width: float) -> dict:
+        """The spec of a figure of this width (pixels); `words.short` gets the names of models and method."""
+        models = ", ".join(self.models)
+        look = self.look.entitled(models, self.method or ", ".join(self.methods))
+        of = f": model {models}" + (f", method {self.method}" if self.method else "")
+        return frame.finish(chart, look, replace(words, short=words.short + of), width)
