@@ -10,68 +10,40 @@ from dataclasses import dataclass, replace
 import altair as alt
 import polars as pl
 
-from headatlas.charts import colour_bar, frame, layout, marks, palette
+from headatlas.charts import colour_bar, frame, layout, marks, notes, palette
+from headatlas.charts.head_rows import HeadRows, with_rounding
 from headatlas.charts.labels import METHOD_WORDS, UNITS, task_label
 from headatlas.charts.looks import Looks
 from headatlas.charts.panels import Edge, concat, panel_titles, without_labels
-from headatlas.charts.rows import checked
 from headatlas.charts.text import text_width, wrap
 from headatlas.charts.ticks import cell_ticks
 from headatlas.charts.wanted import Wanted
-from headatlas.errors import HeadAtlasError
-
-COLUMNS = ["layer", "head", "importance", "effect", "ci_low", "ci_high", "rank", "q_value"]
 
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """The rows to draw, sorted by task, layer and head, with what every panel shares."""
+    """What every panel shares: the checked rows of a model and a method, the tasks in their order, sizes."""
 
-    rows: pl.DataFrame
+    table: HeadRows
     model: str
     method: str
     tasks: list[str]
-    layers: int
-    heads: int
     look: Looks
-    empty: list[int]  # layers without attention, which have no rows
-
-    @classmethod
-    def read(cls, table: pl.DataFrame, model: str, method: str, tasks: list[str], look: Looks) -> "HeadMaps":
-        """Check the importance table and pick the rows of a method and of tasks.
-
-        Raises:
-            HeadAtlasError: a column, the method, a task or a head is missing, or a value is no number.
-        """
-        marked = ["rounding"] if "rounding" in table.columns else []
-        rows = checked(table, "importance", COLUMNS + marked, method=[method], task=tasks).drop("method")
-        layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
-        empty = _empty(rows)
-        _check_cells(rows, layers, heads, method, empty)
-        rows = rows.filter(~pl.col("layer").is_in(empty))
-        if marked and not rows["rounding"].any():
-            rows = rows.drop("rounding")
-        return cls(rows, model, method, tasks, layers, heads, look, empty)
 
     @property
     def cell(self) -> layout.Cell:
         """Sides of a cell."""
-        return layout.cell_shape(self.layers, self.heads, self.look)
+        return layout.cell_shape(self.table.layers, self.table.heads, self.look)
 
     @property
     def width(self) -> int:
         """Pixels of a panel."""
-        return self.heads * self.cell.width
+        return self.table.heads * self.cell.width
 
     @property
     def height(self) -> int:
         """Pixels of a panel."""
-        return self.layers * self.cell.height
-
-    @property
-    def side(self) -> int:
-        """Pixels of a cell's shorter side."""
-        return min(self.cell.width, self.cell.height)
+        return self.table.layers * self.cell.height
 
     @property
     def columns(self) -> int:
@@ -82,11 +54,6 @@ class HeadMaps:
     def own_bars(self) -> bool:
         """Whether each panel has its own scale and bar."""
         return self.look.scale == "panel"
-
-    @property
-    def rounded(self) -> bool:
-        """Whether any effect is marked as smaller than its rounding noise."""
-        return "rounding" in self.rows.columns
 
     @property
     def unit(self) -> str:
@@ -147,11 +114,10 @@ def draw(
     """
     look = Looks.read(settings["figures"])
     if noise and settings["figure"] == "signed-grid":
-        table = _with_rounding(table, noise)
-    maps = HeadMaps.read(table, settings["model"], settings["method"], look.in_order(settings["tasks"]), look)
-    rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)
-    undone = {row["task"]: _not_done(row) for row in rows}
-    return grid(maps, MEASURES[settings["figure"]](maps), undone, set(undone))
+        table = with_rounding(table, noise)
+    tasks, method = look.in_order(settings["tasks"]), settings["method"]
+    maps = HeadMaps(HeadRows.read(table, method, tasks), settings["model"], method, tasks, look)
+    return grid(maps, MEASURES[settings["figure"]](maps), notes.undone_only(capability))
 
 
 def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -160,53 +126,38 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the importance table, the capability table, the reliability table.
     """
-    names = [f"{name}{end}" for name in ("exact_match", "log_prob") for end in ("", "_low", "_high")]
-    skills = checked(tables[1], "capability", [*names, "n_questions", "capable"], task=wanted.tasks)
-    columns = ["reliability", "ci_low", "ci_high"]
-    halves = checked(tables[2], "reliability", columns, method=[wanted.method], task=wanted.tasks)
-    notes, crossed = {}, set()
-    for skill, half in zip(skills.iter_rows(named=True), halves.iter_rows(named=True), strict=True):
-        task = skill["task"]
-        notes[task] = f"{_exact_match(skill)} of {skill['n_questions']}\n{_log_prob(skill)}\n{_reliability(half)}"
-        if not skill["capable"]:
-            notes[task] = f"{_not_done(skill)}\n{_log_prob(skill)}"
-            crossed.add(task)
     about = (
         "Under each title: share of the questions that the model answers, mean log-probability of the answers (nats "
         "per token), and how far two halves of the questions agree on the ranking of heads (Spearman-Brown corrected), "
         f"each with its {wanted.interval}."
     )
-    maps = HeadMaps.read(tables[0], wanted.named, wanted.method, wanted.tasks, wanted.look)
+    table, capability, reliability = tables
+    rows = HeadRows.read(table, wanted.method, wanted.tasks)
+    maps = HeadMaps(rows, wanted.named, wanted.method, wanted.tasks, wanted.look)
     measure = importance(maps)
-    return grid(maps, replace(measure, about=f"{measure.about} {about}"), notes, crossed)
+    under = notes.on_all(capability, reliability, wanted.method, wanted.tasks)
+    return grid(maps, replace(measure, about=f"{measure.about} {about}"), under)
 
 
-def grid(maps: HeadMaps, measure: Measure, notes: dict[str, str], crossed: set[str]) -> dict:
-    """The spec of a grid of head maps.
-
-    Args:
-        notes: smaller lines under the titles of some tasks' panels.
-        crossed: tasks whose panels are crossed out.
-    """
+def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
+    """The spec of a grid of head maps, with notes under the titles of panels."""
     look, tasks, columns = maps.look, maps.tasks, maps.columns
-    below = _level([wrap(notes.get(task, ""), look.font_size, maps.width) for task in tasks], columns)
+    below = _level([wrap(under.lines.get(task, ""), look.font_size, maps.width) for task in tasks], columns)
     titles = panel_titles(tasks, look, maps.width)
-    bars = [_bar(maps.rows.filter(task=task)[measure.column], measure) for task in tasks] if maps.own_bars else []
-    shared = _bar(maps.rows[measure.column], measure)
-    numbers = [str(maps.layers - 1)] if look.tick_labels == "all" else []
-    beside = layout.tick_room(numbers, look) + max((bar.width(look) for bar in bars), default=0)
-    gaps = layout.spaces(look, maps.width, titles, beside, below)
+    bars = _bars(maps, measure)
+    numbers = [str(maps.table.layers - 1)] if look.tick_labels == "all" else []
+    own_bar = max(bar.width(look) for bar in bars) if maps.own_bars else 0
+    gaps = layout.spaces(look, maps.width, titles, layout.tick_room(numbers, look) + own_bar, below)
     length = layout.bar_length(measure.legend_title, _bar_room(maps, gaps.row), look)
     if maps.own_bars:  # a bar longer than its panel must not meet the one below
         gaps = replace(gaps, row=gaps.row + length - maps.height)
     charts = []
     for index, task in enumerate(tasks):
         edge = Edge.of(index, columns, len(tasks))
-        titled = edge.right or not maps.own_bars
-        colour = _colour(bars[index] if bars else shared, measure, length, titled)
+        colour = _colour(bars[index], measure, length, titled=edge.right or not maps.own_bars)
         title = alt.TitleParams(titles[index], subtitle=below[index]) if below[index] else titles[index]
-        charts.append(_panel(maps, task, measure, colour, edge, task in crossed).properties(title=title))
-    chart = concat(charts, columns, gaps, maps.rows)
+        charts.append(_panel(maps, task, measure, colour, edge, task in under.undone).properties(title=title))
+    chart = concat(charts, columns, gaps, maps.table.rows)
     chart = chart.resolve_scale(color="independent" if maps.own_bars else "shared")
     return frame.finish(
         chart, look.entitled(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
@@ -223,12 +174,12 @@ def _panel(
     if look.insignificant == "dim":
         cells = cells.encode(opacity=alt.condition(unsure, alt.value(palette.DIM_OPACITY), alt.value(1)))
     layers = [cells]
-    if maps.empty:
+    if maps.table.empty:
         layers.insert(0, _empty_layers(maps))
     if look.insignificant == "mark":
-        layers.append(heads.mark_point(**marks.dot(maps.side)).transform_filter(unsure))
-    if maps.rounded:
-        layers.append(heads.mark_point(**marks.small_cross(maps.side)).transform_filter("datum.rounding"))
+        layers.append(heads.mark_point(**marks.dot(maps.cell.side)).transform_filter(unsure))
+    if maps.table.rounded:
+        layers.append(heads.mark_point(**marks.small_cross(maps.cell.side)).transform_filter("datum.rounding"))
     if crossed:
         layers += _diagonals(maps, measure)
     zero = (palette.SIGNED_SCHEMES if measure.signed else palette.SCHEMES)[measure.scheme]
@@ -242,7 +193,7 @@ def _panel(
 
 def _empty_layers(maps: HeadMaps) -> alt.Chart:
     """Grey rows where a layer has no attention."""
-    rows = alt.InlineData(values=[{"layer": layer} for layer in maps.empty])
+    rows = alt.InlineData(values=[{"layer": layer} for layer in maps.table.empty])
     bands = alt.Chart(rows).mark_rect(**marks.EMPTY_LAYER)
     return bands.encode(y=alt.Y("layer:O"), tooltip=[alt.Tooltip("layer:O", title="No attention in layer")])
 
@@ -256,14 +207,14 @@ def _diagonals(maps: HeadMaps, measure: Measure) -> list[alt.Chart]:
 
 def _axes(maps: HeadMaps, edge: Edge) -> dict[str, alt.X | alt.Y]:
     """Axes of whole numbers from 0; outer panels have titles, and labels if not all have them."""
-    layers, heads = cell_ticks(maps.layers, maps.heads, maps.cell, maps.look)
+    layers, heads = cell_ticks(maps.table.layers, maps.table.heads, maps.cell, maps.look)
     x = _axis(heads, "Head" if edge.bottom else None, maps.look)
     y = _axis(layers, "Layer" if edge.left else None, maps.look)
     if edge.left and maps.height < text_width("Layer", maps.look.font_size):  # the panel is too low for it
         y.titleAngle, y.titleAlign, y.titleBaseline = 0, "right", "middle"
     return {
-        "x": alt.X("head:O", axis=x, scale=_whole(maps.heads)),
-        "y": alt.Y("layer:O", axis=y, scale=_whole(maps.layers)),
+        "x": alt.X("head:O", axis=x, scale=_whole(maps.table.heads)),
+        "y": alt.Y("layer:O", axis=y, scale=_whole(maps.table.layers)),
     }
 
 
@@ -292,9 +243,17 @@ def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
         alt.Tooltip("head:O", title="Head"),
         alt.Tooltip("importance:Q", title="Importance", format=".5f"),
         alt.Tooltip("interval:N", title=f"Effect [interval], {maps.unit}"),
-        alt.Tooltip("rank:Q", title=f"Rank of {(maps.layers - len(maps.empty)) * maps.heads:,}", format=",d"),
+        alt.Tooltip("rank:Q", title=f"Rank of {maps.table.ranked:,}", format=",d"),
         alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
     ]
+
+
+def _bars(maps: HeadMaps, measure: Measure) -> list[colour_bar.Bar]:
+    """One bar a task, all the same unless each panel has its own."""
+    rows = maps.table.rows
+    if maps.own_bars:
+        return [_bar(rows.filter(task=task)[measure.column], measure) for task in maps.tasks]
+    return [_bar(rows[measure.column], measure)] * len(maps.tasks)
 
 
 def _bar(values: pl.Series, measure: Measure) -> colour_bar.Bar:
@@ -336,8 +295,8 @@ def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
     marked = {"dim": "Dimmed", "mark": "Dot"}.get(maps.look.insignificant)
     parts = (
         marked and f"{marked}: not significant (q ≥ {maps.look.q_threshold:g})",
-        maps.empty and "Grey: no attention in this layer",
-        maps.rounded and "×: smaller than the rounding of its numbers",
+        maps.table.empty and "Grey: no attention in this layer",
+        maps.table.rounded and "×: smaller than the rounding of its numbers",
     )
     what = "Signed effect" if measure.signed else "Importance"
     return frame.Words(
@@ -351,61 +310,3 @@ def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
 def _quoted(text: str) -> str:
     """`text` on one line, fit to stand in a Vega expression between single quotes."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _not_done(row: dict) -> str:
-    """The lines under the title of a task that the model does not do."""
-    return f"Not done by the model\n{_exact_match(row)}"
-
-
-def _exact_match(row: dict) -> str:
-    """How often the model is right, from a row of the capability table: `Exact match 83 % [71, 91]`."""
-    share, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
-    return f"Exact match {share:.0f} % [{low:.0f}, {high:.0f}]"
-
-
-def _log_prob(row: dict) -> str:
-    low, high = row["log_prob_low"], row["log_prob_high"]
-    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    return f"Log-prob. {row['log_prob']:.3f}{interval}".replace("-", "−").replace("Log−", "Log-")
-
-
-def _reliability(row: dict) -> str:
-    if row["reliability"] is None:
-        return "Reliability unknown"
-    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    return f"Reliability {row['reliability']:.2f}{interval}".replace("-", "−")
-
-
-def _with_rounding(table: pl.DataFrame, noise: dict[str, float]) -> pl.DataFrame:
-    """The table with `rounding`: is a mean effect smaller than the rounding noise of its items?"""
-    known = {task: level for task, level in noise.items() if task in table["task"]}
-    level = pl.col("task").replace_strict(known, default=0.0, return_dtype=pl.Float64) / pl.col("n_items").sqrt()
-    return table.with_columns(rounding=pl.col("effect").abs() < level)
-
-
-def _empty(rows: pl.DataFrame) -> list[int]:
-    """Layers without attention: those that have no effect in any row."""
-    effects = rows.group_by("layer").agg(pl.col("effect", "importance").is_null().all())
-    return effects.filter(pl.col("effect") & pl.col("importance"))["layer"].sort().to_list()
-
-
-def _check_cells(rows: pl.DataFrame, layers: int, heads: int, method: str, empty: list[int]) -> None:
-    """Every task has each layer and head once, with finite values: a hole would look like importance zero.
-
-    Args:
-        empty: layers without attention, which have no values.
-    """
-    for (task,), of_task in rows.group_by("task", maintain_order=True):
-        cells = of_task.select("layer", "head").n_unique()
-        if not cells == len(of_task) == layers * heads:
-            raise HeadAtlasError(
-                f"importance table: method {method}, task {task} has {len(of_task)} rows for {cells} heads, "
-                f"expected one for each of {layers} x {heads}; rerun `aggregate`"
-            )
-    finite = pl.all_horizontal(pl.col("importance", "effect").is_finite().fill_null(False))
-    for bad in rows.filter(~pl.col("layer").is_in(empty) & ~finite)[:1].iter_rows(named=True):
-        raise HeadAtlasError(
-            f"importance table: method {method}, task {bad['task']}, layer {bad['layer']}, head {bad['head']}: "
-            f"importance {bad['importance']}, effect {bad['effect']} cannot be drawn; look at its scores"
-        )

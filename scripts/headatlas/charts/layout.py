@@ -39,6 +39,11 @@ class Cell:
     width: int
     height: int
 
+    @property
+    def side(self) -> int:
+        """The shorter side."""
+        return min(self.width, self.height)
+
 
 def cell_shape(layers: int, heads: int, look: Looks) -> Cell:
     """`figures.cell_size`, or a cell that gives a panel of any model the same width.

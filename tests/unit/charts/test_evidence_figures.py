@@ -16,10 +16,8 @@ import vl_convert
 from evidence_reader import Drawing, axis
 from evidence_samples import DRAWINGS, METHODS, PARTS, TABLES, tables_of, wanted
 from figure_reader import overlaps
-from figure_samples import PLAIN, TASKS, TITLES
+from figure_samples import TASKS, TITLES
 from headatlas.charts import layout, palette, registry, render
-from headatlas.charts.looks import Looks
-from headatlas.charts.ticks import spaced
 from headatlas.errors import HeadAtlasError
 from headatlas.stats.clustering import clustered_order
 
@@ -138,14 +136,6 @@ def test_own_scales_give_each_panel_its_axis():
         heights.append(max(ys) - min(ys))
     assert heights[1] > 1.5 * heights[0]
     assert heights[1] == pytest.approx(144 / 1.08, rel=0.01)
-
-
-def test_labels_of_k_that_would_meet_are_left_out_powers_of_two_last():
-    look = Looks.read(PLAIN)
-    assert spaced([0, 1, 2, 3, 4], [0, 40, 80, 120, 160], look) == [0, 1, 2, 3, 4]
-    assert spaced([0, 1, 2, 3, 4], [0, 20, 29, 36, 43], look) == [0, 1, 4]  # 2 meets 1, 3 meets 4
-    assert spaced([0, 7, 8], [0, 100, 104], look) == [0, 8]
-    assert spaced([0, 8, 10], [0, 100, 104], look) == [0, 8]
 
 
 # ----- layer profile

@@ -4,25 +4,17 @@ import itertools
 import json
 import math
 import re
-from dataclasses import MISSING, fields
-from pathlib import Path
 from xml.etree import ElementTree
 
 import altair as alt
 import polars as pl
 import pytest
 import vl_convert
-import yaml
 from figure_reader import overlaps
 from figure_samples import TASKS, TITLES, capability, drawing, make_table, picture, settings, with_cell
-from headatlas.charts import head_maps, palette, render
-from headatlas.charts.colour_bar import linear_bar, symlog_bar
-from headatlas.charts.looks import Looks
-from headatlas.charts.text import wrap
+from headatlas.charts import head_maps, palette
 from headatlas.errors import HeadAtlasError
-from headatlas.workflow.atlas import RENDER_ONLY
 
-ROOT = Path(__file__).parents[3]
 VIRIDIS_ENDS = "rgb(68, 1, 84)", "rgb(253, 231, 37)"
 
 
@@ -78,29 +70,6 @@ def test_tick_labels_all_puts_numbers_on_every_panel():
     assert title.box[1] - max(text.box[3] for text in numbers) > 8  # room between a row's numbers and the next title
 
 
-@pytest.mark.parametrize(
-    ("layers", "heads", "step", "layer_ticks", "head_ticks"),
-    [
-        (32, 32, "auto", range(0, 32, 6), range(0, 32, 6)),
-        (6, 8, "auto", range(6), range(8)),
-        (12, 12, "auto", range(0, 12, 2), range(0, 12, 2)),
-        (80, 64, "auto", range(0, 80, 12), range(0, 64, 12)),
-        (28, 16, "auto", range(0, 28, 6), range(0, 16, 6)),
-        (80, 8, "auto", range(0, 80, 12), range(8)),  # of its own step: of 12 it would have one tick
-        (30, 9, "auto", range(0, 30, 6), [0, 6]),
-        (24, 16, "auto", range(0, 24, 3), range(0, 16, 3)),
-        (2, 32, "auto", range(2), range(0, 32, 6)),
-        (32, 32, 8, range(0, 32, 8), range(0, 32, 8)),
-        (1, 1, "auto", [0], [0]),
-    ],
-)
-def test_ticks(layers, heads, step, layer_ticks, head_ticks):
-    table = make_table(layers, heads, TASKS[:1])
-    (panel,) = head_maps.draw(table, settings(TASKS[:1], tick_step=step))["concat"]
-    assert axes(panel)["y"]["axis"]["values"] == list(layer_ticks)
-    assert axes(panel)["x"]["axis"]["values"] == list(head_ticks)
-
-
 def test_one_bar_far_right_from_zero_with_four_decimals():
     table = make_table(32, 32)
     table = table.with_columns(pl.col("importance") / table["importance"].max() * 0.0031)
@@ -110,26 +79,6 @@ def test_one_bar_far_right_from_zero_with_four_decimals():
     assert sorted(drawn.words("legend-label")) == labels
     right_edge = max(panel.x + panel.width for panel in drawn.panels)
     assert min(text.box[0] for text in drawn.texts if "legend" in text.role) > right_edge
-
-
-@pytest.mark.parametrize(
-    ("limit", "clipped", "signed", "ticks", "number"),
-    [
-        (0.0031, False, False, [0, 0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003], ".4f"),
-        (1.0, False, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0], ".4f"),
-        (0.00012, False, False, [0, 0.00002, 0.00004, 0.00006, 0.00008, 0.0001, 0.00012], ".5f"),
-        (0.0024, True, False, [0, 0.0005, 0.001, 0.0015, 0.002, 0.0024], ".4f"),
-        (0.0022, True, False, [0, 0.0005, 0.001, 0.0015, 0.0022], ".4f"),  # 0.0020 would touch 0.0022
-        (0.06, False, True, [-0.06, -0.04, -0.02, 0, 0.02, 0.04, 0.06], ".4f"),
-        (0.05, True, True, [-0.05, -0.02, 0, 0.02, 0.05], ".4f"),
-        (3.65, False, True, [-3, -2, -1, 0, 1, 2, 3], ".4f"),
-    ],
-)
-def test_bar_ticks_are_round_and_a_clipped_bar_ends_with_its_limit(limit, clipped, signed, ticks, number):
-    bar = linear_bar(limit, clipped, signed)
-    assert bar.ticks == pytest.approx(ticks)
-    assert bar.number == number
-    assert bar.domain == (-limit if signed else 0, limit)
 
 
 def test_the_hottest_cell_is_viridis_yellow_a_zero_cell_its_purple_and_layer_zero_is_on_top():
@@ -142,27 +91,6 @@ def test_the_hottest_cell_is_viridis_yellow_a_zero_cell_its_purple_and_layer_zer
     hottest = [cell for panel in drawn.panels for cell in panel.cells.values() if cell[0] == VIRIDIS_ENDS[1]]
     assert len(hottest) == 1
     assert all(len(panel.cells) == 1024 for panel in drawn.panels)
-
-
-@pytest.mark.parametrize(
-    ("layers", "heads", "cell"),
-    [
-        (32, 32, (6, 6)),
-        (12, 12, (16, 16)),
-        (6, 8, (24, 24)),
-        (80, 64, (3, 3)),
-        (2, 2, (96, 96)),
-        (30, 9, (21, 6)),  # square cells would make a panel of 54 x 180 pixels
-        (24, 16, (12, 8)),
-        (26, 4, (48, 7)),
-        (2, 32, (6, 32)),  # square cells would make a panel of 192 x 12 pixels
-    ],
-)
-def test_cells_are_square_unless_a_panel_would_be_higher_than_wide_or_too_low(layers, heads, cell):
-    spec = head_maps.draw(make_table(layers, heads), settings())
-    assert {(panel["width"], panel["height"]) for panel in spec["concat"]} == {(cell[0] * heads, cell[1] * layers)}
-    square = head_maps.draw(make_table(layers, heads), settings(cell_size=9))
-    assert {(panel["width"], panel["height"]) for panel in square["concat"]} == {(9 * heads, 9 * layers)}
 
 
 SHAPES = [(30, 9), (24, 16), (12, 12), (32, 32), (80, 64), (6, 8), (26, 4), (2, 32)]
@@ -238,22 +166,6 @@ def test_signed_colours_go_by_powers_of_ten_so_that_small_effects_are_seen():
     same = picture(middle, settings(["large", "small"], "signed-grid", signed_scale="linear"))
     assert drawn.panels[1].cell(0, 0, size=96)[0] == same.panels[1].cell(0, 0, size=96)[0]
     assert drawn.words("legend-label") == ["−1", "−0.1", "−0.01", "0", "0.01", "0.1", "1"]
-
-
-@pytest.mark.parametrize(
-    ("limit", "typical", "ticks", "constant"),
-    [
-        (3.65, 0.0005, [0.001, 0.01, 0.1, 1], 1e-4),
-        (3.65, 0.0, [0.001, 0.01, 0.1, 1], 1e-4),  # most heads do nothing
-        (0.00024, 0.0001, [2e-05, 5e-05, 0.0001, 0.0002], 1e-5),
-        (1.0, 0.9, [0.2, 0.5, 1.0], 0.1),
-    ],
-)
-def test_a_symlog_bar_has_more_than_three_numbers(limit, typical, ticks, constant):
-    bar = symlog_bar(limit, False, typical)
-    assert bar.ticks == [-tick for tick in reversed(ticks)] + [0] + ticks
-    assert bar.constant == constant
-    assert bar.domain == (-limit, limit)
 
 
 def test_a_task_that_the_model_does_not_do_is_crossed_out_and_says_so():
@@ -513,31 +425,11 @@ def test_a_layer_without_attention_is_a_grey_row_and_said_so():
             settings(order=["inference", "recall"]),
             "figures.order: no task `recall` under `tasks`",
         ),
-        (lambda t: t, settings(tick_steps=3), "figures: unknown key `tick_steps`; did you mean `tick_step`?"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(change, wanted, message):
     with pytest.raises(HeadAtlasError, match=re.escape(message)):
         head_maps.draw(change(make_table(4, 4)), wanted)
-
-
-def test_a_key_left_out_is_said():
-    wanted = settings()
-    del wanted["figures"]["scheme"]
-    with pytest.raises(HeadAtlasError, match="figures: no key `scheme`; workflow/schemas/"):
-        head_maps.draw(make_table(4, 4), wanted)
-
-
-def test_the_schema_has_every_key_that_the_looks_want_and_alone_has_defaults():
-    schema = yaml.safe_load((ROOT / "workflow/schemas/figures.schema.yaml").read_text())
-    options = schema["properties"]
-    assert [*options] == [*(key.name for key in fields(Looks)), *RENDER_ONLY]
-    assert all(key.default is key.default_factory is MISSING for key in fields(Looks))
-    assert all(option["description"] and "default" in option for option in options.values())
-    assert schema["additionalProperties"] is False
-    assert options["scheme"]["enum"] == list(palette.SCHEMES)
-    assert options["signed_scheme"]["enum"] == list(palette.SIGNED_SCHEMES)
-    assert options["formats"]["items"]["enum"] == list(render.FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -550,13 +442,6 @@ def test_the_panel_behind_the_cells_has_the_colour_of_zero(figure, option, schem
     (panel,) = picture(table, settings(["a"], figure, **{option: scheme})).panels
     red, green, blue = (int(part) for part in re.findall(r"\d+", panel.cell(1, 1, size=96)[0]))
     assert panel.background == zero == f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def test_words_break_only_at_spaces_and_only_when_they_must():
-    assert wrap("Semantic Understanding", 13, 192) == ["Semantic Understanding"]
-    assert wrap("Semantic Understanding", 13, 100) == ["Semantic", "Understanding"]
-    assert wrap("Semantic Understanding", 13, 5) == ["Semantic", "Understanding"]
-    assert wrap("one\ntwo three", 13, 500) == ["one", "two three"]
 
 
 def test_effects_smaller_than_their_rounding_are_marked():

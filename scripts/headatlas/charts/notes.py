@@ -1,0 +1,67 @@
+"""Lines under the titles of panels: how well the model does a task, and how reliable the task's map is."""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from headatlas.charts.rows import checked
+
+
+class Notes(NamedTuple):
+    """`lines` under the titles of some tasks; the tasks that are `undone` by the model, to be crossed out."""
+
+    lines: dict[str, str]
+    undone: set[str]
+
+
+def undone_only(capability: pl.DataFrame | None) -> Notes:
+    """Notes on the tasks that the model does not do; none without a table."""
+    rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)
+    lines = {row["task"]: _not_done(row) for row in rows}
+    return Notes(lines, set(lines))
+
+
+def on_all(capability: pl.DataFrame, reliability: pl.DataFrame, method: str, tasks: list[str]) -> Notes:
+    """Notes on every task: exact match, log-probability of the answers (nats per token), reliability of the map.
+
+    Raises:
+        HeadAtlasError: a table lacks a column or a task.
+    """
+    names = [f"{name}{end}" for name in ("exact_match", "log_prob") for end in ("", "_low", "_high")]
+    skills = checked(capability, "capability", [*names, "n_questions", "capable"], task=tasks)
+    halves = checked(reliability, "reliability", ["reliability", "ci_low", "ci_high"], method=[method], task=tasks)
+    lines, undone = {}, set()
+    for skill, half in zip(skills.iter_rows(named=True), halves.iter_rows(named=True), strict=True):
+        task = skill["task"]
+        if skill["capable"]:
+            of = f"{_exact_match(skill)} of {skill['n_questions']}"
+            lines[task] = f"{of}\n{_log_prob(skill)}\n{_reliability(half)}"
+        else:
+            lines[task] = f"{_not_done(skill)}\n{_log_prob(skill)}"
+            undone.add(task)
+    return Notes(lines, undone)
+
+
+def _not_done(row: dict) -> str:
+    return f"Not done by the model\n{_exact_match(row)}"
+
+
+def _exact_match(row: dict) -> str:
+    """`Exact match 83 % [71, 91]`."""
+    share, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
+    return f"Exact match {share:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _log_prob(row: dict) -> str:
+    """`Log-prob. −1.500 [−2.250, −1.000]`."""
+    low, high = row["log_prob_low"], row["log_prob_high"]
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    return f"Log-prob. {row['log_prob']:.3f}{interval}".replace("-", "−").replace("Log−", "Log-")
+
+
+def _reliability(row: dict) -> str:
+    """`Reliability 0.80 [0.70, 0.90]`."""
+    if row["reliability"] is None:
+        return "Reliability unknown"
+    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    return f"Reliability {row['reliability']:.2f}{interval}".replace("-", "−")
