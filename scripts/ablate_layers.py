@@ -1,18 +1,19 @@
 """Exact effect of ablating each head of a block of layers, one at a time, on the score items of one task.
 
 Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
-nats per answer token.
+nats.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.files.effects import clean_run, read_baseline, write_effects
+from headatlas.files.effects import clean_run, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import load_model
 from headatlas.scoring.ablation import ablate_layers
+from headatlas.scoring.baseline import choose_baseline
 from headatlas.tasks.items import read_items, split_items
 
 
@@ -43,7 +44,7 @@ def main(
     chosen = split_items(read_items(items), "score")
     model = load_model(settings.model, choose_device(device, threads))
     shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = read_baseline(vars(settings), chosen, shape, trace, baseline)
+    replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)
     with progress("ablate", len(chosen), "items") as advance:
         effect, report = ablate_layers(

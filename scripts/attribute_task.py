@@ -24,7 +24,9 @@ class Settings:
 
 def main(settings: Settings, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
     chosen = split_items(read_items(items), "score")
-    replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
+    replacement = None  # the trace has the terms of the counterfactual prompts
+    if settings.baseline != "counterfactual":
+        replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
     write_effects(effects, attribution_from_terms(trace, replacement, settings.positions), *clean_run(trace))
 
 

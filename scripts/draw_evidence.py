@@ -23,6 +23,7 @@ class Settings:
     methods: list[str]
     tasks: list[str]
     confidence: float
+    metric: str
     figures: dict
     model: str | None = None
     models: list[str] | None = None

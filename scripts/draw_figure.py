@@ -21,6 +21,7 @@ class Settings:
     method: str
     model: str
     tasks: list[str]
+    metric: str
     figures: dict
 
 

@@ -7,12 +7,13 @@ nats per answer token, and what those of an item should add up to.
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.files.effects import clean_run, read_baseline, trace_shape, write_effects
+from headatlas.files.effects import clean_run, trace_shape, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import load_model
 from headatlas.scoring.attribution import integrate, path_gains
+from headatlas.scoring.baseline import choose_baseline
 from headatlas.tasks.items import read_items, split_items
 
 
@@ -39,7 +40,7 @@ def main(
     baseline: Path | None = None,
 ) -> None:
     chosen = split_items(read_items(items), "score")
-    replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
+    replacement = choose_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
     model = load_model(settings.model, choose_device(device, threads))
     with progress("attribute", len(chosen), "items") as advance:
         effect = integrate(model, chosen, replacement, settings.positions, settings.steps, batch_tokens, advance)

@@ -1,7 +1,7 @@
 """Knock out the chosen sets of heads of every task's map, and see what is left of each task on held-out questions.
 
 Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
-(safetensors, see `headatlas.files.knock_outs`): log-probability in nats per answer token and exact match of each
+(safetensors, see `headatlas.files.knock_outs`): score in nats and correctness of each
 validate item.
 """
 
@@ -9,19 +9,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.files.effects import question_index, read_baseline
+from headatlas.files.effects import question_index
 from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import load_model
+from headatlas.scoring.baseline import choose_baseline
 from headatlas.scoring.knock_out import knock_out
 from headatlas.tasks.items import read_items, split_items
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Tasks in the order of items and outputs; baseline: mean | zero; positions: answer | all."""
+    """Tasks in the order of items and outputs; baseline: mean | zero | counterfactual; positions: answer | all."""
 
     model: dict
     tasks: list[str]
@@ -46,11 +47,11 @@ def main(
     }
     model = load_model(settings.model, choose_device(device, threads))
     shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = read_baseline(vars(settings), [], shape, baseline, baseline)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}
     with progress("knock out", sum(map(len, questions.values())), "items") as advance:
         for target, asked in questions.items():
+            replacement = choose_baseline(vars(settings), asked, shape, None, baseline)
             wanted = {source: shared_sets(chosen, source, target) for source in settings.tasks}
             heads = [chosen["sets"][source][index]["heads"] for source, rows in wanted.items() for index in rows]
             *found, report = knock_out(

@@ -1,7 +1,7 @@
-"""Whether the model does each task at all: exact match and answer log-probability of the clean model.
+"""Whether the model does each task at all: its share of right answers and their score.
 
 Reads traces (safetensors) and items (JSON), each in the order of the tasks; writes a table (Parquet), one row per
-task: see `headatlas.evidence.capability`; log-probabilities in nats per answer token.
+task: see `headatlas.evidence.capability`; scores in nats.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,18 @@ from headatlas.tasks.items import read_items
 
 @dataclass(frozen=True)
 class Settings:
-    """Tasks in the order of traces and items."""
+    """Tasks in the order of traces and items; metric: log_prob | margin."""
 
     tasks: list[str]
     confidence: float
+    metric: str
 
 
 def main(settings: Settings, traces: list[Path], items: list[Path], table: Path) -> None:
     rows = []
     for task, trace, prepared in zip(settings.tasks, traces, items, strict=True):
         answers = [item["answer"] for item in read_items(prepared)["items"]]
-        rows.append({"task": task} | measure(*read_answers(trace), answers, settings.confidence))
+        rows.append({"task": task} | measure(*read_answers(trace), answers, settings.confidence, settings.metric))
     write_table(pl.DataFrame(rows, schema=COLUMNS), table)
 
 

@@ -23,7 +23,7 @@ def _knock_out() -> pl.DataFrame:
                     right = 1 / (1 + cost)
                     rows.append((method, task, selection, draw, k, value, value - 0.2, value + 0.15,
                                  right, right * 0.9, min(1, right * 1.1), 40))  # fmt: skip
-    names = ["method", "task", "selection", "draw", "k", "log_prob", "log_prob_low", "log_prob_high",
+    names = ["method", "task", "selection", "draw", "k", "score", "score_low", "score_high",
              "accuracy", "accuracy_low", "accuracy_high", "n_items"]  # fmt: skip
     return pl.DataFrame(rows, schema=names, orient="row")
 
@@ -133,7 +133,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
 def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
     """Settings of the tool."""
     named = {"models": ["demo", "other"]} if figure.startswith("comparison") else {"model": "demo"}
-    return {"figure": figure, "methods": list(methods), "tasks": list(tasks), "confidence": 0.95,
+    return {"figure": figure, "methods": list(methods), "tasks": list(tasks), "confidence": 0.95, "metric": "log_prob",
             "figures": PLAIN | figures} | named  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import vl_convert
 from figure_reader import Picture
 from headatlas.charts import head_maps
 from headatlas.config.schema import fill_defaults, load_schema
-from headatlas.workflow.atlas import RENDER_ONLY
+from headatlas.workflow.settings import RENDER_ONLY
 
 TITLES = [
     "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",
@@ -49,7 +49,9 @@ def make_table(layers, heads, tasks=TASKS, method="ablation", seed=0):
 
 
 def settings(tasks=TASKS, figure="heatmap-grid", method="ablation", **figures):
-    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": PLAIN | figures}
+    return {"figure": figure, "method": method, "model": "demo", "tasks": list(tasks), "figures": PLAIN | figures} | {
+        "metric": "log_prob"
+    }
 
 
 def with_cell(table, task, layer, head, **values):
@@ -71,9 +73,16 @@ def picture(table, wanted, capability=None):
 def capability(tasks=TASKS, failed=()):
     """A capability table: half of 40 questions right, of `failed` none."""
     rows = [
-        {"task": task, "n_questions": 40, "n_items": 40, "exact_match": 0.0 if task in failed else 0.5, "chance": 0.1}
-        | {"exact_match_low": 0.0 if task in failed else 0.35, "exact_match_high": 0.09 if task in failed else 0.65}
-        | {"log_prob": -1.5, "log_prob_low": -2.25, "log_prob_high": -1.0, "capable": task not in failed}
+        {
+            "task": task,
+            "metric": "log_prob",
+            "n_questions": 40,
+            "n_items": 40,
+            "accuracy": 0.0 if task in failed else 0.5,
+            "chance": 0.1,
+        }
+        | {"accuracy_low": 0.0 if task in failed else 0.35, "accuracy_high": 0.09 if task in failed else 0.65}
+        | {"score": -1.5, "score_low": -2.25, "score_high": -1.0, "capable": task not in failed}
         for task in tasks
     ]
     return pl.DataFrame(rows)

@@ -13,6 +13,7 @@ from headatlas.charts.panels import Axis, colours, curve_grid, interval_tooltip,
 from headatlas.charts.rows import checked
 from headatlas.charts.ticks import layer_ticks, spaced
 from headatlas.charts.wanted import Wanted
+from headatlas.metric import METRICS
 
 SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
     "top": ("top k", marks.SOLID),
@@ -20,10 +21,14 @@ SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
     "random": ("random k, same layers", marks.DOTTED),
     "random_norm": ("random k, same norms", marks.DASH_DOTTED),
 }
-MEASURES = {
-    "knock-out": ("log_prob", "Log-probability (nats per answer token)", ".4f"),
-    "knock-out-accuracy": ("accuracy", "Exact-match accuracy", ".3f"),
-}
+
+
+def _measure(figure: str, metric: str) -> tuple[str, str, str]:
+    """Column of the knock-out table, title of its axis and format of its numbers."""
+    words = METRICS[metric]
+    if figure == "knock-out-accuracy":
+        return "accuracy", words.accuracy, ".3f"
+    return "score", f"{words.score} ({words.unit})", ".4f"
 
 
 def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -35,7 +40,7 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the knock-out curves.
     """
-    column, title, digits = MEASURES[wanted.figure]
+    column, title, digits = _measure(wanted.figure, wanted.metric)
     ends = [f"{column}_low", f"{column}_high"]
     columns = ["selection", "k", column, *ends]
     curves = checked(tables[0], "knock-out", columns, task=wanted.tasks, method=wanted.methods)

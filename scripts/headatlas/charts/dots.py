@@ -170,7 +170,7 @@ def _dominance(tables: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> al
     ]
     rows = pl.concat(parts)
     axis = Axis.round("", pl.concat([rows["value"], rows["ci_low"], rows["ci_high"], pl.Series([0.0])]))
-    shown = Dots("Diagonal dominance (nats per answer token)", axis.domain, 0.0, wanted.models)
+    shown = Dots(f"Diagonal dominance ({wanted.unit})", axis.domain, 0.0, wanted.models)
     return dots(rows, wanted, shown, by_model, wanted.models)
 
 

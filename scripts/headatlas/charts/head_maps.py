@@ -12,12 +12,13 @@ import polars as pl
 
 from headatlas.charts import colour_bar, frame, layout, marks, notes, palette
 from headatlas.charts.head_rows import HeadRows, with_rounding
-from headatlas.charts.labels import METHOD_WORDS, UNITS, task_label
+from headatlas.charts.labels import METHOD_WORDS, task_label, unit_of
 from headatlas.charts.looks import Looks
 from headatlas.charts.panels import Edge, concat, panel_titles, without_labels
 from headatlas.charts.text import text_width, wrap
 from headatlas.charts.ticks import cell_ticks
 from headatlas.charts.wanted import Wanted
+from headatlas.metric import METRICS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class HeadMaps:
     model: str
     method: str
     tasks: list[str]
+    metric: str
     look: Looks
 
     @property
@@ -58,7 +60,7 @@ class HeadMaps:
     @property
     def unit(self) -> str:
         """Of effects."""
-        return UNITS.get(self.method, "nats per answer token")
+        return unit_of(self.method, self.metric)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def draw(
 
     Args:
         table: rows of `importance.parquet`; those of `settings["method"]` are drawn.
-        settings: `figure`, `method`, `model`, `tasks` (keys, in the config's order), `figures` (the config section).
+        settings: `figure`, `method`, `model`, `tasks` (keys, in the config's order), `metric`, `figures` (section).
         capability: the table of that name; panels of tasks that the model does not do are crossed out.
         noise: rounding noise of one item's effect by task (nats); a mean effect below that of its items is marked in
             the signed grid, as its sign says nothing (in the other it is as dark as zero).
@@ -116,7 +118,7 @@ def draw(
     if noise and settings["figure"] == "signed-grid":
         table = with_rounding(table, noise)
     tasks, method = look.in_order(settings["tasks"]), settings["method"]
-    maps = HeadMaps(HeadRows.read(table, method, tasks), settings["model"], method, tasks, look)
+    maps = HeadMaps(HeadRows.read(table, method, tasks), settings["model"], method, tasks, settings["metric"], look)
     return grid(maps, MEASURES[settings["figure"]](maps), notes.undone_only(capability))
 
 
@@ -126,14 +128,14 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the importance table, the capability table, the reliability table.
     """
+    words = METRICS[wanted.metric]
     about = (
-        "Under each title: share of the questions that the model answers, mean log-probability of the answers (nats "
-        "per token), and how far two halves of the questions agree on the ranking of heads (Spearman-Brown corrected), "
-        f"each with its {wanted.interval}."
+        f"Under each title: {words.accuracy.lower()}, {words.score.lower()} ({words.unit}), and how far two halves of "
+        f"the questions agree on the ranking of heads (Spearman-Brown corrected), each with its {wanted.interval}."
     )
     table, capability, reliability = tables
     rows = HeadRows.read(table, wanted.method, wanted.tasks)
-    maps = HeadMaps(rows, wanted.named, wanted.method, wanted.tasks, wanted.look)
+    maps = HeadMaps(rows, wanted.named, wanted.method, wanted.tasks, wanted.metric, wanted.look)
     measure = importance(maps)
     under = notes.on_all(capability, reliability, wanted.method, wanted.tasks)
     return grid(maps, replace(measure, about=f"{measure.about} {about}"), under)

@@ -2,14 +2,18 @@
 
 from types import MappingProxyType
 
+from headatlas.metric import METRICS
+
 METHOD_WORDS = MappingProxyType(
     {"ablation": "exact ablation", "attribution": "attribution (a gradient's estimate of ablation)", "probe": "a probe"}
 )
-UNITS = MappingProxyType(
-    {"ablation": "nats per answer token", "attribution": "nats per answer token", "probe": "logits"}
-)
 # Tasks that the CogQA data writes differently from the rule "underscores to spaces, capitals".
 PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
+
+
+def unit_of(method: str, metric: str) -> str:
+    """The unit of a method's effects."""
+    return "logits" if method == "probe" else METRICS[metric].unit
 
 
 def task_label(task: str, labels: dict[str, str] | None) -> str:

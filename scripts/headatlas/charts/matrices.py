@@ -44,7 +44,7 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     )
     merit = checked(tables[1], "dominance", ["dominance", "ci_low", "ci_high", "p_value"], method=[wanted.method])
     largest = rows["effect"].abs().max() or 1.0
-    k, title = rows["k"][0], "Loss beyond random heads (nats per answer token)"
+    k, title = rows["k"][0], f"Loss beyond random heads ({wanted.unit})"
     colours = Colours(
         title=title,
         scheme=wanted.look.signed_scheme,
@@ -68,7 +68,7 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Dissociation of tasks in {wanted.named}, top {k} heads {wanted.by}",
         f"Answer log-probability that a column's task loses on held-out questions when the top {k} heads of a row's "
         f"task are knocked out together, less what it loses with {k} random heads of the same layers.",
-        f"{_merit(merit.row(0, named=True))}. Bold: the {wanted.interval} excludes 0.",
+        f"{_merit(merit.row(0, named=True), wanted.unit)}. Bold: the {wanted.interval} excludes 0.",
         "Loss of each task without the top heads of each task",
     )
     return wanted.finish(chart, words, len(wanted.tasks) * layout.MATRIX_CELL[0] + layout.MATRIX_SIDE)
@@ -164,12 +164,12 @@ def matrix(
     return alt.layer(cells, numbers).properties(width=width, height=height, view=view)
 
 
-def _merit(row: dict) -> str:
+def _merit(row: dict, unit: str) -> str:
     if row["dominance"] is None:
         return "Diagonal dominance: unknown (one task)"
     interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
     p = f"= {row['p_value']:.3f}" if row["p_value"] >= 0.001 else f"= {row['p_value']:.1g}"
-    return f"Diagonal dominance {row['dominance']:.2f}{interval} nats per answer token, permutation p {p}"
+    return f"Diagonal dominance {row['dominance']:.2f}{interval} {unit}, permutation p {p}"
 
 
 def _order(pairs: pl.DataFrame, tasks: list[str]) -> list[str]:

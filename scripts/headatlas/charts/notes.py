@@ -5,6 +5,7 @@ from typing import NamedTuple
 import polars as pl
 
 from headatlas.charts.rows import checked
+from headatlas.metric import METRICS
 
 
 class Notes(NamedTuple):
@@ -22,41 +23,41 @@ def undone_only(capability: pl.DataFrame | None) -> Notes:
 
 
 def on_all(capability: pl.DataFrame, reliability: pl.DataFrame, method: str, tasks: list[str]) -> Notes:
-    """Notes on every task: exact match, log-probability of the answers (nats per token), reliability of the map.
+    """Notes on every task: share of right answers, their mean score, reliability of the map.
 
     Raises:
         HeadAtlasError: a table lacks a column or a task.
     """
-    names = [f"{name}{end}" for name in ("exact_match", "log_prob") for end in ("", "_low", "_high")]
-    skills = checked(capability, "capability", [*names, "n_questions", "capable"], task=tasks)
+    names = [f"{name}{end}" for name in ("accuracy", "score") for end in ("", "_low", "_high")]
+    skills = checked(capability, "capability", [*names, "metric", "n_questions", "capable"], task=tasks)
     halves = checked(reliability, "reliability", ["reliability", "ci_low", "ci_high"], method=[method], task=tasks)
     lines, undone = {}, set()
     for skill, half in zip(skills.iter_rows(named=True), halves.iter_rows(named=True), strict=True):
         task = skill["task"]
         if skill["capable"]:
-            of = f"{_exact_match(skill)} of {skill['n_questions']}"
-            lines[task] = f"{of}\n{_log_prob(skill)}\n{_reliability(half)}"
+            of = f"{_accuracy(skill)} of {skill['n_questions']}"
+            lines[task] = f"{of}\n{_score(skill)}\n{_reliability(half)}"
         else:
-            lines[task] = f"{_not_done(skill)}\n{_log_prob(skill)}"
+            lines[task] = f"{_not_done(skill)}\n{_score(skill)}"
             undone.add(task)
     return Notes(lines, undone)
 
 
 def _not_done(row: dict) -> str:
-    return f"Not done by the model\n{_exact_match(row)}"
+    return f"Not done by the model\n{_accuracy(row)}"
 
 
-def _exact_match(row: dict) -> str:
-    """`Exact match 83 % [71, 91]`."""
-    share, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
-    return f"Exact match {share:.0f} % [{low:.0f}, {high:.0f}]"
+def _accuracy(row: dict) -> str:
+    """`Exact match 83 % [71, 91]`, or what the metric calls it."""
+    share, low, high = (100 * row[f"accuracy{end}"] for end in ("", "_low", "_high"))
+    return f"{METRICS[row['metric']].accuracy} {share:.0f} % [{low:.0f}, {high:.0f}]"
 
 
-def _log_prob(row: dict) -> str:
+def _score(row: dict) -> str:
     """`Log-prob. −1.500 [−2.250, −1.000]`."""
-    low, high = row["log_prob_low"], row["log_prob_high"]
+    low, high = row["score_low"], row["score_high"]
     interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    return f"Log-prob. {row['log_prob']:.3f}{interval}".replace("-", "−").replace("Log−", "Log-")
+    return f"{METRICS[row['metric']].short} " + f"{row['score']:.3f}{interval}".replace("-", "−")
 
 
 def _reliability(row: dict) -> str:

@@ -25,7 +25,7 @@ def draw(tables: list[pl.DataFrame], settings: dict) -> dict:
         tables: as `FIGURES` names them; for `comparison` those of all models, kind by kind in that order (the
             dominances may be left out).
         settings: `figure`, `model` (`comparison`: `models`), `methods` and `tasks` (in the config's order),
-            `confidence` (of the tables' intervals), `figures` (the config section).
+            `confidence` (of the tables' intervals), `metric`, `figures` (the config section).
 
     Raises:
         HeadAtlasError: another figure, another number of tables, a table that lacks a column or a row.

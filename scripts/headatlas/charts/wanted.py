@@ -10,6 +10,7 @@ from headatlas.charts.labels import METHOD_WORDS, task_label
 from headatlas.charts.layout import LEGEND_WIDTH, PANEL_GAP, PANEL_WIDTH
 from headatlas.charts.looks import Looks
 from headatlas.errors import HeadAtlasError
+from headatlas.metric import METRICS
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Wanted:
     tasks: list[str]
     look: Looks
     confidence: float
+    metric: str
 
     @classmethod
     def read(cls, settings: dict) -> "Wanted":
-        """From the tool's settings: figure, model (or models), methods, tasks, confidence, figures.
+        """From the tool's settings: figure, model (or models), methods, tasks, confidence, metric, figures.
 
         Raises:
             HeadAtlasError: a figure of a method that is not there; an unknown key or task in `figures`.
@@ -39,12 +41,18 @@ class Wanted:
         look = Looks.read(settings["figures"])
         models = settings.get("models") or [settings["model"]]
         tasks = look.in_order(settings["tasks"])
-        return cls(figure, method or None, settings["methods"], models, tasks, look, settings["confidence"])
+        given = (settings[name] for name in ("confidence", "metric"))
+        return cls(figure, method or None, settings["methods"], models, tasks, look, *given)
 
     @property
     def interval(self) -> str:
         """What the intervals of the tables are, in words."""
         return f"{100 * self.confidence:g}\N{NO-BREAK SPACE}% interval over questions"
+
+    @property
+    def unit(self) -> str:
+        """Of effects and of what knock-outs cost."""
+        return METRICS[self.metric].unit
 
     @property
     def named(self) -> str:

@@ -1,4 +1,4 @@
-"""Can the model do the task at all? Exact match and answer log-probability of the clean model; numpy and polars.
+"""Can the model do the task at all? Share of right answers and their mean score on the clean model; numpy and polars.
 
 Knows traces and items; knows nothing of heads. A map of a task that the model does not do shows nothing of the task.
 """
@@ -18,38 +18,49 @@ from headatlas.stats.head_statistics import mean_and_error, question_totals
 from headatlas.stats.jackknife import reach
 
 COLUMNS = {
-    "task": pl.String, "n_questions": pl.Int32, "n_items": pl.Int32, "exact_match": pl.Float64,
-    "exact_match_low": pl.Float64, "exact_match_high": pl.Float64, "chance": pl.Float64, "log_prob": pl.Float64,
-    "log_prob_low": pl.Float64, "log_prob_high": pl.Float64, "capable": pl.Boolean,
+    "task": pl.String, "metric": pl.String, "n_questions": pl.Int32, "n_items": pl.Int32, "accuracy": pl.Float64,
+    "accuracy_low": pl.Float64, "accuracy_high": pl.Float64, "chance": pl.Float64, "score": pl.Float64,
+    "score_low": pl.Float64, "score_high": pl.Float64, "capable": pl.Boolean,
 }  # fmt: skip
 
 
 def measure(
-    log_prob: np.ndarray, correct: np.ndarray, question: np.ndarray, answers: Sequence[str], confidence: float
-) -> dict[str, float | int | bool]:
+    score: np.ndarray, correct: np.ndarray, question: np.ndarray, answers: Sequence[str], confidence: float, metric: str
+) -> dict[str, float | int | bool | str]:
     """How well the model answers the items of one task, both splits together: no head was chosen by them.
 
     Args:
-        log_prob: [item], nats per answer token; correct: [item], is the whole answer the model's own first choice,
-            token by token? question: [item]; answers: [item], texts.
+        score, correct: [item], nats and bool, by the metric (`batches.score_answers`); question: [item];
+        answers: [item], texts; metric: `log_prob` or `margin`.
 
     Returns:
-        `COLUMNS` but task. exact_match: share of the items, with Wilson's interval (items of one question count as
-        one observation). chance: what the most frequent answer, given to every item, would score. log_prob: mean over
-        items, with an interval over questions by Student's t on the log scale (NaN with one question). capable: the
-        lower end of exact_match lies above chance, and so above 0.
+        `COLUMNS` but task. accuracy: share of the items, with Wilson's interval (items of one question count as
+        one observation). chance: what the most frequent answer, given to every item, would score; of a margin 0.5.
+        score: mean over items, with an interval over questions by Student's t, of log-probabilities on the log scale
+        (NaN with one question). capable: the lower end of accuracy lies above chance, and so above 0.
     """
-    totals, counts = question_totals(np.stack([correct, log_prob], axis=1).astype(np.float64), question)
+    totals, counts = question_totals(np.stack([correct, score], axis=1).astype(np.float64), question)
     n, mean, error = len(counts), *mean_and_error(totals, counts)
     low, high = wilson_interval(float(mean[0]), n, confidence)
-    lost = -float(mean[1])  # above 0, and skewed: its interval is symmetric on the log scale
-    factor = np.exp(reach(confidence, n) * error[1] / lost) if n > 1 and lost > 0 else np.nan
-    chance = Counter(answer.strip() for answer in answers).most_common(1)[0][1] / len(answers)
+    most = Counter(answer.strip() for answer in answers).most_common(1)[0][1] / len(answers)
+    chance = 0.5 if metric == "margin" else most
+    span = reach(confidence, n) * error[1] if n > 1 else np.nan
+    score_low, score_high = _symmetric(mean[1], span) if metric == "margin" else _skewed(mean[1], span)
     return {
-        "n_questions": n, "n_items": len(answers), "exact_match": float(mean[0]), "exact_match_low": low,
-        "exact_match_high": high, "chance": chance, "log_prob": -lost, "log_prob_low": float(-lost * factor),
-        "log_prob_high": float(-lost / factor), "capable": low > chance,
+        "metric": metric, "n_questions": n, "n_items": len(answers), "accuracy": float(mean[0]), "accuracy_low": low,
+        "accuracy_high": high, "chance": chance, "score": float(mean[1]), "score_low": score_low,
+        "score_high": score_high, "capable": low > chance,
     }  # fmt: skip
+
+
+def _symmetric(mean: float, span: float) -> tuple[float, float]:
+    return float(mean - span), float(mean + span)
+
+
+def _skewed(mean: float, span: float) -> tuple[float, float]:
+    """Ends around a mean log-probability: below 0 and skewed, so symmetric on the log scale."""
+    factor = np.exp(span / -mean) if mean < 0 else np.nan
+    return float(mean * factor), float(mean / factor)
 
 
 def wilson_interval(share: float, n: int, confidence: float) -> tuple[float, float]:
@@ -64,7 +75,7 @@ def wilson_interval(share: float, n: int, confidence: float) -> tuple[float, flo
 
 
 def read_answers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-probability, correctness and question of each item of a trace: [item] each.
+    """Score, correctness and question of each item of a trace: [item] each.
 
     Raises:
         HeadAtlasError: not a trace.

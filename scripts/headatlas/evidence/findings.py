@@ -18,6 +18,7 @@ from headatlas.evidence import claims
 from headatlas.evidence.capability import incapable
 from headatlas.evidence.summary import LEVEL
 from headatlas.evidence.task_names import named, of_tasks, without_tasks
+from headatlas.metric import METRICS
 from headatlas.stats.head_statistics import FEWEST
 
 
@@ -66,14 +67,15 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     """What the template shows: see the functions of `claims`.
 
     Returns:
-        `model`, `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none where the model does no
-        task), `agreement`, `surface` and `formats` (controls).
+        `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
+        where the model does no task), `agreement`, `surface` and `formats` (controls).
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
     methods = done.summary["method"].unique(maintain_order=True)
     return {
         "model": tables.summary["model"][0],
+        "metric": METRICS[capability["metric"][0]],
         "capability": capability.to_dicts(),
         "not_done": incapable(capability),
         "methods": [of_method(done, method) for method in methods],

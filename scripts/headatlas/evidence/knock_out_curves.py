@@ -20,13 +20,13 @@ def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
     """How each task fares without its top, bottom and random heads.
 
     Returns:
-        method, task, selection (`SELECTIONS`), draw, k (0 = no head, for each selection), log_prob (nats per
-        answer token), accuracy (exact match), each with `_low`, `_high` (over questions, as of heads), n_items.
+        method, task, selection (`SELECTIONS`), draw, k (0 = no head, for each selection), score (nats), accuracy, each
+        with `_low`, `_high` (over questions, as of heads), n_items.
     """
     rows = []
     for file in files:
         target = file.targets[file.task]
-        log_prob = head_statistics(target.log_prob.T, target.question, confidence=confidence)
+        score = head_statistics(target.score.T, target.question, confidence=confidence)
         accuracy = head_statistics(target.correct.T.astype(float), target.question, confidence=confidence)
         low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # a t may reach beyond
         accuracy = accuracy._replace(ci_low=low, ci_high=high)
@@ -35,20 +35,20 @@ def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
             for selection in SELECTIONS if one["selection"] == "none" else [one["selection"]]:
                 row = {"method": file.method, "task": file.task, "selection": selection}
                 row |= {"draw": one["draw"], "k": one["k"]}
-                for name, found in (("log_prob", log_prob), ("accuracy", accuracy)):
+                for name, found in (("score", score), ("accuracy", accuracy)):
                     row |= {
                         name: found.effect[i],
                         f"{name}_low": found.ci_low[i],
                         f"{name}_high": found.ci_high[i],
                     }
-                rows.append(row | {"n_items": log_prob.n_items})
+                rows.append(row | {"n_items": score.n_items})
     return pl.DataFrame(rows)
 
 
 def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: int) -> pl.DataFrame:
     """Area between the random and the top curve of log-probability, one number per method and task.
 
-    The mean gap in nats per answer token over the curve, k on a scale of log2(1 + k): positive where the top
+    The mean gap in nats over the curve, k on a scale of log2(1 + k): positive where the top
     heads matter more than random heads of the same layers.
 
     Returns:
@@ -89,7 +89,7 @@ def dissociation(
 
     Returns:
         method, source_task, target_task, k (heads knocked out together), effect (loss of log-probability beyond that
-        by random heads of the same layers, nats per answer token), ci_low, ci_high;
+        by random heads of the same layers, nats), ci_low, ci_high;
         method, dominance (mean of the diagonal less mean of the rest), ci_low, ci_high, p_value (one-sided:
         source tasks dealt to rows at random, exact where there are no more than `permutations` orders).
     """
@@ -140,8 +140,8 @@ def dominance_p_value(matrix: np.ndarray, permutations: int, rng: np.random.Gene
 
 def _gaps(file: KnockOut, target: str, k: int) -> np.ndarray:
     """Log-probability with random heads out less that with the top heads out: [draw, item]."""
-    log_prob = file.targets[target].log_prob.astype(np.float64)
-    return log_prob[sets_of(file, target, "random", k)] - log_prob[sets_of(file, target, "top", k)]
+    score = file.targets[target].score.astype(np.float64)
+    return score[sets_of(file, target, "random", k)] - score[sets_of(file, target, "top", k)]
 
 
 def _resampled(

@@ -3,7 +3,7 @@
 One file per method and source task (whose map chose the heads). Metadata: one entry `about`, in JSON, as safetensors
 writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`),
 `targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the i-th target:
-`{i}.sets` int64 [set] (indices into `sets`), `{i}.log_prob` float32 [set, item] (nats per answer token),
+`{i}.sets` int64 [set] (indices into `sets`), `{i}.score` float32 [set, item] (nats per answer token),
 `{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
 
 The source task is a target with all sets; other targets need only the sets of k = `dissociation_k` that are
@@ -21,14 +21,14 @@ from safetensors.numpy import save_file
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
 
-_TYPES = {"sets": np.int64, "log_prob": np.float32, "correct": np.uint8, "question": np.int64}
+_TYPES = {"sets": np.int64, "score": np.float32, "correct": np.uint8, "question": np.int64}
 
 
 class Target(NamedTuple):
-    """Results on one task: sets [set], log_prob and correct [set, item], question [item]."""
+    """Results on one task: sets [set], score and correct [set, item], question [item]."""
 
     sets: np.ndarray
-    log_prob: np.ndarray
+    score: np.ndarray
     correct: np.ndarray
     question: np.ndarray
 
@@ -86,7 +86,7 @@ def read_knock_out(path: Path) -> KnockOut:
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not a knock-out file ({error}); delete it and run again") from error
     for name, target in targets.items():
-        if not np.isfinite(target.log_prob).all():
+        if not np.isfinite(target.score).all():
             raise HeadAtlasError(f"{path}: log-probabilities on {name} are not finite; set dtype to float32")
     return KnockOut(*known)
 

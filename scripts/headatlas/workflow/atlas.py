@@ -49,6 +49,28 @@ class Atlas:
         return self.config["methods"].get(method, {}).get("baseline") in ("mean", "resample")
 
     @property
+    def patches(self) -> bool:
+        """Whether heads are anywhere given their output on the counterfactual prompts."""
+        sections = [*(self.config["methods"][method] for method in self.methods)]
+        sections += [self.config["evidence"]] if self.knocks_out else []
+        return self.controls_answer or any(section.get("baseline") == "counterfactual" for section in sections)
+
+    @property
+    def controls_answer(self) -> bool:
+        """Whether heads are also patched from another question with the same answer."""
+        return self.knocks_out and self.ablates and self.config["evidence"]["same_answer"]
+
+    @property
+    def partners(self) -> list[str]:
+        """The texts that every item must have besides prompt and answer, for the settings as they are."""
+        wanted = {
+            "foil": self.config["metric"] == "margin",
+            "counterfactual": self.patches,
+            "same_answer": self.controls_answer,
+        }
+        return [text for text, needed in wanted.items() if needed]
+
+    @property
     def untrained(self) -> list[str]:
         """The methods whose effects on an item owe nothing to the other items' answers, as a trained probe's do."""
         return [method for method in self.methods if method != "probe"]

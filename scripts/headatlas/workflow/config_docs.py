@@ -39,7 +39,7 @@ def tables() -> str:
     """Return one Markdown table for each section of the config, one line for each key."""
     parts = {"Without a section": ""}
     for name, schema in load_schema()["properties"].items():
-        if "object" in schema["type"]:
+        if "object" in schema.get("type", ""):
             lines = "".join(_line(path, key) for path, key in _keys(name, schema))
             parts[name] = f"{_cell(schema['description'])}{_edits(schema)}\n\n{HEAD}{lines}"
         else:

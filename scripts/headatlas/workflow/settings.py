@@ -55,6 +55,11 @@ def _longest_item(job: Job) -> int | None:
     return longest_item(job.atlas.config, job.atlas.geometry[job.wildcards["model"]])
 
 
+def _partners(job: Job) -> object:
+    """The texts that every item must have besides prompt and answer."""
+    return job.atlas.partners or LEFT_OUT
+
+
 def _resampling_seed(method: str) -> Source:
     def seed(job: Job) -> object:
         resamples = job.atlas.config["methods"][method]["baseline"] == "resample"
@@ -118,7 +123,7 @@ def _png_scale(job: Job) -> float | None:
 
 def _behind_the_numbers(job: Job) -> dict:
     """All of the config that a number can depend on."""
-    sections = ("seed", "items", "methods", "statistics", "evidence", "tasks")
+    sections = ("seed", "metric", "items", "methods", "statistics", "evidence", "tasks")
     return {name: job.atlas.config[name] for name in sections} | {"chat_template": job.model["chat_template"]}
 
 
@@ -137,6 +142,7 @@ TABLE: dict[str, dict[str, Source]] = {
     "prepare_task": row(
         "{task}", "tasks.{task}.format", "tasks.{task}.max_items", "tasks.{task}.skill?", "tasks.{task}.context?",
         "seed", "items.validate_fraction", join=_join, max_tokens=_longest_item, tokenizer=_tokenizer,
+        partners=_partners,
     ),
     "trace_task": row(model=_loaded_model),
     "pool_baseline": row("tasks", "seed", pool_size=lambda job: POOL_SIZE),
@@ -156,7 +162,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "{model}", "{method}", "{task}", "{layer}", "statistics.items", "statistics.confidence", null=_has_null
     ),
     "aggregate": row("methods", "tasks", layers=_layers),
-    "measure_capability": row("tasks", "statistics.confidence"),
+    "measure_capability": row("tasks", "statistics.confidence", "metric"),
     "reliability": row(
         "tasks", "seed", "statistics.items", "evidence.halves", "statistics.confidence", effects=_all_effects
     ),
@@ -180,12 +186,12 @@ TABLE: dict[str, dict[str, Source]] = {
         effects=_own_effects,
     ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
-    "draw_figure": row("{figure}", "{method}", "{model}", tasks=_given_order, figures=_looks),
+    "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(
-        "{model}", "methods", "statistics.confidence", figure="{chart}", tasks=_given_order, figures=_looks
+        "{model}", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks
     ),
     "draw_comparison": row(
-        "models", "methods", "statistics.confidence", figure="{chart}", tasks=_given_order, figures=_looks
+        "models", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks
     ),
     "render_figure": row(png_scale=_png_scale),
     "record_engines": row(

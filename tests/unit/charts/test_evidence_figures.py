@@ -58,9 +58,9 @@ def test_knock_out_curves_stand_at_their_values_on_a_scale_of_log_1_plus_k():
     curve = TABLES["knock-out"]
     drawing = drawn("knock-out")
     chosen = curve.filter(pl.col("selection").is_in(["top", "bottom"]))
-    draws = curve.filter(pl.col("selection").str.starts_with("random"), pl.col("k") != 3)["log_prob"]
-    low = min(chosen["log_prob_low"].min(), draws.min())
-    high = max(chosen["log_prob_high"].max(), draws.max())
+    draws = curve.filter(pl.col("selection").str.starts_with("random"), pl.col("k") != 3)["score"]
+    low = min(chosen["score_low"].min(), draws.min())
+    high = max(chosen["score_high"].max(), draws.max())
     for index, task in enumerate(TASKS):
         panel = next(p for p in drawing.panels if p.words.get("title-text") == [TITLES[index]])
         (line,) = [m for m in drawing.of("line", f"concat_{index}", stroke=RED) if m.dashes in (None, "1,0")]
@@ -69,7 +69,7 @@ def test_knock_out_curves_stand_at_their_values_on_a_scale_of_log_1_plus_k():
         across = 192 * np.log1p(rows["k"].to_numpy()) / np.log1p(8)
         np.testing.assert_allclose(xs, panel.x + across, atol=0.01)
         room = 0.04 * (high - low)
-        down = 144 * (high + room - rows["log_prob"].to_numpy()) / (high - low + 2 * room)
+        down = 144 * (high + room - rows["score"].to_numpy()) / (high - low + 2 * room)
         np.testing.assert_allclose(ys, panel.y + down, atol=0.01)
 
 
@@ -78,7 +78,7 @@ def test_knock_out_numbers_on_the_axis_read_as_the_values():
     value = left_axis(drawing, row=0)
     (line,) = [m for m in drawing.of("line", "concat_0", stroke=BLUE) if m.dashes in (None, "1,0")]
     rows = TABLES["knock-out"].filter(task=TASKS[0], method="ablation", selection="top").sort("k")
-    np.testing.assert_allclose(value([y for _, y in line.points]), rows["log_prob"], atol=0.05)
+    np.testing.assert_allclose(value([y for _, y in line.points]), rows["score"], atol=0.05)
     edge = drawing.panels[0].x + layout.CURVE_SIZE[0] + 2
     ks = [(x, words) for x, y, words, anchor in drawing.labels if anchor == "middle" and x < edge and words]
     assert [words for _, words in ks] == ["0", "1", "2", "4", "8"]  # not 3, the elbow of one method
@@ -94,13 +94,13 @@ def test_band_runs_from_the_lowest_to_the_highest_draw_of_all_methods_where_all_
     (line,) = [m for m in drawing.of("line", "concat_1", stroke=palette.RANDOM_CURVE) if m.dashes == "1.5,2"]
     value = left_axis(drawing, row=0)
     kept = random.filter(pl.col("k") != 3).group_by("k").agg(
-        pl.col("log_prob").min().alias("low"), pl.col("log_prob").max().alias("high"), pl.col("log_prob").mean()
+        pl.col("score").min().alias("low"), pl.col("score").max().alias("high"), pl.col("score").mean()
     ).sort("k")  # fmt: skip
     n = kept.height
     edges = value([y for _, y in band.points])
     np.testing.assert_allclose(edges[:n], kept["low"], atol=0.05)
     np.testing.assert_allclose(edges[n : 2 * n][::-1], kept["high"], atol=0.05)
-    np.testing.assert_allclose(value([y for _, y in line.points]), kept["log_prob"], atol=0.05)
+    np.testing.assert_allclose(value([y for _, y in line.points]), kept["score"], atol=0.05)
 
 
 def test_bottom_is_dashed_and_top_solid_in_the_method_s_colour_and_intervals_are_pale_bands():

@@ -59,6 +59,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
     figures = loaded.pop("figures")
     assert loaded == {
         "seed": 0,
+        "metric": "log_prob",
         "models": {
             "m": {
                 "path": "model",
@@ -99,6 +100,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "dissociation_k": None,
             "baseline": "mean",
             "positions": "answer",
+            "same_answer": False,
             "halves": 100,
             "top": 0.1,
             "folds": 5,

@@ -25,18 +25,28 @@ def test_wilson_s_ends_are_the_shares_whose_test_just_reaches_the_level(right, n
 
 def test_measure_by_hand():
     """Ten questions of two items each; loss 1 and 3 by question: mean 2, standard error 1 / sqrt(9)."""
-    log_prob = -np.repeat([1.0, 3.0] * 5, 2)
+    score = -np.repeat([1.0, 3.0] * 5, 2)
     correct = np.array([1, 0, 0, 0, 1, 1, 0, 0] + [1, 0] * 6)
     answers = ["x", "y", "x", "z", "x ", "u", "v", "w"] + [f"a{i}" for i in range(12)]
-    row = measure(log_prob, correct, np.repeat(range(10), 2), answers, 0.95)
+    row = measure(score, correct, np.repeat(range(10), 2), answers, 0.95, "log_prob")
     assert list(row) == [name for name in COLUMNS if name != "task"]
-    assert (row["n_questions"], row["n_items"], row["exact_match"], row["chance"]) == (10, 20, 9 / 20, 3 / 20)
-    assert (row["exact_match_low"], row["exact_match_high"]) == wilson_interval(9 / 20, 10, 0.95)
+    assert (row["n_questions"], row["n_items"], row["accuracy"], row["chance"]) == (10, 20, 9 / 20, 3 / 20)
+    assert (row["accuracy_low"], row["accuracy_high"]) == wilson_interval(9 / 20, 10, 0.95)
     assert row["capable"]  # 0.207 > 0.15
-    assert row["log_prob"] == -2
+    assert row["score"] == -2
     factor = math.exp(2.262 / 3 / 2)  # Student's t with 9 degrees of freedom
-    assert row["log_prob_low"] == pytest.approx(-2 * factor, rel=0.005)
-    assert row["log_prob_high"] == pytest.approx(-2 / factor, rel=0.005)
+    assert row["score_low"] == pytest.approx(-2 * factor, rel=0.005)
+    assert row["score_high"] == pytest.approx(-2 / factor, rel=0.005)
+
+
+def test_a_margin_is_held_against_one_half_and_has_a_symmetric_interval():
+    margin = np.repeat([1.0, -0.5, 2.0, 1.5], 5)
+    row = measure(margin, margin > 0, np.arange(20), ["yes"] * 20, 0.95, "margin")
+    assert (row["metric"], row["score"], row["accuracy"], row["chance"]) == ("margin", 1.0, 0.75, 0.5)
+    reach = 2.093 * margin.std(ddof=1) / 20**0.5  # Student's t with 19 degrees of freedom
+    assert [row["score_low"], row["score_high"]] == pytest.approx([1 - reach, 1 + reach], rel=1e-3)
+    assert row["capable"]  # 0.53 > 0.5, though "yes" is always right
+    assert not measure(-margin, margin < 0, np.arange(20), ["yes"] * 20, 0.95, "margin")["capable"]
 
 
 @pytest.mark.parametrize(
@@ -52,15 +62,15 @@ def test_measure_by_hand():
 )
 def test_a_task_is_done_where_the_interval_lies_above_the_most_frequent_answer(right, answers, capable):
     correct = np.arange(60) < right
-    assert measure(np.full(60, -1.0), correct, np.arange(60), answers, 0.95)["capable"] is capable
+    assert measure(np.full(60, -1.0), correct, np.arange(60), answers, 0.95, "log_prob")["capable"] is capable
 
 
 def test_one_question_and_a_sure_model_leave_no_interval():
-    one = measure(np.array([-1.0, -2.0]), np.array([1, 1]), np.zeros(2, int), ["a", "b"], 0.95)
-    assert math.isnan(one["log_prob_low"])
+    one = measure(np.array([-1.0, -2.0]), np.array([1, 1]), np.zeros(2, int), ["a", "b"], 0.95, "log_prob")
+    assert math.isnan(one["score_low"])
     assert not one["capable"]
-    sure = measure(np.zeros(9), np.ones(9), np.arange(9), list("abcdefghi"), 0.95)
-    assert (sure["log_prob"], math.isnan(sure["log_prob_low"]), sure["capable"]) == (0, True, True)
+    sure = measure(np.zeros(9), np.ones(9), np.arange(9), list("abcdefghi"), 0.95, "log_prob")
+    assert (sure["score"], math.isnan(sure["score_low"]), sure["capable"]) == (0, True, True)
 
 
 def test_script(tmp_path):
@@ -77,7 +87,7 @@ def test_script(tmp_path):
         )  # fmt: skip
         rows = [{"answer": str(i)} for i in range(20)]
         write_items(items[-1], {"task": task, "counts": {}, "items": rows})
-    settings = {"tasks": ["good", "bad"], "confidence": 0.95}
+    settings = {"tasks": ["good", "bad"], "confidence": 0.95, "metric": "log_prob"}
     table = tmp_path / "table.parquet"
     done = run_script("measure_capability", settings, traces=traces, items=items, table=table)
     assert done.returncode == 0, done.stderr

@@ -100,8 +100,8 @@ def knock_out(task, targets, strengths, ks, seed=0, draws=10, noise=0.0, n=40, m
             (ks[-1], "top"), (ks[-1], "random"))]  # fmt: skip
         scale = 1 + noise * rng.normal(size=n)  # the same knock-out costs some items more than others
         cost = np.array([sum(strengths[name][tuple(head)] for head in sets[i]["heads"]) for i in wanted])
-        log_prob = item - cost[:, None] * scale
-        results[name] = Target(np.array(wanted), log_prob, log_prob > -1.5, np.arange(n) // 2)
+        score = item - cost[:, None] * scale
+        results[name] = Target(np.array(wanted), score, score > -1.5, np.arange(n) // 2)
     return KnockOut(method, task, ks[-1], sets, results, {})
 
 
@@ -129,7 +129,7 @@ def test_file_round_trip_and_bad_files(tmp_path):
     save_file({"x": np.ones(2)}, tmp_path / "other")
     with pytest.raises(HeadAtlasError, match="not a knock-out file"):
         read_knock_out(tmp_path / "other")
-    made.targets["t1"].log_prob[0, 0] = np.nan
+    made.targets["t1"].score[0, 0] = np.nan
     write_knock_out(tmp_path / "k.safetensors", made)
     with pytest.raises(HeadAtlasError, match="on t1 are not finite"):
         read_knock_out(tmp_path / "k.safetensors")
@@ -146,8 +146,8 @@ def test_sets_of_finds_rows_in_order_of_draw():
 def test_curves_by_hand():
     made = knock_out("t0", ["t0"], planted(1), [1, 2], draws=2)
     table = curves([made], OPTIONS["confidence"])
-    clean = made.targets["t0"].log_prob[0].mean()
-    value = {(s, d, k): v for s, d, k, v in table.select("selection", "draw", "k", "log_prob").iter_rows()}
+    clean = made.targets["t0"].score[0].mean()
+    value = {(s, d, k): v for s, d, k, v in table.select("selection", "draw", "k", "score").iter_rows()}
     assert [value[s, 0, 0] for s in ("top", "bottom", "random", "random_norm")] == [pytest.approx(clean)] * 4
     assert value["top", 0, 1] == pytest.approx(clean - 1)
     assert value["top", 0, 2] == pytest.approx(clean - 1.5)
@@ -155,8 +155,8 @@ def test_curves_by_hand():
     assert value["random", 1, 1] == pytest.approx(clean)
     assert table.height == 4 + 2 * (2 + 2 * 2)
     top = table.filter(selection="top", k=1).row(0, named=True)
-    assert top["accuracy"] == np.mean(made.targets["t0"].log_prob[1] > -1.5)
-    assert top["log_prob_low"] < top["log_prob"] < top["log_prob_high"]
+    assert top["accuracy"] == np.mean(made.targets["t0"].score[1] > -1.5)
+    assert top["score_low"] < top["score"] < top["score_high"]
     assert top["n_items"] == 40
 
 
@@ -176,11 +176,9 @@ def test_area_of_a_map_without_meaning_is_zero_within_its_interval():
         rng = np.random.default_rng(seed)
         cost = {"t0": rng.random((4, 6))}
         made = knock_out("t0", ["t0"], cost, [1, 2], seed=seed, draws=10, noise=0.5)
-        for one, row in zip(made.sets, made.targets["t0"].log_prob, strict=True):  # costs of heads drawn anew
+        for one, row in zip(made.sets, made.targets["t0"].score, strict=True):  # costs of heads drawn anew
             row[:] = -1 + rng.normal(size=40) * 0.1 - one["k"] * rng.normal(0.5, 0.2)
-        top = [
-            row for one, row in zip(made.sets, made.targets["t0"].log_prob, strict=True) if one["selection"] == "top"
-        ]
+        top = [row for one, row in zip(made.sets, made.targets["t0"].score, strict=True) if one["selection"] == "top"]
         for row, k in zip(top, (1, 2), strict=True):
             row[:] = -1 + rng.normal(size=40) * 0.1 - k * 0.5
         low, high = areas([made], **OPTIONS).select("ci_low", "ci_high").row(0)
@@ -254,8 +252,6 @@ def test_script(tmp_path):
         "method", "source_task", "target_task", "k", "effect", "ci_low", "ci_high",
     ]  # fmt: skip
     assert pl.read_parquet(outputs["dominance"]).row(0)[0] == "ablation"
-    assert {"selection", "draw", "k", "log_prob", "accuracy", "n_items"} <= set(
-        pl.read_parquet(outputs["curve"]).columns
-    )
+    assert {"selection", "draw", "k", "score", "accuracy", "n_items"} <= set(pl.read_parquet(outputs["curve"]).columns)
     done = run_script("knock_out_summary", settings, raw=raw[:1], **outputs)
     assert "no knock-out file of ablation, t0 was given" in done.stderr

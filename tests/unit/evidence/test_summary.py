@@ -249,7 +249,7 @@ def test_a_deeper_task_is_called_deeper_and_a_twin_is_not(tmp_path):
     assert p["low", "twin"] > 0.05 > 0.001 > max(p["low", "deep"], p["twin", "deep"])
     assert (tests.filter(task_b="deep")["ci_high"] < 0).all()
     for row in pl.read_parquet(outputs["summary"]).iter_rows(named=True):
-        assert (row["exact_match"], row["n_questions"], row["capable"]) == (0.5, 40, True)
+        assert (row["accuracy"], row["n_questions"], row["capable"]) == (0.5, 40, True)
         for name in FIGURES:
             assert row[f"{name}_low"] < row[name] < row[f"{name}_high"], name
     profiles = pl.read_parquet(outputs["profiles"])
