@@ -136,7 +136,7 @@ FIGURES = [f"results/demo/figures/heatmap-grid.ablation.{form}" for form in ("pn
 
 def shell_of_a_model(folder: Path, layers: int, heads: int) -> None:
     """A model that is little more than its config.json: enough to plan with."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
     config |= {"num_hidden_layers": layers, "num_attention_heads": heads}
     (folder / "config.json").write_text(json.dumps(config))
