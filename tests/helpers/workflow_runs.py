@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("pyproject.toml", "config", "scripts", "workflow")
+PARTS = ("Snakefile", "pyproject.toml", "config", "scripts", "workflow")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 PATIENCE = 1800  # seconds after which a test no longer waits: what takes so long hangs, however busy the machine
 CODE = [*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/headatlas").rglob("*.py")]
