@@ -75,7 +75,7 @@ def test_no_name_of_the_rules_replaces_one_of_snakemakes():
 
 
 def test_the_catalog_finds_what_it_wants():
-    """What the catalog's page about adding workflows asks for; its "standardized usage" wants workflow/Snakefile too."""
+    """What the catalog's page about adding workflows asks for; "standardized usage" also wants workflow/Snakefile."""
     said = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))["usage"]
     assert said.keys() == {"mandatory-flags", "software-stack-deployment"}
     assert said["mandatory-flags"].keys() == {"desc", "flags"}
