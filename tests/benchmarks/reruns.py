@@ -30,7 +30,7 @@ def main(repeats: int) -> None:
             assert planned(finish(folder, *FIGURES)) == {"draw_figure": 1, "render_figure": 1}
 
         show("a new colour, to the figures of one method", repeats, colour)
-        large = large_plan(Path(temporary))
+        large = large_plan(Path(temporary) / "large")
         show("the plan for a model of 32 layers", repeats, lambda: finish(large, "--dry-run"))
 
 

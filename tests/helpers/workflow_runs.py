@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("pyproject.toml", "config", "scripts", "workflow")
+PARTS = ("Snakefile", "pyproject.toml", "config", "scripts", "workflow")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 PATIENCE = 1800  # seconds after which a test no longer waits: what takes so long hangs, however busy the machine
 CODE = [*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/headatlas").rglob("*.py")]
@@ -136,7 +136,7 @@ FIGURES = [f"results/demo/figures/heatmap-grid.ablation.{form}" for form in ("pn
 
 def shell_of_a_model(folder: Path, layers: int, heads: int) -> None:
     """A model that is little more than its config.json: enough to plan with."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
     config |= {"num_hidden_layers": layers, "num_attention_heads": heads}
     (folder / "config.json").write_text(json.dumps(config))

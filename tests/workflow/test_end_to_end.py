@@ -172,7 +172,7 @@ def test_snakemake_lint_is_clean(finished):
     [
         ["ruff", "check", "scripts", "tests", ".ci"],
         ["ruff", "format", "--check", "scripts", "tests", ".ci"],
-        ["snakefmt", "--check", "workflow"],
+        ["snakefmt", "--check", "Snakefile", "workflow"],
     ],
     ids=lambda command: " ".join(command[:2]),
 )

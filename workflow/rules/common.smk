@@ -46,16 +46,18 @@ from headatlas.workflow.targets import MAPS, Targets
 from headatlas.workflow.terminal import NothingToDo, last_words, tidy
 from headatlas.jobs.fork_server import Server
 
+# Another workflow that takes this one in as a module gives the config itself, and has its own say on the terminal.
+in_module = workflow.modifier.skip_configfile
+in_charge = workflow.is_main_process and not in_module
+
 # --verbose and --printshellcmds show all that Snakemake says, and so does a dry run.
 shown = workflow.output_settings
-if workflow.is_main_process:
+if in_charge:
     tidy(logger, brief=not (shown.dryrun or shown.verbose or shown.printshellcmds or shown.debug_dag))
 
 # A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
-# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster. Another
-# workflow that takes this one in as a module gives the config itself.
-given = workflow.modifier.skip_configfile
-if not workflow.overwrite_configfiles and not given:
+# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
+if not workflow.overwrite_configfiles and not in_module:
     try:
         check_config_file(Path("config/config.yaml"))  # of one that is not YAML Snakemake would show a traceback
     except HeadAtlasError as error:
@@ -69,7 +71,7 @@ if not workflow.overwrite_configfiles and not given:
 # the shell's place, as Snakemake's own child, and is told whose child it is: it ends when that Snakemake is killed.
 # A run's jobs on this machine are forked from a server that has their imports behind it.
 own_python = "conda" not in map(str, workflow.deployment_settings.deployment_method)
-server = Server() if own_python and workflow.is_main_process else None
+server = Server() if own_python and in_charge else None
 python = [sys.executable if own_python else "python"]
 if server:
     atexit.register(server.stop)
@@ -80,11 +82,11 @@ shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in w
 on_command_line = workflow.config_settings.config
 update_config(config, read_values({key: value for key, value in on_command_line.items() if key in config}))
 try:
-    atlas = Atlas(config, REPOSITORY, [] if given else workflow.configfiles)
+    atlas = Atlas(config, REPOSITORY, [] if in_module else workflow.configfiles)
     folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.compares_models else []))]
     studied = [os.path.relpath(file) for file in workflow.configfiles]
     check_folders(["results", *map(str, folders)])
-    if workflow.is_main_process:
+    if in_charge:
         for folder in folders:
             check_owner(folder, studied)
 except HeadAtlasError as error:
@@ -125,7 +127,8 @@ def by_content(files):
 
 def task_source(wildcards):
     """A task's files. Every plan asks for some, and does so before Snakemake looks for incomplete outputs."""
-    recover(workflow)
+    if in_charge:
+        recover(workflow)
     return by_content(inputs.source(wildcards.task))
 
 
@@ -190,7 +193,7 @@ def close_run():
         logger.info(line)
 
 
-if workflow.is_main_process and not shown.dryrun:
+if in_charge and not shown.dryrun:
     logger.addHandler(NothingToDo(close_run))
 
 

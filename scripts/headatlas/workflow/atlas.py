@@ -6,9 +6,10 @@ Imported at parse time: no torch, no polars.
 from pathlib import Path
 
 from headatlas.config import check
+from headatlas.config.schema import load_schema
 from headatlas.models.folder import Geometry, check_model_folder, read_geometry
 
-METHODS = ("ablation", "attribution", "probe")  # in the order of all tables
+METHODS = tuple(load_schema()["properties"]["methods"]["properties"])  # in the order of all tables
 
 
 class Atlas:

@@ -4,8 +4,8 @@ Snakemake's lock is a file that a `kill -9` leaves behind. Beside it stands one 
 the process: whoever gets it knows that no other run is at work here, so that any lock file is a dead run's.
 Standard library only, since it is imported with the Snakefile.
 
-A default profile with `rerun-incomplete: true` would not do: Snakemake reads it in the place of a profile of the user's
-and not in its, finds none where another workflow takes this one in, and removes no lock.
+A default profile with `rerun-incomplete: true` would not do: Snakemake leaves it out where the user names another
+workflow profile, and it removes no lock.
 """
 
 import fcntl
