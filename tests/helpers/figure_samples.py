@@ -6,7 +6,7 @@ import vl_convert
 from figure_reader import Picture
 from headatlas.charts import head_maps
 from headatlas.config.schema import fill_defaults, load_schema
-from headatlas.workflow.atlas import RENDER_ONLY
+from headatlas.workflow.settings import RENDER_ONLY
 
 TITLES = [
     "Knowledge Recall", "Retrieval", "Logical Reasoning", "Decision-making",

@@ -9,7 +9,7 @@ from figure_samples import PLAIN
 from headatlas.charts import palette, render
 from headatlas.charts.looks import Looks
 from headatlas.errors import HeadAtlasError
-from headatlas.workflow.atlas import RENDER_ONLY
+from headatlas.workflow.settings import RENDER_ONLY
 
 ROOT = Path(__file__).parents[3]
 
