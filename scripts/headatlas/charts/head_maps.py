@@ -160,7 +160,7 @@ def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     chart = concat(charts, columns, gaps, maps.table.rows)
     chart = chart.resolve_scale(color="independent" if maps.own_bars else "shared")
     return frame.finish(
-        chart, look.entitled(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
+        chart, look.with_names(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
     )
 
 

@@ -266,7 +266,7 @@ def test_any_number_of_tasks_keeps_equal_spacing_and_head_below_each_column(coun
         assert len({round(b - a, 6) for a, b in itertools.pairwise(places)}) <= 1
 
 
-@pytest.mark.parametrize("size", [(2, 2), (6, 8), (32, 32), (80, 8), (2, 32), (80, 64)])
+@pytest.mark.parametrize("size", [(2, 2), (6, 8), (30, 9), (32, 32), (80, 8), (2, 32), (80, 64)])
 @pytest.mark.parametrize(
     "look",
     [
