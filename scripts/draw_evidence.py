@@ -14,7 +14,7 @@ from headatlas.jobs import cli
 
 @dataclass(frozen=True)
 class Settings:
-    """figure: `knock-out`, or `dissociation.ablation` for a figure of one method; figures: the config section.
+    """figure: `knock-out`, or `dissociation.ablation` for a figure of one method; figures: the complete config section.
 
     Tasks and methods are in the config's order; confidence is that of the tables; a comparison has models, not model.
     """

@@ -15,7 +15,7 @@ from headatlas.workflow.engine_record import noise_floors, read_records
 
 @dataclass(frozen=True)
 class Settings:
-    """figure: heatmap-grid | signed-grid; tasks in the config's order; figures: the config section."""
+    """figure: heatmap-grid | signed-grid; tasks in the config's order; figures: the complete config section."""
 
     figure: str
     method: str

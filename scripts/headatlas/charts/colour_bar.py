@@ -29,7 +29,7 @@ class Bar:
 
     @property
     def scale(self) -> dict:
-        """Vega-Lite's scale, but for its colours."""
+        """Vega-Lite's scale, except for its colours."""
         shape = {"type": "symlog", "constant": self.constant} if self.constant else {}
         return shape | {"domain": list(self.domain), "clamp": True, "nice": False}
 

@@ -200,7 +200,7 @@ def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt
         interval.mark_area(**marks.RANDOM_BAND).transform_filter("datum.selection === 'random'"),
         base.mark_line(**marks.RANDOM_CURVE).encode(y=y("value"), strokeDash=dash).transform_filter(random),
         interval.mark_area(**marks.BAND).encode(color=by_method["color"]).transform_filter(top),
-        base.mark_line(**marks.CURVES)
+        base.mark_line(**marks.KNOCK_OUT_CURVE)
         .encode(
             y=y("value"),
             color=by_method["color"],

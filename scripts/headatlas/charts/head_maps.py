@@ -162,7 +162,7 @@ def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     chart = concat(charts, columns, gaps, maps.table.rows)
     chart = chart.resolve_scale(color="independent" if maps.own_bars else "shared")
     return frame.finish(
-        chart, look.entitled(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
+        chart, look.with_names(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
     )
 
 
@@ -208,7 +208,7 @@ def _diagonals(maps: HeadMaps, measure: Measure) -> list[alt.Chart]:
 
 
 def _axes(maps: HeadMaps, edge: Edge) -> dict[str, alt.X | alt.Y]:
-    """Axes of whole numbers from 0; outer panels have titles, and labels if not all have them."""
+    """Axes of whole numbers from 0. Outer panels have titles and labels, others labels with `tick_labels: all`."""
     layers, heads = cell_ticks(maps.table.layers, maps.table.heads, maps.cell, maps.look)
     x = _axis(heads, "Head" if edge.bottom else None, maps.look)
     y = _axis(layers, "Layer" if edge.left else None, maps.look)

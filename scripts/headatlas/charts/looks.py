@@ -55,7 +55,7 @@ class Looks:
             )
         return cls(**section)
 
-    def entitled(self, model: str, method: str) -> "Looks":
+    def with_names(self, model: str, method: str) -> "Looks":
         """These looks with the names of model and method filled in where `title` wants them."""
         title = self.title and self.title.replace("{model}", model).replace("{method}", method)
         return replace(self, title=title)

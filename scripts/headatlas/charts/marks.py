@@ -22,7 +22,7 @@ MATRIX_CELL = _style(stroke=palette.CELL_EDGE)
 NUMBER = _style()  # in a cell of a matrix
 
 CURVE = _style(strokeWidth=1.8)
-CURVES = _style()  # whose width says what they are: one of these two
+KNOCK_OUT_CURVE = _style()  # of the top heads, or of the bottom ones, with these widths
 TOP_WIDTH, BOTTOM_WIDTH = 1.8, 1
 RANDOM_CURVE = _style(color=palette.RANDOM_CURVE, strokeWidth=1.2)
 RANDOM_BAND = _style(color=palette.RANDOM_BAND)
@@ -43,7 +43,8 @@ LEGEND_STROKE = 2
 
 def crossed_out(signed: bool) -> MappingProxyType:
     """The lines across the panel of a task that the model does not do."""
-    return _style(color=palette.SIGNED_CROSS if signed else palette.CROSS, strokeWidth=1.5, clip=True)
+    colour = palette.SIGNED_CROSS if signed else palette.CROSS
+    return _style(color=colour, strokeWidth=1.5, clip=True)  # ends beyond the panel would lift its title
 
 
 def dot(side: float) -> MappingProxyType:

@@ -86,6 +86,6 @@ class Wanted:
     def finish(self, chart: alt.TopLevelMixin, words: frame.Words, width: float) -> dict:
         """The spec of a figure of this width (pixels); `words.short` gets the names of models and method."""
         models = ", ".join(self.models)
-        look = self.look.entitled(models, self.method or ", ".join(self.methods))
+        look = self.look.with_names(models, self.method or ", ".join(self.methods))
         of = f": model {models}" + (f", method {self.method}" if self.method else "")
         return frame.finish(chart, look, replace(words, short=words.short + of), width)

@@ -10,6 +10,7 @@ import altair as alt
 import polars as pl
 import pytest
 import vl_convert
+from evidence_drawings import drawn as evidence
 from figure_reader import overlaps
 from figure_samples import TASKS, TITLES, capability, drawing, make_table, picture, settings, with_cell
 from headatlas.charts import head_maps, palette
@@ -265,7 +266,7 @@ def test_any_number_of_tasks_keeps_equal_spacing_and_head_below_each_column(coun
         assert len({round(b - a, 6) for a, b in itertools.pairwise(places)}) <= 1
 
 
-@pytest.mark.parametrize("size", [(2, 2), (6, 8), (32, 32), (80, 8), (2, 32), (80, 64)])
+@pytest.mark.parametrize("size", [(2, 2), (6, 8), (30, 9), (32, 32), (80, 8), (2, 32), (80, 64)])
 @pytest.mark.parametrize(
     "look",
     [
@@ -461,3 +462,17 @@ def test_effects_smaller_than_their_rounding_are_marked():
     for plain in (settings(), settings(figure="signed-grid")):
         level = noise if plain["figure"] == "heatmap-grid" else {TASKS[0]: 0.0}
         assert "rounding" not in json.dumps(head_maps.draw(table, plain, noise=level))
+
+
+def test_annotated_grid_is_the_grid_with_reliability_under_each_title():
+    drawing = evidence("annotated-grid.ablation")
+    assert drawing.words("title-text") == TITLES
+    notes = drawing.words("title-subtitle")
+    done = "Exact match 50 % [35, 65] of 40 Log-prob. −1.500 [−2.250, −1.000]"
+    assert notes[0] == f"{done} Reliability 0.91 [0.85, 0.95]"
+    assert notes[1] == f"{done} Reliability −0.20 [−0.40, 0.10]"
+    assert notes[2] == f"{done} Reliability unknown"
+    assert notes[3] == "Not done by the model Exact match 0 % [0, 9] Log-prob. −1.500 [−2.250, −1.000]"
+    assert len(notes) == 8
+    assert all(len(panel.cells) == 48 for panel in drawing.panels)
+    assert {mark.chart for mark in drawing.of("rule")} == {"concat_3"}  # crossed out
