@@ -304,7 +304,8 @@ def test_prepare_task_writes_the_items_without_importing_transformers(job):
     settings, source, items = job
     program = (
         "import sys, json; from pathlib import Path; sys.path[:0] = [sys.argv[1]]; import prepare_task; "
-        "prepare_task.main(json.loads(sys.argv[2]), [Path(sys.argv[3])], Path(sys.argv[4])); "
+        "settings = prepare_task.Settings(**json.loads(sys.argv[2])); "
+        "prepare_task.main(settings, [Path(sys.argv[3])], Path(sys.argv[4])); "
         "print([m for m in ('transformers', 'torch', 'numpy', 'polars') if m in sys.modules])"
     )
     command = [
