@@ -1,6 +1,6 @@
 """Can the model do the task at all? Exact match and answer log-probability of the clean model; numpy and polars.
 
-Knows traces and items, but no heads. A map of a task that the model does not do shows nothing about the task.
+Knows traces and items; knows nothing of heads. A map of a task that the model does not do shows nothing of the task.
 """
 
 from collections import Counter
@@ -27,17 +27,17 @@ COLUMNS = {
 def measure(
     log_prob: np.ndarray, correct: np.ndarray, question: np.ndarray, answers: Sequence[str], confidence: float
 ) -> dict[str, float | int | bool]:
-    """How well the model answers the items of one task. Both splits count, since no head is chosen by this.
+    """How well the model answers the items of one task, both splits together: no head was chosen by them.
 
     Args:
-        log_prob: [item], nats per answer token; correct: [item], whether every token of the answer is the model's first
-            choice; question: [item]; answers: [item], texts.
+        log_prob: [item], nats per answer token; correct: [item], is the whole answer the model's own first choice,
+            token by token? question: [item]; answers: [item], texts.
 
     Returns:
-        `COLUMNS` without task. exact_match: share of the items, with Wilson's interval (items of one question count as
-        one observation). chance: the score of always giving the most frequent answer. log_prob: mean over items, with
-        an interval over questions by Student's t on the log scale (NaN with one question). capable: whether the lower
-        end of exact_match lies above chance, and so above 0.
+        `COLUMNS` but task. exact_match: share of the items, with Wilson's interval (items of one question count as
+        one observation). chance: what the most frequent answer, given to every item, would score. log_prob: mean over
+        items, with an interval over questions by Student's t on the log scale (NaN with one question). capable: the
+        lower end of exact_match lies above chance, and so above 0.
     """
     totals, counts = question_totals(np.stack([correct, log_prob], axis=1).astype(np.float64), question)
     n, mean, error = len(counts), *mean_and_error(totals, counts)
@@ -53,7 +53,7 @@ def measure(
 
 
 def wilson_interval(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a share of n observations; its lower end is 0 only if the share is 0.
+    """Wilson's interval of a share of n observations: its lower end is 0 only where the share is.
 
     Source: Wilson 1927, Journal of the American Statistical Association 22; Brown, Cai and DasGupta 2001.
     """
@@ -67,13 +67,13 @@ def read_answers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log-probability, correctness and question of each item of a trace: [item] each.
 
     Raises:
-        HeadAtlasError: the file is not a trace.
+        HeadAtlasError: not a trace.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             return tuple(file.get_tensor(name) for name in ("score", "correct", "question"))
     except (SafetensorError, OSError) as error:
-        raise HeadAtlasError(f"{path}: is not a trace ({error}); delete it and run again") from error
+        raise HeadAtlasError(f"{path}: not a trace ({error}); delete it and run again") from error
 
 
 def incapable(capability: pl.DataFrame) -> list[str]:
