@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
-from headatlas.tasks.items import items_content, read_task, require_splits, sample, warn_of_one_question, write_items
+from headatlas.tasks.items import items_content, read_task, sample, write_items
+from headatlas.tasks.splits import require_splits, warn_of_one_question
 from headatlas.tasks.tokens import load_tokeniser, tokenise
 
 
@@ -15,7 +16,7 @@ from headatlas.tasks.tokens import load_tokeniser, tokenise
 class Settings:
     """The task's entry in the config, complete; max_tokens null: no limit; skill and context for cogqa only.
 
-    partners: the texts that every item must have (`headatlas.tasks.items.PARTNERS`).
+    partners: the texts that every item must have (`headatlas.tasks.partners.PARTNERS`).
     """
 
     task: str

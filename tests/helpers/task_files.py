@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from headatlas.tasks.items import Task
+
 
 def lines(path: Path, *entries: object) -> Path:
     """Write JSON lines."""
@@ -34,3 +36,20 @@ def settings_of(**changes) -> dict:
 def cogqa_file(path: Path, *questions: dict) -> Path:
     path.write_text(json.dumps(questions), encoding="utf-8")
     return path
+
+
+def numbered(path: Path, n: int, per_question: int = 1) -> Path:
+    """A file of n questions."""
+    entries = (
+        {"prompt": f"p{number}.{part}", "answer": "a", "question_id": f"q{number}"}
+        for number in range(n)
+        for part in range(per_question)
+    )
+    return lines(path, *entries)
+
+
+def splits_of(task: Task) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for item in task.items:
+        assert splits.setdefault(item.question_id, item.split) == item.split
+    return splits

@@ -11,7 +11,8 @@ from pathlib import Path
 from headatlas.config.schema import Problem, complaints, fill_defaults, key_path, load_schema, plain, shown
 from headatlas.errors import HeadAtlasError
 from headatlas.models.folder import Geometry, check_model_folder, find_model, is_local, read_geometry
-from headatlas.tasks.formats import SKILLS, format_of
+from headatlas.tasks.cogqa import SKILLS
+from headatlas.tasks.formats import format_of
 from headatlas.wording import either, nearest, shorten
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How far two maps agree: methods on one task, tasks by one method; polars in and out, ranks by numpy."""
+"""How far two maps agree: two methods on one task, or two tasks by one method; polars."""
 
 from itertools import combinations
 
@@ -15,12 +15,12 @@ def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed:
     """Compare every two methods on each task, by importance.
 
     Args:
-        table: the importance table; share: of the heads, how many count as top (0.1 = a tenth, at least one).
+        table: the importance table; share: of the heads that count as top (0.1 = a tenth, at least one head).
 
     Returns:
-        task, method_a, method_b, rank_correlation (Spearman), overlap (share of the top heads in common), k
-        (how many heads are top; by chance the overlap is k / heads), p_value (of the rank correlation, by
-        `within_layer_p_value`), p_adjusted (Holm, over all tasks of the two methods), and the columns of `_on_hottest`.
+        task, method_a, method_b, rank_correlation (Spearman), overlap (share of the top heads in common), k (number of
+        top heads; by chance the overlap is k / heads), p_value (of the rank correlation, from `within_layer_p_value`),
+        p_adjusted (Holm, over all tasks of the two methods), and the columns of `_on_hottest`.
     """
     names = ["task", "method_a", "method_b", "rank_correlation", "overlap"]
     alike = _compare_all(table, "task", "method", names, overlap, share, permutations, seed)
@@ -30,12 +30,12 @@ def method_agreement(table: pl.DataFrame, share: float, permutations: int, seed:
 
 
 def _on_hottest(table: pl.DataFrame, task: str, method_a: str, method_b: str, k: int) -> dict[str, object]:
-    """What method_b says of the heads that are hottest by method_a; importance is an absolute value, and hides signs.
+    """What method_b says about the heads that are hottest by method_a. Importance, an absolute value, hides signs.
 
     Returns:
-        same_sign: share of the k hottest whose effect has the same sign; of the hottest one: hottest_rank (by
-        method_b), hottest_ratio (effect by method_b over effect by method_a: negative where the signs differ, NaN
-        where method_a gives no head an effect); same_unit: can the two sizes be compared?
+        same_sign (share of the k hottest whose effect has the same sign); for the hottest one, hottest_rank (by
+        method_b) and hottest_ratio (effect by method_b over effect by method_a: negative if the signs differ, NaN if
+        method_a gives no head an effect); same_unit (whether the two sizes can be compared).
     """
     a, b = (table.filter(task=task, method=method).sort("layer", "head") for method in (method_a, method_b))
     effect_a, effect_b = a["effect"].to_numpy(), b["effect"].to_numpy()
@@ -54,14 +54,14 @@ def task_overlap(table: pl.DataFrame, share: float, permutations: int, seed: int
 
     Returns:
         method, task_a, task_b, rank_correlation, jaccard (of the top heads), k, p_value, p_adjusted (Holm, over all
-        pairs of tasks of the method); otherwise as `method_agreement`.
+        pairs of tasks of the method); arguments as for `method_agreement`.
     """
     names = ["method", "task_a", "task_b", "rank_correlation", "jaccard"]
     return with_adjusted(_compare_all(table, "method", "task", names, jaccard, share, permutations, seed), ["method"])
 
 
 def with_adjusted(rows: pl.DataFrame, family: list[str]) -> pl.DataFrame:
-    """Add `p_adjusted`: Holm's adjustment of `p_value` over the rows alike in the columns of `family`."""
+    """Add `p_adjusted`: Holm's adjustment of `p_value` over the rows that share the values of `family`."""
     parts = [
         part.with_columns(p_adjusted=pl.Series(holm(part["p_value"].to_numpy()), dtype=pl.Float64))
         for _, part in rows.with_row_index("place").group_by(family, maintain_order=True)
@@ -70,7 +70,7 @@ def with_adjusted(rows: pl.DataFrame, family: list[str]) -> pl.DataFrame:
 
 
 def shuffles_within_layers(layer: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Random orders of the heads in which each stays in its layer: indices [permutation, head].
+    """Random orders of the heads that keep each head in its layer: indices [permutation, head].
 
     Args:
         layer: [head].
@@ -82,9 +82,9 @@ def shuffles_within_layers(layer: np.ndarray, permutations: int, rng: np.random.
 
 
 def within_layer_p_value(left: np.ndarray, right: np.ndarray, shuffles: np.ndarray) -> float:
-    """P-value (two-sided) of a rank correlation when heads change places within their layer only.
+    """Two-sided p-value of a rank correlation under shuffles of the heads within their layers.
 
-    So maps that agree on layers alone are not called alike: the null keeps what every layer has. NaN where
+    The null keeps the importance of each layer, so maps that agree on layers alone do not count as correlated. NaN if
     one side is constant.
 
     Args:

@@ -1,7 +1,7 @@
-"""Format control: a task's map when its answers have the format of another task's; numpy only.
+"""Format control: a task's map on items whose answers match the format of another task's answers; numpy only.
 
-A head that serves "answers of two digits" looks like a head for the task whose answers are such. Effects of items are
-there already, so a map on other items needs no model.
+A head that serves answers of two digits looks like a head for a task with such answers. The effects on each item are
+already known, so a map on a subset of the items needs no model.
 """
 
 from collections import Counter
@@ -30,18 +30,18 @@ def format_control(
 ) -> list[dict]:
     """Compare each task's map with its map on items matched in format to each other task.
 
-    Matched items are as many of each format as the task with fewer has. Which of a task's own is left to no chance:
-    the map is the mean over all such samples, each item weighted by how often it is in one.
+    A matched sample has as many items of each format as the task with fewer has. The map is the mean over all such
+    samples, in which each item has the weight of how often it occurs, so no chance is involved.
 
     Args:
-        top: share of the heads that count as top; shuffles: of formats, see `shuffled`.
+        top: share of the heads that count as top; shuffles: number of shuffles of formats, see `shuffled`.
 
     Returns:
         task, matched_to, formats (that both have), n_items (matched), n_all, rank_correlation (of importance with the
-        map on all items), ci_low, ci_high (jackknife over questions), expected (the mean of that over shuffles: what
-        fewer items do by themselves), p_value (share of shuffles with no higher correlation), k (top heads), top_kept
-        (share of them that stay), top_expected, p_adjusted (Holm, over all different maps). Without matched items, or
-        where matching leaves the mix of formats as it was, nothing is there to compare: NaN.
+        map on all items), ci_low and ci_high (jackknife over questions), expected (the mean correlation over shuffles:
+        what fewer items do by themselves), p_value (share of shuffles with no higher correlation), k (top heads),
+        top_kept (share of them that stay on top), top_expected, p_adjusted (Holm, over all different maps). NaN without
+        matched items, or if matching leaves the mix of formats unchanged.
     """
     known: dict[tuple, dict] = {}
     rows = []
@@ -60,18 +60,18 @@ def format_control(
 
 
 def matched_weights(mine: Sequence[tuple], theirs: Sequence[tuple]) -> np.ndarray:
-    """How often each item of `mine` is in a sample matched to `theirs`: [item], 0 to 1.
+    """How often each item of `mine` occurs in a sample matched to `theirs`: [item], 0 to 1.
 
-    Of each format a sample has as many items as the task with fewer.
+    A sample has as many items of each format as the task with fewer has.
     """
     have, want = Counter(mine), Counter(theirs)
     return np.array([min(have[form], want[form]) / have[form] for form in mine])
 
 
 def shuffled(weights: np.ndarray, question: np.ndarray, shuffles: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal the weights of questions to others with as many items: [shuffle, item].
+    """Exchange the weights of questions among questions with as many items: [shuffle, item].
 
-    So formats tell nothing any more, while as many questions and items are in the sample.
+    Weights are then unrelated to formats, while the numbers of questions and items in the sample stay the same.
     """
     _, position, counts = np.unique(question, return_inverse=True, return_counts=True)
     items, starts = np.argsort(position, kind="stable"), np.cumsum(counts) - counts
@@ -88,7 +88,7 @@ def _compare(task: Answered, weights: np.ndarray, share: float, shuffles: int, c
     k = max(1, round(share * n_heads))
     names = ("rank_correlation", "ci_low", "ci_high", "expected", "p_value", "top_kept", "top_expected")
     found = {"k": k} | dict.fromkeys(names, float("nan"))
-    if np.ptp(weights) == 0:  # no item, or the same mix
+    if np.ptp(weights) == 0:  # no item matches, or the mix of formats stays the same
         return found
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     effects = task.effects.astype(np.float64)
@@ -116,7 +116,7 @@ def _importance(effects: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _interval(
     task: Answered, effects: np.ndarray, weights: np.ndarray, whole: float, confidence: float, rng
 ) -> tuple[float, float]:
-    """Interval of the correlation over questions; NaN where fewer than 8 have matched items."""
+    """Interval of the correlation over questions; NaN if fewer than 8 questions have matched items."""
     totals, counts = question_totals(effects, task.question)
     parts, _ = question_totals(np.column_stack([effects * weights[:, None], weights]), task.question)
     inside = parts[:, -1] > 0  # questions with matched items

@@ -1,6 +1,6 @@
-"""Surface control: how well a bag of words, which sees no activation, tells the tasks apart; numpy only.
+"""Surface control: how well a bag of words, which sees no activations, tells the tasks apart; numpy only.
 
-A probe that is no better than this may rank heads by the answer's format instead of the task's function.
+A probe that does no better may rank heads by the format of answers, not by what the task asks for.
 """
 
 import re
@@ -35,18 +35,19 @@ def surface_control(
     seed: int,
     matched: bool,
 ) -> list[dict]:
-    """Accuracy of telling the tasks apart by the words of each of `INPUTS`, on questions held out in turn.
+    """Accuracy of telling the tasks apart by the words of each of `INPUTS`, on held-out questions.
 
     Args:
-        items: of each task; `prompt`, `answer`, `question_id`.
+        items: by task; each has `prompt`, `answer` and `question_id`.
+        folds: parts of the questions; each is held out once.
         matched: use only items matched in format, see `matched_format`.
 
     Returns:
-        task (or `ALL_TASKS`), input, accuracy, majority (share of the largest task), ci_low, ci_high
-        (over questions, as of heads), n_items.
+        task (or `ALL_TASKS`), input, accuracy, majority (share of the largest task), ci_low and ci_high (over
+        questions, as for heads), n_items.
 
     Raises:
-        HeadAtlasError: `matched`, and no answer format occurs in every task.
+        HeadAtlasError: `matched` is true, but no answer format occurs in every task.
     """
     rows = [item for of_task in items.values() for item in of_task]
     task = np.repeat(np.arange(len(items)), [len(of_task) for of_task in items.values()])
@@ -70,14 +71,14 @@ def surface_control(
 
 
 def words(text: str) -> list[str]:
-    """The words and marks of a text, in lower case."""
+    """The words and punctuation marks of a text, in lower case."""
     return _WORD.findall(text.lower())
 
 
 def bags_of_words(texts: Sequence[str]) -> np.ndarray:
-    """Which words each text holds, at most the `_MOST_WORDS` that are in most texts: float32 [item, word].
+    """Which words each text holds, among the `_MOST_WORDS` most frequent words: float32 [item, word].
 
-    Rows have length 1 (or 0 where a text has no word that another has too).
+    Rows have length 1, or 0 if a text shares no word with another.
     """
     bags = [set(words(text)) for text in texts]
     common = Counter(word for bag in bags for word in sorted(bag)).most_common(_MOST_WORDS)
@@ -89,9 +90,9 @@ def bags_of_words(texts: Sequence[str]) -> np.ndarray:
 
 
 def fit(bags: np.ndarray, task: np.ndarray, n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Multinomial logistic regression with an L2 penalty; intercepts are free.
+    """Multinomial logistic regression with an L2 penalty on the weights, but not on the intercepts.
 
-    The optimum is unique; reached by Nesterov's accelerated gradient with restarts (O'Donoghue, Candes 2015).
+    Nesterov's accelerated gradient with restarts (O'Donoghue and Candes 2015) reaches the unique optimum.
 
     Args:
         bags: [item, word], rows no longer than 1; task: [item] classes from 0.
@@ -120,10 +121,10 @@ def fit(bags: np.ndarray, task: np.ndarray, n_tasks: int) -> tuple[np.ndarray, n
 
 
 def predict_held_out(texts: Sequence[str], task: np.ndarray, question: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Predict each item's task by a fit that saw no item of its question: [item] classes.
+    """Predict each item's task by a fit that has seen no item of its question: [item] classes.
 
     Args:
-        texts, task (classes from 0) and question: [item]; folds: parts the questions fall into.
+        texts, task (classes from 0), question: [item]; folds: parts of the questions; each is held out once.
     """
     _, question = np.unique(question, return_inverse=True)
     n_questions = question.max() + 1
@@ -138,14 +139,14 @@ def predict_held_out(texts: Sequence[str], task: np.ndarray, question: np.ndarra
 
 
 def answer_format(answer: str) -> tuple[int, bool]:
-    """The format of an answer: its number of words and marks, and whether it has a digit."""
+    """The format of an answer: its number of words and punctuation marks, and whether it has a digit."""
     return len(words(answer)), any(c.isdigit() for c in answer)
 
 
 def matched_format(answers: Sequence[str], task: np.ndarray, seed: int) -> np.ndarray:
-    """Choose items so that every task has the same answers by format: number of words, digits or none.
+    """Choose items at random so that every task has equally many of each `answer_format`.
 
-    Of each format every task keeps as many items, at random, as the task with the fewest has.
+    For each format, every task keeps as many items as the task with the fewest has.
 
     Args:
         answers: [item]; task: [item] classes from 0.

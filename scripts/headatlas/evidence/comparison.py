@@ -1,7 +1,7 @@
-"""Several models side by side: sparsity, depth and dissociation of each, and how alike two models' layers are; polars.
+"""Several models side by side: sparsity, depth and dissociation of each, and the similarity of two models; polars.
 
-Heads of different models are different things, layers are not even as many. What can be compared is how unevenly
-importance is spread, and where it lies on the way from the first layer (0) to the last (1).
+Heads of different models do not correspond, and models differ in their number of layers. What can be compared is how
+unevenly importance is spread, and at what depth it lies: 0 is the first layer, 1 the last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.multiple_testing import holm
 from headatlas.stats.ranking import correlation
 
-FEWEST_LAYERS = 4  # with fewer, two profiles can hardly help being alike
+FEWEST_LAYERS = 4  # with fewer, any two profiles are similar
 ALL_TASKS = "(all)"  # cannot be the key of a task
 SPARSITY = ("effective_heads", "gini", "top_1_percent", "top_5_percent")  # figures of the summary
 
 
 class Mapped(NamedTuple):
-    """One model's map of one task: `effects` [item, layer, head], `question` [item], the questions' own names."""
+    """One model's map of one task: `effects` [item, layer, head] and the name of each item's `question` [item]."""
 
     effects: np.ndarray
     question: Sequence[str]
@@ -35,12 +35,12 @@ def side_by_side(
     """One row per model, method and task.
 
     Args:
-        summaries, dominances: tables of each model (no dominances where nothing was knocked out).
+        summaries, dominances: tables by model; a model without knock-outs has no dominances.
 
     Returns:
         model, method, task, layers, heads, significant, elbow, each of `SPARSITY` and the centre of mass `centre` (0 =
-        first layer, 1 = last) with `_low`, `_high`; `dominance` of the dissociation matrix of the model and method, the
-        same for all tasks, with `_low`, `_high`, `_p`.
+        first layer, 1 = last) with `_low` and `_high`; `dominance` of the dissociation matrix with `_low`, `_high` and
+        `_p`, which is the same for all tasks of a model and method.
     """
     parts = []
     for model, summary in summaries.items():
@@ -56,21 +56,21 @@ def side_by_side(
 def pairs(
     maps: Mapping[str, Mapping[tuple[str, str], Mapped]], confidence: float, permutations: int, seed: int
 ) -> pl.DataFrame:
-    """How alike every two models are, by each method, on each task and on all.
+    """How similar every two models are, by each method, on each task and on all.
 
-    Questions that both models were asked are left out of both at once, so that what they share does not count twice.
+    The jackknife leaves a question that both models answered out of both at once, so it does not count twice.
 
     Args:
-        maps: of each model, by (method, task); the same methods and tasks for all.
+        maps: by model, then by (method, task); all models have the same methods and tasks.
 
     Returns:
         model_a, model_b, method, task (or `ALL_TASKS`: means over tasks), profile_correlation (of the shares of
         importance over relative depth, see `profile_correlation`; unknown below 4 layers), ci_low, ci_high, other_tasks
-        (the mean of that with the other model's other tasks), p_value (of `ALL_TASKS`: share of the ways to pair the
-        tasks of one model with those of the other that correlate as much, at least), centre_difference (of the centre
-        of mass, a - b, in relative depth), centre_low, centre_high, centre_p_adjusted (Holm, over tasks).
+        (the mean correlation with the other model's other tasks), p_value (for `ALL_TASKS` only: share of the ways to
+        pair the tasks of two models that give at least this mean correlation), centre_difference (of the centre of
+        mass, a - b, in relative depth), centre_low, centre_high, centre_p_adjusted (Holm, over tasks).
 
-    The intervals are over questions. Layers are what they are: neighbours are alike, so their correlation gets no test.
+    Intervals are over questions. Neighbouring layers are similar, so the correlation over layers gets no test.
     """
     rows = []
     for a, b in combinations(maps, 2):
@@ -85,7 +85,7 @@ def pairs(
 
 
 def layer_profile(effect: np.ndarray) -> np.ndarray:
-    """Share of importance of each layer: mean effects [..., layer, head] to [..., layer]; NaN without importance."""
+    """Share of importance of each layer [..., layer] from mean effects [..., layer, head]; NaN without importance."""
     sums = np.abs(effect).sum(axis=-1)
     with np.errstate(invalid="ignore"):
         return sums / sums.sum(axis=-1, keepdims=True)
@@ -94,8 +94,8 @@ def layer_profile(effect: np.ndarray) -> np.ndarray:
 def profile_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Pearson correlation of two profiles [..., layer] over relative depth; NaN below `FEWEST_LAYERS`.
 
-    The one with fewer layers is read off, between its layers on a straight line, at those of the other. No ranks: those
-    of a few layers stay the same whatever questions are left out, which would make a jackknife look certain.
+    The profile with fewer layers is interpolated linearly at the depths of the other. Values are correlated, not ranks:
+    the ranks of a few layers stay the same whatever questions are left out, so a jackknife would look certain.
     """
     if min(left.shape[-1], right.shape[-1]) < FEWEST_LAYERS:
         return np.full(np.broadcast_shapes(left.shape[:-1], right.shape[:-1]), np.nan)
@@ -104,7 +104,7 @@ def profile_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def centre(profile: np.ndarray) -> np.ndarray:
-    """Centre of mass of profiles [..., layer]: 0 = all in the first layer, 1 = in the last."""
+    """Centre of mass of profiles [..., layer]: 0 = all in the first layer, 1 = all in the last."""
     return profile @ np.linspace(0, 1, profile.shape[-1])
 
 
@@ -121,7 +121,7 @@ def _dominance(table: pl.DataFrame | None) -> pl.DataFrame:
 
 
 class _Compared(NamedTuple):
-    """Two models on one task: their profiles, and those with each group of questions left out (None: too few)."""
+    """Two models on one task: their profiles, and those without each group of questions (None: too few questions)."""
 
     profiles: tuple[np.ndarray, np.ndarray]
     left_out: tuple[np.ndarray, np.ndarray] | None
@@ -155,7 +155,7 @@ def _compare(a: Mapped, b: Mapped, confidence: float, seed: tuple[int, ...]) -> 
 
 
 def _left_out(side: Mapped, group: Mapping[str, int]) -> np.ndarray:
-    """Profiles [group, layer]; a group that this model has no question of changes nothing."""
+    """Profiles [group, layer], each without one group of questions; a group this model lacks changes nothing."""
     own, question = np.unique(side.question, return_inverse=True)
     totals, counts = question_totals(side.effects.reshape(len(question), -1), question)
     groups = np.array([group[name] for name in own])
@@ -183,7 +183,7 @@ def _rows(names: tuple, tasks: list[str], found: list[_Compared], permutations: 
 
 
 def _mean_with_interval(found: list[_Compared], own: float) -> tuple[float, float, float]:
-    """Mean correlation over tasks; tasks' questions are taken for different ones, so that variances add."""
+    """Mean correlation over tasks. Tasks are assumed to have different questions, so variances add."""
     if any(one.left_out is None for one in found) or not np.isfinite(own):
         return own, float("nan"), float("nan")
     errors = [jackknife.std_error(profile_correlation(*one.left_out)) for one in found]

@@ -1,4 +1,4 @@
-"""A Markdown text as one HTML page, to be read in a browser or inside Snakemake's report, without network."""
+"""A Markdown text as one HTML page, for a browser or Snakemake's report, without network access."""
 
 import html
 
@@ -24,6 +24,6 @@ li {{ margin: 0.3em 0; }}
 
 
 def page(markdown: str, title: str) -> str:
-    """The page; HTML in the text is shown as it is written, and not obeyed."""
+    """The page; HTML in the text is shown as it is written, not interpreted."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     return PAGE.format(title=html.escape(title), body=body)

@@ -1,4 +1,4 @@
-"""The importance table: gathers the score files of all methods, tasks and layers; polars, never torch."""
+"""The importance table, gathered from the score files of all methods, tasks and layers; polars, never torch."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +17,10 @@ COLUMNS = (
 
 
 def score_files(folder: Path, methods: list[str], tasks: list[str], layers: int) -> list[Path]:
-    """The files `{method}/{task}/layer-{layer}.parquet` of a folder; what else stands there is of no concern.
+    """The files `{method}/{task}/layer-{layer}.parquet` of a folder; any other file there is ignored.
 
     Raises:
-        HeadAtlasError: a file that is not there.
+        HeadAtlasError: a file is missing.
     """
     files = [
         folder / method / task / f"layer-{layer}.parquet"
@@ -37,10 +37,10 @@ def score_files(folder: Path, methods: list[str], tasks: list[str], layers: int)
 def gather(files: list[Path], methods: list[str], tasks: list[str]) -> pl.DataFrame:
     """Read score files into the importance table (`COLUMNS`).
 
-    Rows come sorted by method, task (in the order given), layer and head, whatever the order of the files.
+    Rows are sorted by method, task (in the order given), layer and head, whatever the order of the files.
 
     Raises:
-        HeadAtlasError: a head that is missing or there twice, several models, an unknown method or task.
+        HeadAtlasError: a head is missing or occurs twice; there are several models, or an unknown method or task.
     """
     scores = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(map(str, files))])
     return importance_table(scores, methods, tasks)
@@ -49,10 +49,10 @@ def gather(files: list[Path], methods: list[str], tasks: list[str]) -> pl.DataFr
 def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -> pl.DataFrame:
     """Add q-value, importance and rank to scores: `COLUMNS`, one row per method, task, layer and head.
 
-    Within one method and task, importance is the share of the absolute effects (sums to 1; all 0, with a
-    warning, where no head has any effect), rank 1 is the most important head (ties by layer, then head),
-    and q-values are Benjamini-Hochberg over all heads that have a p-value; one that has none is no test. Layers without
-    attention (hybrid models) have rows, as many as other layers, in which all of these are null.
+    Within one method and task, importance is a head's share of the absolute effects. It sums to 1, or is all 0, with a
+    warning, if no head has any effect. Rank 1 is the most important head (ties by layer, then head). q-values are
+    Benjamini-Hochberg over all heads that have a p-value. Layers without attention (hybrid models) have as many rows as
+    other layers, with null in these columns.
 
     Raises:
         HeadAtlasError: as `gather`.
@@ -73,13 +73,13 @@ def importance_table(scores: pl.DataFrame, methods: list[str], tasks: list[str])
 
 
 def check_complete(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -> None:
-    """Check that every head of every layer is there once per method and task, for one model.
+    """Check that every head of every layer occurs once per method and task, for one model.
 
-    Layers count from 0 without a gap, heads likewise in each layer; a layer may have its own number of heads,
-    the same for all methods and tasks.
+    Layers count from 0 without a gap, and so do the heads of each layer. Layers may differ in their number of heads,
+    but methods and tasks may not.
 
     Raises:
-        HeadAtlasError: what is missing, there twice, or unexpected.
+        HeadAtlasError: what is missing, occurs twice, or is unexpected.
     """
     models = scores["model"].unique().sort().to_list()
     if len(models) > 1:
@@ -98,7 +98,7 @@ def check_complete(scores: pl.DataFrame, methods: list[str], tasks: list[str]) -
 
 
 def write_importance(table: pl.DataFrame, parquet: Path, csv: Path) -> None:
-    """Write the importance table as Parquet and as CSV, all digits kept."""
+    """Write the importance table as Parquet and as CSV, with all digits."""
     with atomic(parquet) as draft:
         table.write_parquet(draft)
     with atomic(csv) as draft:
@@ -106,13 +106,13 @@ def write_importance(table: pl.DataFrame, parquet: Path, csv: Path) -> None:
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write any table as Parquet; what is unknown (NaN) becomes null."""
+    """Write a table as Parquet; NaN (unknown) becomes null."""
     with atomic(path) as draft:
         table.with_columns(pl.col(pl.Float64).fill_nan(None)).write_parquet(draft)
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:
-    """Write any table as CSV, all digits kept; what is unknown (NaN) becomes empty."""
+    """Write a table as CSV, with all digits; NaN (unknown) becomes empty."""
     with atomic(path) as draft:
         table.with_columns(pl.col(pl.Float64).fill_nan(None)).write_csv(draft)
 
@@ -121,7 +121,7 @@ def read_importance(path: Path) -> pl.DataFrame:
     """Read `importance.parquet`.
 
     Raises:
-        HeadAtlasError: not an importance table.
+        HeadAtlasError: the file is not an importance table.
     """
     try:
         table = pl.read_parquet(path, glob=False)
@@ -129,12 +129,12 @@ def read_importance(path: Path) -> pl.DataFrame:
         raise HeadAtlasError(f"{path}: cannot be read as Parquet; run aggregate again") from error
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
-        raise HeadAtlasError(f"{path}: not an importance table, lacks {', '.join(missing)}; run aggregate again")
+        raise HeadAtlasError(f"{path}: is not an importance table, lacks {', '.join(missing)}; run aggregate again")
     return table.select(COLUMNS)
 
 
 def with_heads(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of an importance table whose layers have attention: all but those without any effect."""
+    """The rows of layers that have attention; rows of other layers have no effect."""
     return table.filter(pl.col("effect").is_not_null())
 
 
@@ -161,4 +161,4 @@ def _difference(found: list[tuple[int, int]], expected: list[tuple[int, int]]) -
         layer, head = missing[0]
         return f"{len(missing)} of {len(expected)} heads are missing, first layer {layer}, head {head}"
     layer, head = next(this for this, following in pairwise(found) if this == following)
-    return f"layer {layer}, head {head} is there twice"
+    return f"layer {layer}, head {head} occurs twice"

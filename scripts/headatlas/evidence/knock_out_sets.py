@@ -1,17 +1,17 @@
-"""Which heads are knocked out together: the top, the bottom, and random ones to compare with; numpy only."""
+"""Which heads are knocked out together: the top, the bottom, and random ones for comparison; numpy only."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-NEAREST = 5  # heads nearest in norm, one of which stands in for a chosen head
-SMALLEST_PART = 4  # a quarter of the heads is the most that is knocked out
+NEAREST = 5  # a random one of so many heads nearest in norm replaces a chosen head
+SMALLEST_PART = 4  # at most a quarter of the heads is knocked out
 
 
 def k_grid(heads: int, elbow: int) -> list[int]:
     """How many heads to knock out: 1, 2, 4, ... up to a quarter of all heads, and the elbow; ascending.
 
-    With half of the heads out there is but one set of others to compare with: all the rest.
+    With half of the heads knocked out, only one set remains to compare with: all others.
     """
     most = heads // SMALLEST_PART
     powers = {2**i for i in range(heads.bit_length()) if 2**i <= most}
@@ -19,7 +19,7 @@ def k_grid(heads: int, elbow: int) -> list[int]:
 
 
 def compared_size(heads: int) -> int:
-    """How many heads to knock out where tasks are compared: the power of two nearest below a tenth of all heads."""
+    """How many heads to knock out to compare tasks: the largest power of two up to a tenth of all heads, at least 1."""
     return 2 ** max(0, (heads // 10).bit_length() - 1)
 
 
@@ -29,20 +29,20 @@ def choose_sets(
     """The sets of heads to knock out for one method and task; the first is empty.
 
     Args:
-        effect: [layer, head], signed mean effects: the top heads are those that help most (to knock out heads
-            that hurt helps, which would hide what the others cost), the bottom ones those nearest to 0. NaN in
-            layers without attention, of which nothing is chosen.
+        effect: [layer, head], signed mean effects. The top heads are those that help most; knocking out heads that
+            hurt would help, and hide what the others cost. The bottom heads are those nearest to 0. NaN in layers
+            without attention, from which no head is chosen.
         norms: [layer, head], mean length of the head's output.
         ks: sizes, each at most a quarter of the heads.
-        draws: of each kind of random set.
+        draws: number of sets of each random kind.
 
     Returns:
-        dicts of selection (none | top | bottom | random | random_norm), draw (0, 1, ... for random ones), k,
-        heads ([[layer, head], ...] in order of choice).
+        dicts of selection (none | top | bottom | random | random_norm), draw (0, 1, ... for random sets), k, heads
+        ([[layer, head], ...] in order of choice).
 
-        random: as many heads of each layer as the top set has there (where a layer has too few others, the
-        rest from anywhere); random_norm: for each top head one of the `NEAREST` in norm, on any layer.
-        Neither ever holds a head of the top set it is compared with.
+        random: as many heads of each layer as the top set has there (if a layer has too few others, the rest come from
+        any layer); random_norm: for each top head one of the `NEAREST` in norm, from any layer. Neither holds a head of
+        the top set that it is compared with.
     """
     n_layers, n_heads = effect.shape
     flat = effect.ravel()

@@ -9,8 +9,8 @@ from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.ranking import correlation, rank_correlation
 
 WANTED = 0.9  # the reliability that `questions_needed` aims at
-# What of two halves is correlated over heads, from mean effects [..., head]. Ranks count every head alike, and those
-# without an effect are most; values (importance up to its scale) are decided by the hottest heads.
+# How the mean effects [..., head] of two halves are correlated over heads. Ranks count all heads alike, and most heads
+# have hardly any effect; the hottest heads decide the correlation of values (importance up to its scale).
 ALIKE = {
     "ranking": rank_correlation,
     "values": lambda left, right: correlation(np.abs(left), np.abs(right)),
@@ -26,19 +26,19 @@ def split_half(
     confidence: float,
     seed: tuple[int, ...],
 ) -> tuple[float, float, float]:
-    """Split-half reliability of the ranking of heads by mean effect, or of the values of importance, with interval.
+    """Split-half reliability of the ranking of heads by mean effect, or of importance values, with an interval.
 
-    The correlation of the heads' mean effects (`ALIKE`) between two random halves of the questions, averaged
-    over many splits, then lengthened to all questions by Spearman and Brown: 2 r / (1 + r). The interval is
-    a jackknife over 20 groups of questions on Fisher's z scale, so it tells what other questions would give,
-    not how random splits scatter.
+    The correlation of the heads' mean effects (`ALIKE`) between two random halves of the questions is averaged over
+    many splits, then corrected to the full number of questions by Spearman and Brown: 2 r / (1 + r). The interval is a
+    jackknife over 20 groups of questions on Fisher's z scale: it shows what other questions would give, not how much
+    random splits scatter.
 
     Args:
         effects: [item, head]; questions: [item], items of one question share one.
         of: a key of `ALIKE`; halves: number of random splits.
 
     Returns:
-        reliability, lower, upper end; all NaN with fewer than 8 questions or where all heads are alike.
+        reliability, lower and upper end; all NaN with fewer than 8 questions, or if all heads are equal.
     """
     totals, counts = question_totals(effects, questions)
     n = len(counts)
@@ -56,15 +56,15 @@ def split_half(
 
 
 def questions_needed(reliability: float, questions: int) -> int | None:
-    """How many questions would make a map's reliability `WANTED`, by the formula of Spearman and Brown.
+    """Number of questions that would raise a map's reliability to `WANTED`, by the Spearman-Brown formula.
 
-    It holds where questions are alike and correlations are of values; of rankings it promises more than comes.
+    The formula holds for correlations of values over similar questions; for rankings it is too optimistic.
 
     Args:
-        reliability: that of a map made from `questions`.
+        reliability: of a map made from `questions`.
 
     Returns:
-        a whole number of at least 1; None where the reliability is unknown or not above 0.
+        at least 1; None if the reliability is unknown or not above 0.
     """
     if not reliability > 0:
         return None
@@ -76,4 +76,4 @@ def _reliability(totals: np.ndarray, counts: np.ndarray, first: np.ndarray, of: 
     """Spearman-Brown corrected mean correlation over splits; `first` [split, question] marks first halves."""
     means = [(half @ totals) / (half @ counts)[:, None] for half in (first.astype(float), 1.0 - first)]
     r = float(ALIKE[of](*means).mean())
-    return 2 * r / (1 + r) if r > 0 else r  # no lengthening makes sense of halves that disagree
+    return 2 * r / (1 + r) if r > 0 else r  # more questions do not help halves that disagree

@@ -1,4 +1,4 @@
-"""Summary of a model's maps: sparsity and depth per method and task, with intervals and tests; polars."""
+"""Summary of a model's maps: how sparse and how deep each is, with intervals and tests; polars."""
 
 from collections.abc import Callable, Mapping
 from itertools import combinations
@@ -22,13 +22,13 @@ from headatlas.stats.multiple_testing import holm
 
 LEVEL = 0.05  # q-value below which a head is called significant
 HOTTEST = 10
-COMPLETE = 0.1  # share by which integrated gradients may miss what they should add up to; beyond, no map is read
+COMPLETE = 0.1  # share by which integrated gradients may miss what they should add up to; a map beyond it is not read
 
 
 class Figure(NamedTuple):
-    """A figure of importance [head] and layer [head]; its range; the scale on which tasks' differences are taken.
+    """A figure of importance [head] and layer [head].
 
-    `ends`: from layer [head] to the least and the largest value it can have.
+    `ends` gives its least and largest possible value from layer [head]; tasks are compared on its `scale`.
     """
 
     value: Callable[[np.ndarray, np.ndarray], float]
@@ -48,7 +48,7 @@ FIGURES = {
 
 
 def importance_left_out(effects: np.ndarray, questions: np.ndarray, seed: tuple[int, ...]) -> np.ndarray | None:
-    """Absolute mean effects [group, head] with one group of questions left out; None with too few questions.
+    """Absolute mean effects [group, head], each without one group of questions; None if there are too few questions.
 
     Args:
         effects: [item, head]; questions: [item].
@@ -67,19 +67,19 @@ def summarise(
     confidence: float,
     completeness: Mapping[tuple[str, str], float] | None = None,
 ) -> pl.DataFrame:
-    """One row per method and task of the importance table: how many heads matter, how unevenly, how deep.
+    """One row per method and task: how many heads matter, how unevenly, and how deep they are.
 
     Args:
         table: the importance table; heads in order of layer and head.
-        left_out: of each (method, task), from `importance_left_out`.
-        completeness: of each (method, task) the error of `scores.read_completeness`, where there is one.
+        left_out: from `importance_left_out`, by (method, task).
+        completeness: the error of `scores.read_completeness`, by (method, task), where there is one.
 
     Returns:
-        model, method, task, completeness_error (share; NaN where effects need not add up), readable (not where that is
-        above `COMPLETE`), heads, tested (those with a p-value), significant (q < 0.05), helping and hurting (of these),
-        exclusive (significant for this task alone, by this method), elbow (heads), each of `FIGURES`, `_low`, `_high`,
-        layer_q25, layer_q50, layer_q75 (layers, from 0), density_lower, density_upper (share of the heads in
-        that half of the layers that are significant; an odd middle layer is in neither).
+        model, method, task, completeness_error (share; NaN if effects need not add up), readable (false if that is
+        above `COMPLETE`), heads, tested (heads with a p-value), significant (q < 0.05), helping and hurting (among
+        these), exclusive (significant for no other task by this method), elbow (heads), each of `FIGURES` with `_low`
+        and `_high`, layer_q25, layer_q50, layer_q75 (layers, from 0), density_lower and density_upper (share of
+        significant heads in each half of the layers; an odd middle layer belongs to neither).
     """
     exclusive = _exclusive(table)
     rows = []
@@ -98,12 +98,12 @@ def summarise(
 def compare_tasks(
     table: pl.DataFrame, left_out: Mapping[tuple[str, str], np.ndarray | None], confidence: float
 ) -> pl.DataFrame:
-    """Every pair of tasks, by each method, on each of `FIGURES`: is the difference more than chance?
+    """Test the difference between every two tasks, by each method, in each of `FIGURES`.
 
     Returns:
-        method, figure, task_a, task_b, difference (a - b, on the figure's scale: log for effective_heads,
-        logit for shares, layers for layer_centre), ci_low, ci_high (not adjusted), p_value, p_adjusted (Holm,
-        over all pairs of one method and figure). Tasks with too few questions are left out.
+        method, figure, task_a, task_b, difference (a - b, on the figure's scale: log for effective_heads, logit for
+        shares, layers for layer_centre), ci_low and ci_high (not adjusted), p_value, p_adjusted (Holm, over all pairs
+        of one method and figure). Tasks with too few questions are left out.
     """
     rows = []
     for (method,), part in table.group_by("method", maintain_order=True):
@@ -173,7 +173,7 @@ def _counts(part: pl.DataFrame) -> dict[str, int]:
 
 
 def _exclusive(table: pl.DataFrame) -> dict[tuple[str, str], int]:
-    """Heads significant for one task alone, counted by (method, task)."""
+    """Number of heads that are significant for one task only, by (method, task)."""
     significant = table.filter(pl.col("q_value") < LEVEL)
     alone = significant.filter(pl.len().over("method", "layer", "head") == 1)
     return {(method, task): n for method, task, n in alone.group_by("method", "task").len().iter_rows()}

@@ -1,7 +1,6 @@
-"""How concentrated importance is, and in which layers it sits; numpy only.
+"""How concentrated importance is, and in which layers it lies; numpy only.
 
-Importance is [head], never negative, on any scale.
-Every figure is NaN (or 0 heads) where no head has any importance.
+Importance is [head], never negative, on any scale. Every figure is NaN (or 0 heads) if no head has any importance.
 """
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy as np
 def elbow(importance: np.ndarray) -> int:
     """Number of heads before the bend of the curve of sorted importance.
 
-    The bend is the point furthest below the straight line from the first to the last head (the Kneedle of
-    Satopaa et al. 2011 without smoothing). 0 where all heads are alike.
+    The bend is the point furthest below the straight line from the first to the last head (Kneedle of Satopaa et al.
+    2011, without smoothing). 0 if all heads are equal.
     """
     curve = np.sort(importance)[::-1]
     line = np.linspace(curve[0], curve[-1], len(curve))
@@ -20,7 +19,7 @@ def elbow(importance: np.ndarray) -> int:
 
 
 def gini(importance: np.ndarray) -> float:
-    """Gini coefficient: 0 = all heads alike, (n - 1) / n = one head holds all."""
+    """Gini coefficient: 0 = all heads are equal, (n - 1) / n = one head holds everything."""
     n, total = len(importance), importance.sum()
     if total == 0:
         return float("nan")
@@ -28,7 +27,7 @@ def gini(importance: np.ndarray) -> float:
 
 
 def effective_heads(importance: np.ndarray) -> float:
-    """Exponential of the entropy of the shares: n where n heads share evenly and the others have nothing."""
+    """Exponential of the entropy of the shares: n if n heads share evenly and the others have nothing."""
     total = importance.sum()
     if total == 0:
         return float("nan")
@@ -37,7 +36,7 @@ def effective_heads(importance: np.ndarray) -> float:
 
 
 def top_share(importance: np.ndarray, part: float) -> float:
-    """Share of all importance in the most important `part` of the heads (0.01 = 1 %; at least one head)."""
+    """Share of all importance that the most important `part` of the heads holds (0.01 = 1%; at least one head)."""
     total, k = importance.sum(), max(1, round(part * len(importance)))
     return float(np.sort(importance)[::-1][:k].sum() / total) if total else float("nan")
 
@@ -56,7 +55,7 @@ def layer_centre(importance: np.ndarray, layer: np.ndarray) -> float:
 
 
 def layer_quartiles(importance: np.ndarray, layer: np.ndarray) -> list[int] | list[None]:
-    """The layers by which a quarter, half and three quarters of the importance are reached."""
+    """The layers by which a quarter, a half and three quarters of the importance are reached."""
     reached = np.cumsum(layer_shares(importance, layer))
     if np.isnan(reached).any():
         return [None] * 3

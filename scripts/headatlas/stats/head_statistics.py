@@ -1,9 +1,8 @@
-"""Statistics of head effects, clustered by question: numpy only, knows nothing of files and models.
+"""Statistics of head effects, clustered by question; numpy only, knows nothing of files and models.
 
-Several items of one question are one cluster: questions, not items, are counted. Interval and test are one thing: an
-interval holds the means that the test does not reject. Two tests are made, and both have to reject: Student's t, and
-Hall's t, which takes out what the skewness of the effects does to it. `tests/benchmarks/interval_coverage.py` compares
-them with others; config/README.md shows what it finds.
+The items of one question are one cluster: questions count, not items. An interval holds the means that the test does
+not reject. There are two tests, and both have to reject: Student's t, and Hall's t, which corrects for the skewness of
+the effects. `tests/benchmarks/interval_coverage.py` compares them with others; config/README.md shows the results.
 """
 
 from typing import NamedTuple
@@ -12,13 +11,13 @@ import numpy as np
 
 from headatlas.stats import student_t
 
-# Questions; with fewer there is neither interval nor test. What one question in seven does, 20 questions miss with a
-# chance of 5 %, and no statistic of those that are there can know of it.
+# Questions; with fewer there is neither interval nor test. Twenty questions miss what one question in seven does with a
+# probability of 5%, and no statistic of the twenty can show it.
 FEWEST = 20
 
 
 class HeadStatistics(NamedTuple):
-    """What is known of each head; every array is float64 [head], effects in nats per answer token."""
+    """What is known about each head; every array is float64 [head], effects in nats per answer token."""
 
     effect: np.ndarray
     std_error: np.ndarray
@@ -30,7 +29,7 @@ class HeadStatistics(NamedTuple):
 
 
 def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """Mean effect of each head, [layer, head] float64, of `effects` [item, layer, head]: that of `head_statistics`.
+    """Mean effect of each head, float64 [layer, head], from `effects` [item, layer, head], as in `head_statistics`.
 
     NaN in layers without attention, whose effects are NaN.
     """
@@ -46,15 +45,15 @@ def head_statistics(
 ) -> HeadStatistics:
     """Mean effect of each head with standard error, interval and p-value over questions.
 
-    With fewer than `FEWEST` questions interval and p-value are NaN, with one also the standard error. All is NaN of a
-    head whose effects are NaN.
+    With fewer than `FEWEST` questions, interval and p-value are NaN; with one question, so is the standard error. If
+    the effects of a head are NaN, so are its statistics.
 
     Args:
-        effects: [item, head], nats per answer token; a column of NaN is a head that is not there.
+        effects: [item, head], nats per answer token; a column of NaN is a head that does not exist.
         questions: [item] integers; items of one question share one.
         confidence: of the interval, such as 0.95.
-        null: [draw, any head], `studentised` effects of a null, from which then the p-values (`null_p_values`), of any
-            number of questions from 2 on.
+        null: [draw, any head], `studentised` effects under a null. If it is given, the p-values come from it
+            (`null_p_values`), for any number of questions from 2.
 
     Raises:
         ValueError: no item, shapes that do not fit, or an effect that is not finite.
@@ -71,12 +70,12 @@ def head_statistics(
 
 
 def no_statistics(n_heads: int) -> HeadStatistics:
-    """Of a layer without attention: nothing is known of any head, of no item."""
+    """Statistics of a layer without attention: nothing is known about any head."""
     return HeadStatistics(*(np.full(n_heads, np.nan) for _ in range(5)), n_items=0, n_questions=0)
 
 
 def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the effects of each question's items, and how many items it has.
+    """Sum of the effects of each question's items, and its number of items.
 
     Returns:
         totals float64 [question, head] and counts float64 [question], questions in ascending order.
@@ -97,11 +96,11 @@ def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndar
 def interval_and_p_value(
     totals: np.ndarray, counts: np.ndarray, confidence: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Interval of each head's mean effect and two-sided p-value of a mean of zero: the more careful of two tests.
+    """Interval of each head's mean effect, and two-sided p-value of a mean of zero, by the more careful of two tests.
 
-    Student's t holds where effects are symmetric, however heavy their tails; Hall's t holds where they are skewed, as
-    those of a head are that matters for a few questions. The interval is as long, on each side, as the longer of
-    theirs, and the p-value the larger of theirs: zero is outside just where p is below 1 - confidence.
+    Student's t holds for symmetric effects, however heavy their tails. Hall's t holds for skewed effects, such as those
+    of a head that matters for a few questions. On each side the interval is the longer of the two, and the p-value is
+    the larger of the two: zero lies outside exactly if p is below 1 - confidence.
 
     Args:
         totals: [question, head], summed effects; counts: [question], items; at least two questions.
@@ -119,29 +118,29 @@ def interval_and_p_value(
 
 
 def hall(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
-    """Hall's monotone transformation of a studentised mean [head], whose distribution skewness does not move.
+    """Hall's monotone transformation of a studentised mean [head], which removes the influence of skewness.
 
     Source: Hall 1992, Journal of the Royal Statistical Society B 54, 221-228.
 
     Args:
-        skew: [head], skewness of the data over the square root of their number.
+        skew: [head], skewness of the data divided by the square root of their number.
     """
     with np.errstate(invalid="ignore"):
         return np.where(skew == 0, t, t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6)
 
 
 def hall_inverse(y: float, skew: np.ndarray) -> np.ndarray:
-    """The studentised mean [head] that `hall` takes to `y`."""
+    """The studentised mean [head] that `hall` transforms to `y`."""
     x = skew * (y - skew / 6)
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.where(
             x > -0.5, np.expm1(np.log1p(x) / 3), np.cbrt(1 + x) - 1
-        )  # of 1 + x, less 1, also where x is tiny
+        )  # cube root of 1 + x, minus 1, accurate for tiny x too
         return np.where(skew == 0, y, 3 / skew * root)
 
 
 def residual_skewness(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Skewness over questions of what `mean_and_error` takes for residuals: [head], 0 where there is no spread."""
+    """Skewness over questions of the residuals of `mean_and_error`: [head], 0 if there is no spread."""
     residuals = totals - totals.sum(axis=0) / counts.sum() * counts[:, None]
     spread = np.sqrt((residuals**2).mean(axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -165,22 +164,22 @@ def mean_and_error(totals: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
 
 
 def studentised(mean: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Mean effects over their standard errors; 0 for a head without any effect, NaN where no error is known."""
+    """Mean effects over their standard errors; 0 for a head without any effect, NaN if the error is unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((mean == 0) & (error == 0), 0.0, mean / error)
 
 
 def null_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Two-sided p-value of each head among the draws of a null, those of all heads taken together.
+    """Two-sided p-value of each head among the draws of a null, pooled over all heads.
 
-    (reached + 1) / (draws + 1), with heads x draws for draws, which is never 0 and never too small (Phipson and Smyth
-    2010): valid where, under the null, the studentised effects of all heads are distributed alike.
+    (reached + 1) / (draws + 1), where draws counts every head of every draw, is never 0 and never too small (Phipson
+    and Smyth 2010). It is valid if the studentised effects of all heads have the same distribution under the null.
 
     Args:
-        observed: [head], `studentised`; null: [draw, any head], likewise; NaN is no draw. Where nothing is known
-            (NaN) there is none.
+        observed: [head], `studentised`, NaN if unknown, which gives NaN; null: [draw, any head], likewise, where NaN is
+            no draw.
     """
     sizes = np.sort(np.abs(null[~np.isnan(null)]))
-    # A sum in another order differs in the last bits; an equal size must count as reached.
+    # Sums in another order differ in the last bits; an equal size must count as reached.
     reached = len(sizes) - np.searchsorted(sizes, np.abs(observed) * (1 - 1e-9))
     return np.where(np.isnan(observed), np.nan, (reached + 1) / (len(sizes) + 1))

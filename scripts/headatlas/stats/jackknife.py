@@ -1,7 +1,7 @@
 """Intervals and tests of any smooth figure of the heads' mean effects, by leaving out groups of questions.
 
-The bootstrap would not do: each resample adds noise of its own, and figures of absolute effects (shares,
-entropy, rank correlations) move with the noise. Leaving out a twentieth of the questions hardly does.
+A bootstrap would not work: each resample adds noise of its own, which shifts figures of absolute effects (shares,
+entropy, rank correlations). Leaving out a twentieth of the questions adds hardly any.
 Source: Shao and Tu 1995, The Jackknife and Bootstrap, section 2.3 (delete-group jackknife).
 """
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from headatlas.stats import student_t
 
-GROUPS = 20  # of questions, left out one after the other
-FEWEST = 8  # questions; with fewer, intervals are not given
+GROUPS = 20  # of questions; each is left out once
+FEWEST = 8  # questions; with fewer there are no intervals
 
 
 def question_groups(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal n questions at random into equal groups: [question] numbers from 0 to at most `GROUPS` - 1."""
+    """Divide n questions at random into equal groups: [question], numbers from 0 to at most `GROUPS` - 1."""
     return rng.permutation(n) % min(GROUPS, n)
 
 
@@ -48,9 +48,9 @@ def interval(whole: np.ndarray, left_out: np.ndarray, confidence: float) -> tupl
 def bounded_interval(
     whole: np.ndarray, left_out: np.ndarray, confidence: float, least: float = 0, most: float = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `interval`, of a figure that cannot leave `least` to `most`: symmetric on the logit scale between them.
+    """As `interval`, for a figure between `least` and `most`: symmetric on the logit scale between them.
 
-    Near an end it is long on the other side, which covers better there than cutting a symmetric one off.
+    Near an end it is longer on the other side, which covers better than a symmetric interval cut off at the end.
     """
     if most <= least:
         return whole, whole
@@ -60,7 +60,7 @@ def bounded_interval(
 
 
 def correlation_interval(whole: float, left_out: np.ndarray, confidence: float) -> tuple[float, float]:
-    """As `interval`, of a correlation, symmetric on Fisher's z scale: within -1 to 1."""
+    """As `interval`, for a correlation: symmetric on Fisher's z scale, so within -1 to 1."""
     z, z_left_out = (np.arctanh(np.clip(r, -1 + 1e-9, 1 - 1e-9)) for r in (whole, left_out))
     low, high = interval(z, z_left_out, confidence)
     return float(np.tanh(low)), float(np.tanh(high))
@@ -78,9 +78,9 @@ def inverse_logit(x: np.ndarray) -> np.ndarray:
 
 
 def difference_p_value(difference: float, std_error: float, groups: int) -> float:
-    """Two-sided p-value of a difference of two independent figures, by Student's t: that of `reach`.
+    """Two-sided p-value of a difference of two independent figures, by the same Student's t as `reach`.
 
-    Without any spread a difference is certain, and no difference is none.
+    Without any spread, the p-value is 0 for a difference and 1 for no difference.
     """
     if std_error == 0:
         return float(difference == 0)

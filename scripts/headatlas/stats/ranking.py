@@ -38,7 +38,7 @@ def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def top(importance: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k largest values of [head], largest first, ties by index, never a 0."""
+    """Indices of the k largest values of [head] that are above 0, largest first, ties by index."""
     order = np.argsort(-importance, kind="stable")[:k]
     return order[importance[order] > 0]
 

@@ -1,35 +1,28 @@
-"""Tasks: from files of prompts and answers to the items that are scored, split by question.
+"""Tasks: from their files to the items that are scored. Knows nothing of models and tokens. Standard library only.
 
-Knows nothing of models and tokens. Standard library only.
-
-A *question* is what must not be torn apart: items of one question never stand in both splits. The order of
-items is the seeded order of their questions, so that the first n of a split are a sample of whole questions.
+Items are in the seeded order of their questions, so that the first n of a split are a sample of whole questions.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic, log
-from headatlas.tasks.formats import Item, cogqa_items, move_spaces, read_cogqa, read_prompts, spaces_at_the_end
+from headatlas.tasks.cogqa import cogqa_items, read_cogqa
+from headatlas.tasks.item import Item
+from headatlas.tasks.partners import require_partners
+from headatlas.tasks.prompts import read_prompts
+from headatlas.tasks.spaces import join_prompts
+from headatlas.tasks.splits import SPLITS, hashed, require_splits, split_questions
 from headatlas.wording import shorten
-
-SPLITS = ("score", "validate")
-# Keys of an item's line that some settings need, and the settings that do.
-PARTNERS = {
-    "foil": "metric: margin",
-    "counterfactual": "baseline: counterfactual",
-    "same_answer": "evidence.same_answer",
-}
 
 
 @dataclass
 class Task:
-    """A task's items as read, each with its split, and how many subquestions had a label that is no task."""
+    """A task's items as read, each with its split, and how many subquestions have a label that is not a task."""
 
     items: list[Item]
     other_labels: Counter[str]
@@ -51,7 +44,7 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
     seed, fraction = settings["seed"], settings["validate_fraction"]
     if settings["format"] != "cogqa":
         items, other_labels = read_prompts(sources, settings["format"]), Counter()
-        _join(items, settings["join"])
+        join_prompts(items, settings["join"])
         weights = {item.question_id: Counter() for item in items if item.split is None}
     else:
         questions = read_cogqa(sources)
@@ -59,128 +52,21 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
         weights = {question.id: Counter(question.labels) for question in questions}
         other_labels = Counter(label for question in questions for label in question.other_labels)
         for label, count in sorted(other_labels.items()):
-            log.warning("%d subquestions are labelled '%s', which is no task; left out", count, shorten(label))
+            log.warning("%d subquestions have the label '%s', which is not a task; left out", count, shorten(label))
     require_partners(items, settings.get("partners", ()), settings["task"])
     splits = split_questions(weights, fraction, seed)
     for item in items:
         item.split = item.split or splits[item.question_id]
     require_splits(items, settings["task"], fraction)
-    items.sort(key=lambda item: _hash(seed, "order", item.question_id))  # stable: a question's items keep their order
+    items.sort(key=lambda item: hashed(seed, "order", item.question_id))  # stable: a question's items keep their order
     return Task(items, other_labels)
-
-
-def _join(items: list[Item], join: str | None) -> None:
-    """Treat the prompts that end in a space as `join` says, and warn of them; None where no answer follows a prompt."""
-    told = {
-        "auto": "the space was moved to the front of the answer (join: auto)",
-        "none": "the answer is tokenised without it, which most models find unlikely (join: auto would move it)",
-    }
-    if join is None:
-        return
-    for file, count in spaces_at_the_end(items).items():
-        log.warning("%s: %d prompts end in a space; %s", file, count, told[join])
-    if join == "auto":
-        move_spaces(items)
-
-
-def require_partners(items: Iterable[Item], partners: Sequence[str], task: str) -> None:
-    """Refuse an item without a text that a setting needs.
-
-    Raises:
-        HeadAtlasError: names the task, the item, the key and the setting.
-    """
-    for item in items:
-        for key in partners:
-            text = item.extra.get(key)
-            if not isinstance(text, str) or not text:
-                raise HeadAtlasError(
-                    f"tasks.{task}: {item.where}: has no '{key}' (a text), which {PARTNERS[key]} needs of every item; "
-                    "add it to all items, or change that setting"
-                )
-
-
-def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -> None:
-    """Refuse a task that has no items to score, or none to validate though some were asked for.
-
-    Raises:
-        HeadAtlasError: names the task and what to do.
-    """
-    questions = {item.question_id: item.split for item in items}
-    missing = {"score", *(["validate"] if validate_fraction > 0 else [])} - set(questions.values())
-    if missing:
-        raise HeadAtlasError(
-            f"tasks.{task}: no question is left to {' and to '.join(sorted(missing))} on, the task has "
-            f"{len(questions)}; add questions, or set items.validate_fraction to 0"
-        )
-
-
-def warn_of_one_question(items: Iterable[Item], task: str) -> None:
-    """Say which splits hold one question only: there is no spread over questions to make an interval or a test of."""
-    counts = Counter({item.question_id: item.split for item in items}.values())
-    for split in (split for split in SPLITS if counts[split] == 1):
-        log.warning(
-            "tasks.%s: only one question to %s on, of which no interval and no p-value can be made; add questions (or "
-            "raise max_items where it cuts them)", task, split,
-        )  # fmt: skip
-
-
-def split_questions(weights: dict[str, Counter[str]], fraction: float, seed: int) -> dict[str, str]:
-    """Divide questions between the splits so that every label's items meet the fraction as closely as can be.
-
-    The questions are ranked by a hash of seed and question; the first `fraction` of them go to `validate`.
-    Then one question at a time changes sides, the one that brings the labels' shares nearest to the fraction
-    (of equals, the one next to the cut), until none does. So the split depends on the seed and on the
-    questions, but not on their order.
-
-    Args:
-        weights: for each question, how many items of which label it has.
-        fraction: of questions and of each label's items, for `validate`, in [0, 1). Where it is above 0, two
-            questions are enough for one in each split.
-    Returns:
-        for each question, `score` or `validate`.
-    """
-    ranked = sorted(weights, key=lambda question: _hash(seed, "split", question))
-    counts = {q: {**weights[q], "": 1} for q in ranked}  # "" counts the questions themselves
-    totals = Counter({"": 0})
-    for count in counts.values():
-        totals.update(count)
-    goals = {label: _goal(total, fraction) for label, total in totals.items()}
-    cut = round(goals[""])
-    validate = set(ranked[:cut])
-    excess = {label: sum(counts[q].get(label, 0) for q in validate) - goal for label, goal in goals.items()}
-    order = sorted(range(len(ranked)), key=lambda rank: abs(rank - cut + 0.5))
-    while True:
-        moves = (_gain(counts[ranked[rank]], ranked[rank] in validate, excess, totals) for rank in order)
-        gain, place = max(((gain, -place) for place, gain in enumerate(moves)), default=(0.0, 0))
-        if gain < 1e-9:
-            return {question: "validate" if question in validate else "score" for question in ranked}
-        question = ranked[order[-place]]
-        sign = -1 if question in validate else 1
-        validate ^= {question}
-        for label, count in counts[question].items():
-            excess[label] += sign * count
-
-
-def _goal(total: int, fraction: float) -> float:
-    """How many of `total` should be in `validate`: the fraction, but one at least on either side."""
-    return min(max(fraction * total, 1), total - 1) if fraction > 0 and total > 1 else fraction * total
-
-
-def _gain(count: dict[str, int], leaves: bool, excess: dict[str, float], totals: Counter[str]) -> float:
-    """By how much the labels' squared excess, each over its total, falls in sum if the question moves."""
-    sign = -1 if leaves else 1
-    return sum(-n * (2 * sign * excess[label] + n) / totals[label] for label, n in count.items())
-
-
-def _hash(seed: int, use: str, text: str) -> str:
-    return sha256(f"{seed}\0{use}\0{text}".encode()).hexdigest()
 
 
 # --- samples -----------------------------------------------------------------------------------------
 
 
 def sample(items: list[Item], max_items: int | None) -> list[Item]:
-    """Take the first whole questions of each split, only the last one cut; each split keeps its share.
+    """Take the first questions of each split, whole but for the last; each split keeps its share.
 
     A larger sample contains every smaller one.
     """
@@ -197,7 +83,7 @@ def balance(contents: Sequence[dict]) -> list[dict]:
     """Cut every task to the number of items of the smallest, in each split.
 
     Args:
-        contents: of the items files of all tasks of a model.
+        contents: items files of all tasks of a model.
     Returns:
         the same, in the same order, with fewer items and their `counts` to match.
     """
@@ -226,10 +112,10 @@ def _first(items: list, quota: dict[str, int], split_of: Callable[[object], str]
 
 
 def items_content(name: str, task: Task, n_short: int, kept: list[Item]) -> dict:
-    """Return what an items file holds. Of the `task` as read, `n_short` items were not too long.
+    """Return what an items file holds: the `kept` items of a `task`, of whose items `n_short` are not too long.
 
     `counts`: `read` items of the task in its files = `too_long` + `not_sampled` + `score` + `validate`;
-    `other_label` subquestions (cogqa) had a label that is no task and are not among the `read`.
+    `other_label` subquestions (cogqa) have a label that is not a task and are not among the `read`.
     """
     splits = Counter(item.split for item in kept)
     counts = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
-from headatlas.tasks.formats import Item
+from headatlas.tasks.item import Item
 from headatlas.wording import shorten
 
 # What `load_tokeniser` may skip transformers for. Every entry is one for which AutoTokenizer adds nothing to
@@ -46,7 +46,7 @@ def tokenise(
     With foils an answer ends at its first token that is not the foil's: the margin asks about that one.
 
     Args:
-        partners: which of `items.PARTNERS` are wanted, and so are in every item's `extra`.
+        partners: which of `partners.PARTNERS` are wanted, and so are in every item's `extra`.
 
     Raises:
         HeadAtlasError: a text has no tokens, one of answer and foil is the beginning of the other, or no item is short

@@ -14,7 +14,8 @@ from headatlas.english.facts import CITIES, MEANS, TOOL_FOR
 from headatlas.english.forms import FORMS
 from headatlas.english.tokens import tokens
 from headatlas.evidence.bag_of_words import predict_held_out
-from headatlas.tasks.formats import SKILLS, read_prompts
+from headatlas.tasks.cogqa import SKILLS
+from headatlas.tasks.prompts import read_prompts
 
 FOLDER = Path(__file__).parents[3] / "config/tasks/english"
 KEYS = ["id", "question_id", "form", "prompt", "answer", "foil", "counterfactual", "same_answer"]

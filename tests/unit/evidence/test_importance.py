@@ -247,7 +247,7 @@ def without(effects: dict, *keys) -> dict:
         ),
         (scores_table(without(grid(*range(6)), (1, 0), (1, 1))), "missing, first layer 1, head 0"),
         (scores_table(grid(1, 2) | grid(1, 2, 3, 4, task="x")), "inference: 2 of 4 heads are missing"),
-        (pl.concat([scores_table(grid(1, 2)), scores_table(grid(1))]), "layer 0, head 0 is there twice"),
+        (pl.concat([scores_table(grid(1, 2)), scores_table(grid(1))]), "layer 0, head 0 occurs twice"),
         (scores_table(grid(1, 2) | grid(1, 2, task="stale")), "task stale, settings only inference"),
         (scores_table(grid(1, 2, method="probe")), "method probe, settings only ablation"),
         (

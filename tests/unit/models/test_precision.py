@@ -17,7 +17,7 @@ from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import _replayed, ablate_layers
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.trace import trace_batch
-from headatlas.tasks.formats import read_prompts
+from headatlas.tasks.prompts import read_prompts
 from headatlas.tasks.tokens import load_tokeniser, tokenise
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from headatlas.errors import HeadAtlasError
-from headatlas.tasks.formats import Item
+from headatlas.tasks.item import Item
 from headatlas.tasks.items import read_items
 from headatlas.tasks.tokens import Tokeniser, is_plain, load_tokeniser, text_ids, tokenise, tokeniser_of
 from task_files import lines
