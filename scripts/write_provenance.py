@@ -14,12 +14,16 @@ from headatlas.workflow.provenance import describe_results
 
 @dataclass(frozen=True)
 class Settings:
-    """name: of the model; files: SHA-256 by path; code: fingerprint by rule."""
+    """name: of the model; files: SHA-256 by path; stored_as: number of the weights' tensors by format; code: by rule.
+
+    stored_as is null for a hub model; code is a fingerprint.
+    """
 
     name: str
     model: dict
     config: dict
     files: dict[str, str]
+    stored_as: dict[str, int] | None
     code: dict[str, str]
 
 

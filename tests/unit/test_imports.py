@@ -15,7 +15,7 @@ ARROWS = {
     "jobs": set(),
     "stats": set(),
     "english": set(),
-    "tasks": {"jobs"},
+    "tasks": {"jobs", "models"},
     "files": {"jobs", "stats"},
     "models": {"jobs"},
     "scoring": {"files", "jobs", "models", "stats"},

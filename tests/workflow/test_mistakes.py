@@ -96,11 +96,15 @@ BEFORE_ANY_JOB = {
     ),
     "a folder of GGUF weights": (
         only_gguf,
-        [r"tiny/tiny.Q8_0.gguf: GGUF weights are not read; give the folder of the original safetensors, or convert .*"],
+        [r"tiny: its weights are in GGUF files; name the one to take \(path: tiny/tiny.Q8_0.gguf\)"],
     ),
     "a GGUF file": (
         lambda folder: write_config(folder, INDEPENDENT | {"models": {"tiny": {"path": "gone/tiny.gguf"}}}),
         [r"gone/tiny.gguf: there is no such file \(looked in .*\)"],
+    ),
+    "a package that is not installed": (
+        lambda folder: write_config(folder, INDEPENDENT | {"models": {"tiny": {"path": "package://gone/tiny.gguf"}}}),
+        [r"models.tiny.path: package://gone/tiny.gguf: there is no Python package 'gone' for .*; install it there .*"],
     ),
     "quantised weights": (
         lambda folder: edit_json(folder / "tiny/config.json", quantization_config={"quant_method": "awq"}),

@@ -49,6 +49,7 @@ rule write_provenance:
             "write_provenance",
             dict(wildcards.items()),
             files=inputs.digests(wildcards.model),
+            stored_as=inputs.stored_as(wildcards.model),
             code=fingerprints(rule.name for rule in workflow.rules),
         ),
         code=fingerprint("write_provenance.py"),

@@ -138,13 +138,17 @@ def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         at = ("models", name)
         if name in TAKEN:
             yield at, f"is what a part of results/ is called ({', '.join(TAKEN)} are); take another name"
-        model["path"] = find_model(model["path"], base)
+        try:
+            model["path"] = find_model(model["path"], base)
+        except HeadAtlasError as error:
+            yield (*at, "path"), str(error)
+            continue
         if is_local(model["path"]) and set(model["path"]) & set("{}"):
             yield (*at, "path"), f"{shorten(model['path'])} {BRACES}"
         if model["revision"] is not None and is_local(model["path"]):
             yield (
                 (*at, "revision"),
-                f"is for hub models, {shorten(model['path'])} is a local folder; take it out",
+                f"is for hub models, {shorten(model['path'])} is local; take it out",
             )
         if model["device_map"] == "auto" and model["device"] != "auto":
             yield (

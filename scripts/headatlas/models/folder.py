@@ -1,15 +1,20 @@
 """A model before it is loaded: where it is, how many layers and heads it names, whether its files are whole.
 
-Imported while Snakemake reads the Snakefile: standard library only, and huggingface_hub for a hub model.
+`gguf_file` reads what a GGUF file says of its model. Imported while Snakemake reads the Snakefile: standard library
+only, and huggingface_hub for a hub model.
 """
 
 import json
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
+from headatlas.models import gguf_file
+from headatlas.models.source import PACKAGE, find_in_package, is_gguf
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 # The decoder's own counts come first: BART's others are those of its encoder, of which a causal model has none.
@@ -35,7 +40,7 @@ LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a model's config.json says of its size.
+    """What a model's config.json, or its GGUF file's header, says of its size.
 
     Attributes:
         n_layers: layers of the decoder.
@@ -49,19 +54,25 @@ class Geometry:
 
 
 def is_local(path: str) -> bool:
-    """Tell a local folder (is there, or cannot be a hub's `name` or `owner/name`) from a hub id."""
-    return os.path.exists(path) or HUB_ID.fullmatch(path) is None or path.lower().endswith(".gguf")
+    """Tell a local folder or file (is there, or cannot be a hub's `name` or `owner/name`) from a hub id."""
+    return os.path.exists(path) or HUB_ID.fullmatch(path) is None or is_gguf(path)
 
 
 def find_model(path: str, base: Path) -> str:
-    """Return the folder as the working directory sees it, else as `base` does, else `path` (a hub id)."""
+    """Return the folder or GGUF file as the working directory sees it, else as `base` does, else `path` (a hub id).
+
+    Raises:
+        HeadAtlasError: `path` begins with package://, and the package or what it should hold is not there.
+    """
+    if path.startswith(PACKAGE):
+        return find_in_package(path)
     here = os.path.expanduser(path)
     there = os.path.join(base, here)
-    return there if not os.path.isdir(here) and os.path.isdir(there) else here
+    return there if not os.path.exists(here) and os.path.exists(there) else here
 
 
 def read_geometry(model: dict) -> Geometry:
-    """Read layers, heads and context from the model's config.json, without loading anything else.
+    """Read layers, heads and context from the model's config.json or GGUF header, without loading anything else.
 
     Args:
         model: an entry of `models` in the config; `path` and `revision` count.
@@ -81,21 +92,17 @@ def read_geometry(model: dict) -> Geometry:
     return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
 
 
-def gguf_files(path: str) -> list[Path]:
-    """Return the GGUF files that `path` names or, as a folder without safetensors weights, holds; sorted."""
-    if path.lower().endswith(".gguf"):
-        return [Path(path)]
-    folder = Path(path)
-    return [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("*.gguf"))
-
-
 def read_model_config(model: dict) -> dict:
-    """Return the model's config.json as a dict, from the folder or from the hub's cache, else from the hub.
+    """Return the model's config.json as a dict: from the folder, from the hub's cache, else from the hub.
+
+    Of a GGUF file, whose header stands for it, the model's size alone.
 
     Raises:
-        HeadAtlasError: it cannot be had, or is not a JSON object.
+        HeadAtlasError: it cannot be had, or is not a JSON object; or a GGUF file that cannot be read.
     """
     path = model["path"]
+    if is_gguf(path):
+        return gguf_file.model_config(gguf_file.read_header(path))
     return _read_object(_local_config(path) if is_local(path) else _hub_config(path, model.get("revision")))
 
 
@@ -109,18 +116,17 @@ def check_model_folder(model: dict, n_layers: int) -> None:
     Raises:
         HeadAtlasError: names the file that is missing or cut short, and what to do.
     """
-    if not is_local(model["path"]):
+    path = model["path"]
+    if is_gguf(path):
+        header = gguf_file.read_header(path)
+        gguf_file.check_whole(header)
+        _check_layers(path, "the header", n_layers, (tensor.name for tensor in header.tensors))
         return
-    folder = _local_config(model["path"]).parent
-    numbered = {
-        int(found[1]) for file in weight_files(folder) for name in _tensors(file) if (found := NUMBER.search(name))
-    }
-    missing = [layer for layer in range(n_layers) if layer not in numbered]
-    if numbered and missing:
-        raise HeadAtlasError(
-            f"{folder}: config.json names {n_layers} layers, but the weights hold no layer {missing[0]} (the first is "
-            "0); get both of the same model"
-        )
+    if not is_local(path):
+        return
+    folder = _local_config(path).parent
+    names = (name for file in weight_files(folder) for name in _tensors(file))
+    _check_layers(folder, "config.json", n_layers, names)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise HeadAtlasError(
             f"{folder}: has no tokenizer (looked for {', '.join(TOKENIZERS)}); copy the files that came with "
@@ -128,8 +134,18 @@ def check_model_folder(model: dict, n_layers: int) -> None:
         )
 
 
+def _check_layers(path: str | Path, source: str, n_layers: int, names: Iterable[str]) -> None:
+    numbered = {int(found[1]) for name in names if (found := NUMBER.search(name))}
+    missing = [layer for layer in range(n_layers) if layer not in numbered]
+    if numbered and missing:
+        raise HeadAtlasError(
+            f"{path}: {source} names {n_layers} layers, but the weights hold no layer {missing[0]} (the first is "
+            "0); get both of the same model"
+        )
+
+
 def check_tokenizer(model: dict) -> None:
-    """Check that a local model's tokenizer files can be read; do nothing for a hub model.
+    """Check that a local folder's tokenizer files can be read; do nothing for a hub model or a GGUF file.
 
     Raises:
         HeadAtlasError: names the file.
@@ -143,6 +159,53 @@ def check_tokenizer(model: dict) -> None:
         content = _read_object(file)
         if name == "tokenizer.json" and not isinstance(content.get("model"), dict):
             raise HeadAtlasError(f"{file}: holds no tokenizer (no model); get the file again")
+
+
+def weight_inputs(path: str) -> list[str]:
+    """Files that a job which runs the model depends on, sorted; none for a hub model.
+
+    Raises:
+        HeadAtlasError: as `weight_files`.
+    """
+    if is_gguf(path):
+        return [path]
+    return sorted({f"{Path(path) / 'config.json'}", *map(str, weight_files(Path(path)))}) if is_local(path) else []
+
+
+def tokenizer_inputs(path: str) -> list[str]:
+    """Files that tokens depend on, sorted; none for a hub model."""
+    if is_gguf(path):
+        return [path]
+    folder = Path(path)
+    kinds = ("*.json", "*.model", "*.txt", "*.jinja") if is_local(path) else ()
+    skip = {"config.json", "generation_config.json", "model.safetensors.index.json"}
+    return sorted({str(file) for kind in kinds for file in folder.glob(kind) if file.name not in skip})
+
+
+def stored_as(path: str) -> dict[str, int] | None:
+    """How many tensors of a local model's weights are stored in each number format or quantisation, by its name.
+
+    None for a hub model.
+
+    Raises:
+        HeadAtlasError: a file cannot be read.
+    """
+    if is_gguf(path):
+        return gguf_file.formats(gguf_file.read_header(path))
+    if not is_local(path):
+        return None
+    return dict(sorted(Counter(kind for file in weight_files(Path(path)) for kind in _tensors(file).values()).items()))
+
+
+def weight_bytes(path: str, dtype: str) -> int:
+    """Bytes of memory that a local model's weights take: of a folder's those of its files, of a GGUF file's expanded.
+
+    Raises:
+        HeadAtlasError: as `weight_files`.
+    """
+    if is_gguf(path):
+        return gguf_file.n_values(gguf_file.read_header(path)) * (4 if dtype == "float32" else 2)
+    return sum(os.path.getsize(file) for file in weight_inputs(path))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -182,14 +245,15 @@ def _read_object(file: Path) -> dict:
 
 def _local_config(path: str) -> Path:
     folder = Path(path)
-    if found := gguf_files(path):
-        raise HeadAtlasError(_no_gguf(found[0]))
     if os.path.isfile(path):
-        raise HeadAtlasError(f"{path}: is a file; give the folder with config.json, weights and tokenizer")
+        raise HeadAtlasError(f"{path}: is a file; give a GGUF file, or the folder with config.json, weights, tokenizer")
     if not os.path.isdir(path):
         raise HeadAtlasError(
             f"{path}: there is no such model folder (looked in {Path.cwd()}; a hub id would be owner/name)"
         )
+    ggufs = [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("*.gguf"))
+    if ggufs:
+        raise HeadAtlasError(f"{folder}: its weights are in GGUF files; name the one to take (path: {ggufs[0]})")
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         hint = "an adapter must be merged into its base model first" if adapter else "is it a model's?"
@@ -209,7 +273,7 @@ def _hub_config(name: str, revision: str | None) -> Path:
     except Exception as error:  # its own errors, those of the HTTP client under it, and OSError
         why = " ".join(str(error).split())[:200] or type(error).__name__
         of = f" (revision {revision})" if revision else ""
-        gguf = " (GGUF is not read; name the repository of the original weights)" if "gguf" in name.lower() else ""
+        gguf = f" (for a GGUF file: hf download {name} FILE, and name the file)" if "gguf" in name.lower() else ""
         raise HeadAtlasError(
             f"{name}{of}: there is no such folder in {Path.cwd()}, so the Hugging Face hub was asked, which "
             f"gave no config.json{gguf}: {type(error).__name__}: {why}"
@@ -283,17 +347,6 @@ def _first(config: dict, names: tuple[str, ...]) -> int | None:
     return next((n for n in counts if isinstance(n, int) and not isinstance(n, bool) and n > 0), None)
 
 
-def _no_gguf(file: Path) -> str:
-    if not file.is_file():
-        return f"{file}: there is no such file (looked in {Path.cwd()})"
-    folder, name = str(file.parent), file.name
-    return (
-        f"{file}: GGUF weights are not read; give the folder of the original safetensors, or convert once, model and "
-        f"tokenizer: {LOAD.format(path=folder)}, gguf_file='{name}').save_pretrained('new-folder'), and the same with "
-        "AutoTokenizer (pip install gguf)"
-    )
-
-
 def _no_weights(folder: Path) -> str:
     pickles = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in folder.glob(kind))
     if not pickles:
@@ -304,8 +357,11 @@ def _no_weights(folder: Path) -> str:
     )
 
 
-def _tensors(file: Path) -> list[str]:
-    """Names of a file's tensors, all of it there; the format: length of the header (8 bytes), header (JSON), data."""
+def _tensors(file: Path) -> dict[str, str]:
+    """Number format of a file's tensors by name, all of it there.
+
+    The format: length of the header (8 bytes), header (JSON), data.
+    """
     try:
         opened = open(file, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
@@ -321,4 +377,4 @@ def _tensors(file: Path) -> list[str]:
         raise HeadAtlasError(f"{file}: is no safetensors file, or cut short in its header; get it again") from None
     if size < promised:
         raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
-    return list(tensors)
+    return {name: str(entry.get("dtype")) for name, entry in tensors.items()}

@@ -9,16 +9,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, PreTrainedModel
+from tqdm import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    Cache,
+    PreTrainedModel,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.models.folder import Geometry, read_geometry
+from headatlas.models.gguf_file import check_config, read_header
 from headatlas.models.head_proof import (
     EQUAL,
     LayerCall,
@@ -29,6 +38,7 @@ from headatlas.models.head_proof import (
     watch_layers,
 )
 from headatlas.models.precision import compute_in_float32, kept_in
+from headatlas.models.source import is_gguf, shown_to_transformers
 
 PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
 
@@ -185,7 +195,9 @@ class HeadModel:
 
 
 def load_model(settings: dict, device: str = "cpu") -> HeadModel:
-    """Load a local folder or hub id and find its heads.
+    """Load a local folder, GGUF file or hub id and find its heads.
+
+    Quantised weights of a GGUF file are expanded to `dtype`.
 
     Args:
         settings: `path`, and optionally `revision`, `dtype`, `attn_implementation`, `trust_remote_code` as in
@@ -193,33 +205,40 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
         device: where to put it; `spread` lays its layers over all visible GPUs.
 
     Raises:
-        HeadAtlasError: the model cannot be loaded from safetensors, is not causal, or its heads are not found.
+        HeadAtlasError: the model cannot be loaded from safetensors or GGUF, is not causal, or its heads are not found.
     """
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
     options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
-    # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here.
-    for quiet in ("modeling_utils", "distributed.tensor_parallel"):
+    # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here, and of
+    # packed GGUF weights, which are expanded here.
+    for quiet in ("modeling_utils", "distributed.tensor_parallel", "quantizers.quantizer_gguf"):
         logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
     disable_progress_bar()  # one of a second or two for every job
+    modeling_gguf_pytorch_utils.tqdm = partial(tqdm, disable=True)  # and another, which does not ask
     try:
-        model, loaded = _auto_class(settings).from_pretrained(
-            path,
-            revision=settings.get("revision") or "main",
-            dtype=getattr(torch, settings.get("dtype") or "float32"),
-            attn_implementation=settings.get("attn_implementation"),
-            trust_remote_code=settings.get("trust_remote_code", False),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **options,
-        )
+        with shown_to_transformers(path) as (shown, gguf):
+            auto_class = AutoModelForCausalLM if gguf else _auto_class(settings)
+            model, loaded = auto_class.from_pretrained(
+                shown,
+                revision=settings.get("revision") or "main",
+                dtype=getattr(torch, settings.get("dtype") or "float32"),
+                attn_implementation=settings.get("attn_implementation"),
+                trust_remote_code=settings.get("trust_remote_code", False),
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **gguf,
+                **options,
+            )
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ... for bad folders
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = " ".join(str(error).split())
         raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
     _check_weights(loaded, str(path))
+    if gguf and (unread := check_config(read_header(path), model.config)):
+        log.warning("model %s: transformers does not read all that the file says (%s)", path, ", ".join(unread))
     half_because = compute_in_float32(model)
     if half_because:
         log.warning(
@@ -234,10 +253,11 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
 
 def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
     """The jobs were planned by config.json: what is found must be as many layers and heads."""
+    source = "header" if is_gguf(path) else "config.json"
     found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
     if found != named:
         raise HeadAtlasError(
-            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its config.json names {named[0]} "
+            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its {source} names {named[0]} "
             f"of {named[1]}, by which the jobs were planned; this family is not supported"
         )
 

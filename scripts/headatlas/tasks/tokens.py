@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
+from headatlas.models.source import shown_to_transformers
 from headatlas.tasks.item import Item
 from headatlas.wording import shorten
 
@@ -98,17 +99,16 @@ def load_tokeniser(settings: dict) -> Tokeniser:
         return _plain_tokeniser(Path(settings["path"]))
     from transformers import AutoTokenizer
 
+    options = {"revision": settings["revision"] or "main", "trust_remote_code": settings["trust_remote_code"]}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            settings["path"],
-            revision=settings["revision"] or "main",
-            trust_remote_code=settings["trust_remote_code"],
-        )
+        with shown_to_transformers(settings["path"]) as (path, gguf):
+            tokenizer = AutoTokenizer.from_pretrained(path, **gguf, **options)
     except Exception as error:  # whatever the libraries below it raise: OSError, ValueError, ImportError, their own
         why = shorten(" ".join(str(error).split()), 300)
         raise HeadAtlasError(
             f"{settings['path']}: its tokenizer cannot be loaded: {type(error).__name__}: {why}"
         ) from None
+    tokenizer.name_or_path = settings["path"]
     return tokeniser_of(tokenizer, settings["chat_template"])
 
 

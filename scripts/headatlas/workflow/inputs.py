@@ -5,17 +5,13 @@ Imported at parse time: no torch, no polars.
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
-from headatlas.models.folder import check_tokenizer, is_local, weight_files
+from headatlas.models.folder import check_tokenizer, stored_as, tokenizer_inputs, weight_inputs
 from headatlas.tasks.items import read_task
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.digests import digests, is_large
 from headatlas.workflow.settings import canonical, settings_of
-
-TOKENIZER = ("*.json", "*.model", "*.txt", "*.jinja")
-NOT_TOKENIZER = {"config.json", "generation_config.json", "model.safetensors.index.json"}
 
 
 class Inputs:
@@ -30,18 +26,15 @@ class Inputs:
 
     def weights(self, model: str) -> list[str]:
         """Files a job that runs the model depends on; none for a hub model, whose revision is in its settings."""
-        folder = self._folder(model)
-        return sorted({str(folder / "config.json"), *map(str, weight_files(folder))}) if folder else []
+        return weight_inputs(self.atlas.models[model]["path"])
 
     def tokenizer(self, model: str) -> list[str]:
         """Files that `prepare_task` depends on; none for a hub model."""
-        folder = self._folder(model)
-        found = {file for pattern in TOKENIZER for file in folder.glob(pattern)} if folder else ()
-        return sorted(str(file) for file in found if file.name not in NOT_TOKENIZER)
+        return tokenizer_inputs(self.atlas.models[model]["path"])
 
-    def _folder(self, model: str) -> Path | None:
-        path = self.atlas.models[model]["path"]
-        return Path(path) if is_local(path) else None
+    def stored_as(self, model: str) -> dict[str, int] | None:
+        """Number of tensors of the weights by number format or quantisation; None for a hub model."""
+        return stored_as(self.atlas.models[model]["path"])
 
     def digests(self, model: str) -> dict[str, str]:
         """SHA-256 of each file that a model's results are made from, by its path."""

@@ -1,18 +1,19 @@
 """What a model's results were made from: config, files, code, packages, devices. Standard library only."""
 
 import json
-import os
 import platform
 import struct
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from headatlas.models.folder import is_local
+
 SCRIPTS = Path(__file__).resolve().parents[2]
 PACKAGE = "headatlas"
 PACKAGES = (
     "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scipy", "polars",
-    "pyarrow", "altair", "vl-convert-python",
+    "pyarrow", "altair", "vl-convert-python", "gguf",
 )  # fmt: skip
 
 
@@ -32,6 +33,7 @@ def describe_results(settings: dict, traces: list[Path], engines: list[dict]) ->
         "config": config,
         "seed": config["seed"],
         "dtype": model["dtype"],
+        "stored_as": settings["stored_as"],
         "devices": sorted({device for trace in traces if (device := header(trace).get("device"))}),
         "engines": engines,
         "files": settings["files"],
@@ -49,8 +51,8 @@ def header(file: Path) -> dict[str, str]:
 
 
 def _hub_commit(model: dict) -> str | None:
-    """The commit of a hub model: its files lie in a folder of that name; None for a local folder."""
-    if os.path.isdir(model["path"]):
+    """The commit of a hub model: its files lie in a folder of that name; None for a local model."""
+    if is_local(model["path"]):
         return None
     from huggingface_hub import try_to_load_from_cache
 

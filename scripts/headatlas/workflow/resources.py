@@ -8,9 +8,8 @@ import os
 from functools import cached_property
 from itertools import takewhile
 
-from headatlas.models.folder import is_local, read_model_config
+from headatlas.models.folder import is_local, read_model_config, weight_bytes
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.inputs import Inputs
 
 UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, where a hub model's config.json does not tell them
 
@@ -59,7 +58,7 @@ class Requests:
         """Host memory to ask a cluster for: the weights, as much again as half, and what libraries take."""
         entry = self.atlas.models[model]
         if is_local(entry["path"]):
-            weights = sum(os.path.getsize(file) for file in Inputs(self.atlas).weights(model))
+            weights = weight_bytes(entry["path"], entry["dtype"])
         else:
             weights = estimate_weights(read_model_config(entry), entry["dtype"])
         return math.ceil((2000 + 1.5 * weights / 1e6) * attempt)

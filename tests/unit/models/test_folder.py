@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from headatlas.config.check import Geometry, check_model_folder, read_geometry
 from headatlas.errors import HeadAtlasError
-from headatlas.models.folder import check_tokenizer
+from headatlas.models.folder import check_tokenizer, find_model, stored_as
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,27 +129,33 @@ def test_an_adapter_and_a_file_and_nothing_are_not_models(tmp_path):
     (path / "adapter_config.json").write_text("{}")
     with pytest.raises(HeadAtlasError, match="an adapter must be merged into its base model first"):
         read_geometry({"path": str(path)})
-    with pytest.raises(HeadAtlasError, match="is a file; give the folder"):
+    with pytest.raises(HeadAtlasError, match="is a file; give a GGUF file, or the folder"):
         read_geometry({"path": str(path / "adapter_config.json")})
     with pytest.raises(HeadAtlasError, match=r"there is no such model folder \(looked in .*; a hub id would be owner"):
         read_geometry({"path": "./nowhere/at/all"})
 
 
-def test_gguf_weights_are_named_with_the_way_to_convert_them(tmp_path):
-    path = folder(tmp_path, {"n_layer": 2, "n_head": 2})
-    (path / "b.Q8_0.gguf").write_bytes(b"GGUF")
-    said = (
-        f"{path}/b.Q8_0.gguf: GGUF weights are not read; give the folder of the original safetensors, or convert once, "
-        f"model and tokenizer: AutoModelForCausalLM.from_pretrained('{path}', gguf_file='b.Q8_0.gguf')"
-    )
-    for named in (path, path / "b.Q8_0.gguf"):
-        with pytest.raises(HeadAtlasError, match=re.escape(said)):
-            read_geometry({"path": str(named)})
-    for gone in ("gone.gguf", "some/gone.gguf"):  # each could be a hub id
-        with pytest.raises(HeadAtlasError, match=rf"^{gone}: there is no such file \(looked in "):
-            read_geometry({"path": gone})
-    weights(path / "model.safetensors")
-    assert read_geometry({"path": str(path)}) == Geometry(2, 2, None)
+def test_a_file_in_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "bad_weights"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "b.Q8_0.gguf").write_bytes(b"GGUF")
+    folder(package, {"n_layer": 2, "n_head": 2}, "inner")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert find_model("package://bad_weights/b.Q8_0.gguf", tmp_path) == str(package / "b.Q8_0.gguf")
+    assert read_geometry({"path": find_model("package://bad_weights/inner", ROOT)}) == Geometry(2, 2, None)
+    monkeypatch.chdir(tmp_path)
+    assert find_model("package://bad_weights/b.Q8_0.gguf", ROOT) == "site/bad_weights/b.Q8_0.gguf"
+    by_name = "must be package://NAME/FILE, with the name by which Python imports the package"
+    for named, message in {
+        "package://gone_weights/b.gguf": f"there is no Python package 'gone_weights' for {sys.executable}; install it",
+        "package://json.decoder/b.gguf": by_name,
+        "package://os/b.gguf": "there is no Python package 'os'",  # one module, no folder
+        "package://bad_weights/c.gguf": f"the package 'bad_weights' has no 'c.gguf' (looked in {package}, which holds "
+        "b.Q8_0.gguf)",
+    }.items():
+        with pytest.raises(HeadAtlasError, match=f"^{re.escape(f'{named}: {message}')}"):
+            find_model(named, ROOT)
 
 
 def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_path):
@@ -174,7 +180,7 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
         f"asked, which "
         "gave no config.json: LocalEntryNotFoundError: "
     )
-    assert " (GGUF is not read; name the repository of the original weights): LocalEntryNotFoundError: " in gguf
+    assert " (for a GGUF file: hf download no/model-GGUF FILE, and name the file): LocalEntryNotFoundError: " in gguf
 
 
 def test_a_whole_model_folder_passes(tmp_path):
@@ -183,6 +189,8 @@ def test_a_whole_model_folder_passes(tmp_path):
     (path / "tokenizer.json").write_text("{}")
     check_model_folder({"path": str(path)}, 1)
     check_model_folder({"path": "owner/model-on-the-hub"}, 1)
+    assert stored_as(str(path)) == {"F32": 1}
+    assert stored_as("owner/model-on-the-hub") is None
 
 
 def test_a_sharded_model_folder_needs_every_shard(tmp_path):

@@ -213,6 +213,21 @@ def test_any_other_tokenizer_goes_through_autotokenizer(change, tmp_path):
         assert loaded.encode(text, True) == auto.encode(text)
 
 
+def test_the_tokenizer_and_the_chat_template_of_a_gguf_file_are_read(tmp_path):
+    """And not a tokenizer that lies beside it."""
+    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from gguf_files import WORDS, write_gguf
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.LlamaConfig(vocab_size=97, **shape)
+    write_gguf(tmp_path / "model.gguf", hf.LlamaForCausalLM(config))
+    settings = save(word_level(), tmp_path) | {"path": str(tmp_path / "model.gguf")}
+    assert load_tokeniser(settings).encode("cab e", False) == [WORDS.index(word) for word in ("c", "ab", "Ġ", "e")]
+    chat = load_tokeniser(settings | {"chat_template": True}).chat
+    assert chat("cab") == [WORDS.index(word) for word in ("x", "c", "ab", "y")]  # the template is x, message, y
+
+
 def test_one_such_tokenizer_would_have_been_read_wrongly(tmp_path):
     settings = save(word_level(), tmp_path)
     before = load_tokeniser(settings).encode("the cat", False)

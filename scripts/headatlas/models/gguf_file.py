@@ -1,0 +1,318 @@
+"""A model in a GGUF file before it is loaded: what its header says, and whether transformers reads it.
+
+Imported while Snakemake reads the Snakefile: standard library only. The package `gguf` takes seconds to open the file
+of a small model, since it builds an array for each token; this module steps over them.
+"""
+
+import mmap
+import os
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from math import isclose, prod
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+from headatlas.models.source import MAGIC
+
+VERSIONS = (2, 3)
+STRING, ARRAY = 8, 9
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # struct's codes
+ALIGNMENT = 32  # bytes, unless `general.alignment` says otherwise
+# Types of tensors that transformers and `gguf` expand: name, values of a block, bytes of a block.
+TYPES = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
+}  # fmt: skip
+# Architectures, as the file names them, that transformers loads as they are (tests/unit/models/test_gguf_file.py).
+ARCHITECTURES = ("gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
+TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`
+# Factors of rotary positions, which transformers leaves out: the model would be another one.
+LEFT_OUT = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+# What the file may say of a model, behind the architecture's name, and the attributes of transformers' config that must
+# say the same: the first that the config has.
+SAME = {
+    "attention.head_count_kv": ("num_key_value_heads",),
+    "attention.key_length": ("head_dim",),
+    "attention.value_length": ("head_dim",),
+    "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps"),
+    "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
+    "attention.sliding_window": ("sliding_window",),
+    "attn_logit_softcapping": ("attn_logit_softcapping",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
+    "context_length": ("max_position_embeddings",),
+    "embedding_length": ("hidden_size",),
+    "feed_forward_length": ("intermediate_size",),
+    "rope.dimension_count": ("rotary dimensions",),
+    "rope.freq_base": ("rope_theta",),
+    "use_parallel_residual": ("use_parallel_residual",),
+}
+# Read elsewhere, or without a say in what the model computes.
+COUNTED = ("block_count", "attention.head_count", "vocab_size", "attention.causal", "rope.scaling.type")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One entry of a file's table of tensors; `offset` in bytes from the start of the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before a GGUF file's data.
+
+    Attributes:
+        values: by key; of a list of strings, such as the vocabulary, only its length.
+        tensors: in the order of the file; data_start: where their data begins, in bytes.
+    """
+
+    file: str
+    values: dict[str, object]
+    tensors: tuple[Tensor, ...]
+    data_start: int
+
+    @property
+    def architecture(self) -> str:
+        """As llama.cpp names it."""
+        return str(self.values.get("general.architecture"))
+
+    def get(self, key: str) -> object:
+        """The value of one of the architecture's own keys; None where there is none."""
+        return self.values.get(f"{self.architecture}.{key}")
+
+
+def read_header(file: str | Path) -> Header:
+    """Read the header of a GGUF file, without its data.
+
+    Raises:
+        HeadAtlasError: there is no such file, it is no GGUF file, or it is cut short.
+    """
+    try:
+        state = os.stat(file)
+        return _read_header(str(file), state.st_size, state.st_mtime_ns)
+    except FileNotFoundError:
+        raise HeadAtlasError(f"{file}: there is no such file (looked in {Path.cwd()})") from None
+    except OSError as error:
+        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=8)
+def _read_header(file: str, size: int, _time: int) -> Header:
+    with open(file, "rb") as opened:
+        if opened.read(4) != MAGIC:
+            raise HeadAtlasError(f"{file}: is not a GGUF file (it does not begin with GGUF); get it again")
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                return _parse(file, _Cursor(data))
+            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError):
+                raise HeadAtlasError(f"{file}: is cut short or damaged in its header; get it again") from None
+
+
+class _Cursor:
+    """Reads numbers and strings one after the other."""
+
+    def __init__(self, data: mmap.mmap):
+        self.data, self.at = data, len(MAGIC)
+
+    def number(self, code: str) -> int | float | bool:
+        return self.numbers(code, 1)[0]
+
+    def numbers(self, code: str, count: int) -> tuple:
+        layout = struct.Struct(f"<{count}{code}")
+        found = layout.unpack_from(self.data, self.at)
+        self.at += layout.size
+        return found
+
+    def string(self) -> str:
+        length = self.number("Q")
+        self.at += length
+        if self.at > len(self.data):
+            raise IndexError
+        return self.data[self.at - length : self.at].decode("utf-8")
+
+    def skip_strings(self, count: int) -> None:
+        read = struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            self.at += 8 + read(self.data, self.at)[0]
+
+    def value(self, kind: int) -> object:
+        if kind in NUMBERS:
+            return self.number(NUMBERS[kind])
+        if kind == STRING:
+            return self.string()
+        if kind != ARRAY:
+            raise IndexError
+        inner, count = self.numbers("I", 1)[0], self.number("Q")
+        if inner == STRING:
+            self.skip_strings(count)
+            return count
+        if inner not in NUMBERS:
+            raise IndexError
+        return list(self.numbers(NUMBERS[inner], count))
+
+    def tensor(self) -> Tensor:
+        name = self.string()
+        shape = self.numbers("Q", self.number("I"))
+        return Tensor(name, shape, self.number("I"), self.number("Q"))
+
+
+def _parse(file: str, cursor: _Cursor) -> Header:
+    version = cursor.number("I")
+    if version not in VERSIONS:
+        order = " (of another byte order)" if version > 0xFFFF else ""
+        raise HeadAtlasError(
+            f"{file}: is GGUF of version {version}{order}; versions 2 and 3 are read, convert it again"
+        )
+    n_tensors, n_values = cursor.numbers("Q", 2)
+    values = {}
+    for _ in range(n_values):
+        key = cursor.string()
+        values[key] = cursor.value(cursor.number("I"))
+    tensors = tuple(cursor.tensor() for _ in range(n_tensors))
+    alignment = values.get("general.alignment", ALIGNMENT)
+    return Header(file, values, tensors, -(-cursor.at // alignment) * alignment)
+
+
+# --- what the header says --------------------------------------------------------------------------------------
+
+
+def model_config(header: Header) -> dict:
+    """What config.json says of a model's size, by the names it has there.
+
+    Raises:
+        HeadAtlasError: no language model, one that transformers does not read from GGUF, or no size.
+    """
+    _refuse_unread(header)
+    heads = header.get("attention.head_count")
+    if isinstance(heads, list) and len(set(heads)) > 1:
+        counts = ", ".join(map(str, sorted(set(heads))))
+        raise HeadAtlasError(
+            f"{header.file}: its layers differ in the number of their heads ({counts}); such models are not supported"
+        )
+    heads = heads[0] if isinstance(heads, list) and heads else heads
+    sizes = {"num_hidden_layers": header.get("block_count"), "num_attention_heads": heads}
+    for name, key in (("num_hidden_layers", "block_count"), ("num_attention_heads", "attention.head_count")):
+        if not isinstance(sizes[name], int) or sizes[name] < 1:
+            raise HeadAtlasError(
+                f"{header.file}: its header gives no number under {header.architecture}.{key}; is it a whole model?"
+            )
+    others = {"max_position_embeddings": "context_length", "hidden_size": "embedding_length"}
+    return {"model_type": header.architecture} | sizes | {name: header.get(key) for name, key in others.items()}
+
+
+def _refuse_unread(header: Header) -> None:
+    file, kind = header.file, header.architecture
+    if (parts := header.values.get("split.count")) and parts > 1:
+        raise HeadAtlasError(
+            f"{file}: is one of {parts} parts of a model; join them first: llama-gguf-split --merge FIRST WHOLE.gguf"
+        )
+    if "general.architecture" not in header.values or header.values.get("general.type", "model") != "model":
+        held = header.values.get("general.type", "no architecture")
+        raise HeadAtlasError(f"{file}: holds no model ({held}); give the model's own file")
+    if kind not in ARCHITECTURES:
+        raise HeadAtlasError(
+            f"{file}: GGUF weights of a {kind} model are not read, only of {', '.join(ARCHITECTURES)}; give the folder "
+            "of the original safetensors"
+        )
+    unread = sorted({tensor.type for tensor in header.tensors} - set(TYPES))
+    if unread:
+        raise HeadAtlasError(
+            f"{file}: holds tensors of GGUF's type {unread[0]}, which are not read, only "
+            f"{', '.join(name for name, _, _ in TYPES.values())}; get the model in another quantisation"
+        )
+    factors = [tensor.name for tensor in header.tensors if tensor.name in LEFT_OUT]
+    scaling = header.get("rope.scaling.type")
+    if factors or scaling not in (None, "none"):
+        what = factors[0] if factors else f"{kind}.rope.scaling.type: {scaling}"
+        raise HeadAtlasError(
+            f"{file}: scales its rotary positions ({what}), which transformers does not read from GGUF, so that the "
+            "model would be another one; give the folder of the original safetensors"
+        )
+
+
+def check_whole(header: Header) -> None:
+    """Check that a file holds the data of all its tensors, and a tokenizer; and that it can be loaded.
+
+    Raises:
+        HeadAtlasError: names what is missing, and what to do.
+    """
+    file = header.file
+    if find_spec("gguf") is None:
+        raise HeadAtlasError(f"{file}: reading GGUF needs the Python package gguf; run: pip install 'gguf>=0.17,<1'")
+    ends = (tensor.offset + _bytes(tensor) for tensor in header.tensors)
+    promised, size = header.data_start + max(ends, default=0), os.path.getsize(file)
+    if size < promised:
+        raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
+    tokenizer = header.values.get("tokenizer.ggml.model")
+    if tokenizer not in TOKENIZERS or not header.values.get("tokenizer.ggml.tokens"):
+        held = f"a tokenizer of kind {tokenizer}" if tokenizer else "no tokenizer"
+        raise HeadAtlasError(
+            f"{file}: holds {held}, where {' or '.join(TOKENIZERS)} is read; give the folder of the original "
+            "safetensors"
+        )
+
+
+def formats(header: Header) -> dict[str, int]:
+    """How many tensors the file holds of each type, by its name, sorted."""
+    return dict(sorted(Counter(TYPES[tensor.type][0] for tensor in header.tensors).items()))
+
+
+def n_values(header: Header) -> int:
+    """Numbers of all tensors together."""
+    return sum(tensor.size for tensor in header.tensors)
+
+
+def check_config(header: Header, config: object) -> list[str]:
+    """Check that transformers made of the file the model that the file describes.
+
+    Args:
+        config: of the loaded model.
+
+    Returns:
+        what else the file says of the model, which transformers does not read.
+
+    Raises:
+        HeadAtlasError: names the first value that transformers did not take over.
+    """
+    prefix = f"{header.architecture}."
+    said = {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
+    for key in SAME.keys() & said.keys():
+        value = max(said[key], default=0) if isinstance(said[key], list) else said[key]
+        taken = next((found for name in SAME[key] if (found := _attribute(config, name)) is not None), None)
+        if taken is None or not isclose(value, taken, rel_tol=1e-6):
+            raise HeadAtlasError(
+                f"{header.file}: says {prefix}{key}: {value}, where transformers loads the model with "
+                f"{'nothing' if taken is None else taken}; give the folder of the original safetensors"
+            )
+    return [f"{prefix}{key}: {value}" for key, value in said.items() if key not in SAME and key not in COUNTED]
+
+
+def _attribute(config: object, name: str) -> float | None:
+    rotary = getattr(config, "rope_parameters", None) or {}
+    rotary = rotary.get("full_attention", rotary)  # Gemma 3 has two sets
+    if name == "rope_theta":
+        return rotary.get(name)
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if name == "rotary dimensions":
+        return int(d_head * rotary.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", 1.0)))
+    return d_head if name == "head_dim" else getattr(config, name, None)
+
+
+def _bytes(tensor: Tensor) -> int:
+    _, values, n_bytes = TYPES[tensor.type]
+    return tensor.size // values * n_bytes
