@@ -144,7 +144,8 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     """The spec of a grid of head maps, with notes under the titles of panels."""
     look, tasks, columns = maps.look, maps.tasks, maps.columns
-    below = _level([wrap(under.lines.get(task, ""), look.font_size, maps.width) for task in tasks], columns)
+    room = maps.width + layout.PANEL_GAP  # a line may reach into the gaps, which then grow
+    below = _level([wrap(under.lines.get(task, ""), look.font_size, room) for task in tasks], columns)
     titles = panel_titles(tasks, look, maps.width)
     bars = _bars(maps, measure)
     numbers = [str(maps.table.layers - 1)] if look.tick_labels == "all" else []

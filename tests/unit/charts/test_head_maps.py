@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import vl_convert
 from evidence_drawings import drawn as evidence
+from evidence_samples import tables_of
 from figure_reader import overlaps
 from figure_samples import TASKS, TITLES, capability, drawing, make_table, picture, settings, with_cell
 from headatlas.charts import head_maps, palette
@@ -476,3 +477,14 @@ def test_annotated_grid_is_the_grid_with_reliability_under_each_title():
     assert len(notes) == 8
     assert all(len(panel.cells) == 48 for panel in drawing.panels)
     assert {mark.chart for mark in drawing.of("rule")} == {"concat_3"}  # crossed out
+
+
+def test_lines_under_titles_do_not_break_however_long_their_numbers_are():
+    long = {"score": -10.5, "score_low": -12.25, "score_high": -11.0, "n_questions": 2095}
+    skills = capability().with_columns(pl.lit(value).alias(name) for name, value in long.items())
+    _, _, reliability = tables_of("annotated-grid.ablation")
+    drawn = evidence("annotated-grid.ablation", [make_table(30, 9), skills, reliability])
+    notes = [text for text in drawn.texts if "title-subtitle" in text.role]
+    assert "Log-prob. −10.500 [−12.250, −11.000]" in notes[0].words
+    assert {round(text.box[3] - text.box[1]) for text in notes} == {34}  # three lines of 13 pixels, less what is empty
+    assert overlaps(drawn.texts) == []
