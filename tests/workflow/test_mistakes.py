@@ -77,7 +77,7 @@ BEFORE_ANY_JOB = {
             rf"{TASK}:\d+: is not valid JSON: Expecting .*",
         ],
     ),
-    "a CogQA file": (other_data, ["c.json: question 1: generated must be a list of subquestions, at least one"]),
+    "a CogQA file": (other_data, ["c.json: question 1: generated must be a list of at least one subquestion"]),
     "a tokenizer cut short": (
         lambda folder: (folder / "tiny/tokenizer.json").write_text('{"model": '),
         [r"tiny/tokenizer.json: is not valid JSON \(Expecting value.*\); get the file again"],
@@ -88,7 +88,7 @@ BEFORE_ANY_JOB = {
     ),
     "other names of prompt and answer": (
         lambda folder: (folder / TASK).write_text('{"question": "x", "target": "y"}\n'),
-        [rf"{TASK}:1: prompt and answer missing; rename the key 'question' to prompt and 'target' to answer"],
+        [rf"{TASK}:1: prompt and answer are missing; rename the key 'question' to prompt and 'target' to answer"],
     ),
     "a task's name as a reader would write it": (
         lambda folder: write_config(folder, INDEPENDENT | {"tasks": {"Math-QA": {"source": TASK}}}),

@@ -1,6 +1,6 @@
 """Can the model do the task at all? Share of right answers and their mean score on the clean model; numpy and polars.
 
-Knows traces and items; knows nothing of heads. A map of a task that the model does not do shows nothing of the task.
+Knows traces and items, but no heads. A map of a task that the model does not do shows nothing about the task.
 """
 
 from collections import Counter
@@ -27,17 +27,17 @@ COLUMNS = {
 def measure(
     score: np.ndarray, correct: np.ndarray, question: np.ndarray, answers: Sequence[str], confidence: float, metric: str
 ) -> dict[str, float | int | bool | str]:
-    """How well the model answers the items of one task, both splits together: no head was chosen by them.
+    """How well the model answers the items of one task. Both splits count, since no head is chosen by this.
 
     Args:
         score, correct: [item], nats and bool, by the metric (`batches.score_answers`); question: [item];
         answers: [item], texts; metric: `log_prob` or `margin`.
 
     Returns:
-        `COLUMNS` but task. accuracy: share of the items, with Wilson's interval (items of one question count as
-        one observation). chance: what the most frequent answer, given to every item, would score; of a margin 0.5.
-        score: mean over items, with an interval over questions by Student's t, of log-probabilities on the log scale
-        (NaN with one question). capable: the lower end of accuracy lies above chance, and so above 0.
+        `COLUMNS` without task. accuracy: share of the items, with Wilson's interval (items of one question count as one
+        observation). chance: the score of always giving the most frequent answer; 0.5 for a margin. score: mean over
+        items, with an interval over questions by Student's t, on the log scale for log-probabilities (NaN with one
+        question). capable: whether the lower end of accuracy lies above chance, and so above 0.
     """
     totals, counts = question_totals(np.stack([correct, score], axis=1).astype(np.float64), question)
     n, mean, error = len(counts), *mean_and_error(totals, counts)
@@ -64,7 +64,7 @@ def _skewed(mean: float, span: float) -> tuple[float, float]:
 
 
 def wilson_interval(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a share of n observations: its lower end is 0 only where the share is.
+    """Wilson's interval of a share of n observations; its lower end is 0 only if the share is 0.
 
     Source: Wilson 1927, Journal of the American Statistical Association 22; Brown, Cai and DasGupta 2001.
     """
@@ -78,13 +78,13 @@ def read_answers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score, correctness and question of each item of a trace: [item] each.
 
     Raises:
-        HeadAtlasError: not a trace.
+        HeadAtlasError: the file is not a trace.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             return tuple(file.get_tensor(name) for name in ("score", "correct", "question"))
     except (SafetensorError, OSError) as error:
-        raise HeadAtlasError(f"{path}: not a trace ({error}); delete it and run again") from error
+        raise HeadAtlasError(f"{path}: is not a trace ({error}); delete it and run again") from error
 
 
 def incapable(capability: pl.DataFrame) -> list[str]:

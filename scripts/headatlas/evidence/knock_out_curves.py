@@ -1,6 +1,6 @@
-"""Knock-out curves, the area between top and random, the dissociation matrix and its diagonal; polars.
+"""Knock-out curves, the area between top and random, and the dissociation matrix with its diagonal; polars.
 
-Intervals resample questions and random draws together: they hold for other questions and other random heads.
+Intervals resample questions and random draws together, so they hold for other questions and other random heads.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ SELECTIONS = ("top", "bottom", "random", "random_norm")
 
 
 def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
-    """How each task fares without its top, bottom and random heads.
+    """How well the model does each task without its top, bottom or random heads.
 
     Returns:
-        method, task, selection (`SELECTIONS`), draw, k (0 = no head, for each selection), score (nats), accuracy, each
-        with `_low`, `_high` (over questions, as of heads), n_items.
+        method, task, selection (`SELECTIONS`), draw, k (0 = no head, once for each selection), score (nats) and
+        accuracy, each with `_low` and `_high` (over questions, as for heads), n_items.
     """
     rows = []
     for file in files:
         target = file.targets[file.task]
         score = head_statistics(target.score.T, target.question, confidence=confidence)
         accuracy = head_statistics(target.correct.T.astype(float), target.question, confidence=confidence)
-        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # a t may reach beyond
+        low, high = (np.clip(end, 0, 1) for end in (accuracy.ci_low, accuracy.ci_high))  # Student's t may reach beyond
         accuracy = accuracy._replace(ci_low=low, ci_high=high)
         for i, index in enumerate(target.sets):
             one = file.sets[index]
@@ -46,10 +46,10 @@ def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
 
 
 def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: int) -> pl.DataFrame:
-    """Area between the random and the top curve of log-probability, one number per method and task.
+    """Area between the random and the top curve of the score, for each method and task.
 
-    The mean gap in nats over the curve, k on a scale of log2(1 + k): positive where the top
-    heads matter more than random heads of the same layers.
+    It is the mean gap over the curve in nats, with k on a scale of log2(1 + k): positive if the top heads matter more
+    than random heads of the same layers.
 
     Returns:
         method, task, area, ci_low, ci_high.
@@ -67,7 +67,7 @@ def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: in
 
 
 def curve_weights(ks: Sequence[int]) -> np.ndarray:
-    """Weight of each k's gap in the mean over the curve from k = 0 (no gap) on: trapezoids on log2(1 + k)."""
+    """Weight of the gap at each k in the mean over the curve from k = 0 (no gap): trapezoids on log2(1 + k)."""
     x = np.log2(1 + np.array([0, *ks]))
     widths = np.diff(x)
     weights = np.append(widths[:-1] + widths[1:], widths[-1]) / 2
@@ -82,16 +82,16 @@ def dissociation(
     confidence: float,
     seed: int,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the top heads of each task do to every task, and how far the diagonal stands out.
+    """What knocking out the top heads of each task does to every task, and how far the diagonal stands out.
 
     Args:
-        files: of any methods; tasks: rows and columns of the matrix, in this order.
+        files: of all methods; tasks: rows and columns of the matrix, in this order.
 
     Returns:
-        method, source_task, target_task, k (heads knocked out together), effect (loss of log-probability beyond that
-        by random heads of the same layers, nats), ci_low, ci_high;
-        method, dominance (mean of the diagonal less mean of the rest), ci_low, ci_high, p_value (one-sided:
-        source tasks dealt to rows at random, exact where there are no more than `permutations` orders).
+        two tables: method, source_task, target_task, k (heads knocked out together), effect (loss of score beyond the
+        loss without random heads of the same layers, nats), ci_low, ci_high;
+        method, dominance (mean of the diagonal minus the mean of the rest), ci_low, ci_high, p_value (one-sided, under
+        random orders of the rows; exact if there are no more than `permutations` orders).
     """
     cells, merits = [], []
     for method in dict.fromkeys(file.method for file in files):
@@ -118,7 +118,7 @@ def dissociation(
 
 
 def dominance(matrix: np.ndarray) -> float:
-    """Mean of the diagonal of [source, target] less the mean of the other cells; NaN for a single task."""
+    """Mean of the diagonal of [source, target] minus the mean of the other cells; NaN for a single task."""
     n = len(matrix)
     if n < 2:
         return float("nan")
@@ -139,7 +139,7 @@ def dominance_p_value(matrix: np.ndarray, permutations: int, rng: np.random.Gene
 
 
 def _gaps(file: KnockOut, target: str, k: int) -> np.ndarray:
-    """Log-probability with random heads out less that with the top heads out: [draw, item]."""
+    """Score without random heads minus score without the top heads: [draw, item]."""
     score = file.targets[target].score.astype(np.float64)
     return score[sets_of(file, target, "random", k)] - score[sets_of(file, target, "top", k)]
 
@@ -153,7 +153,7 @@ def _resampled(
     of_questions = np.random.default_rng(np.random.SeedSequence((*seed, 0)))
     of_draws = np.random.default_rng(np.random.SeedSequence((*seed, 1, row)))
     if n == 1:
-        return np.full(resamples, np.nan)  # one question says nothing of others
+        return np.full(resamples, np.nan)  # one question says nothing about others
     weights = of_questions.multinomial(n, np.full(n, 1 / n), size=resamples)
     means = (weights @ totals) / (weights @ counts)[:, None]
     return (means * of_draws.multinomial(draws, np.full(draws, 1 / draws), size=resamples)).sum(axis=1) / draws

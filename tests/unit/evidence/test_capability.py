@@ -96,4 +96,4 @@ def test_script(tmp_path):
     assert incapable(found) == ["bad"]
     items[1].rename(traces[1])
     done = run_script("measure_capability", settings, traces=traces, items=[items[0]] * 2, table=table)
-    assert "bad.safetensors: not a trace" in done.stderr
+    assert "bad.safetensors: is not a trace" in done.stderr
