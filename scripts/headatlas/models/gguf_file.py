@@ -33,8 +33,9 @@ TYPES = {
 # Architectures, as the file names them, that transformers loads as they are (tests/unit/models/test_gguf_file.py).
 ARCHITECTURES = ("gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
 TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`
-# Factors of rotary positions, which transformers leaves out: the model would be another one.
-LEFT_OUT = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+FACTORS = "rope_freqs.weight"  # what a Llama's rotary frequencies are divided by, from 3.1 on
+# Factors for rotary positions that transformers leaves out, as it does Llama's: the model would be another one.
+LEFT_OUT = ("rope_factors_long.weight", "rope_factors_short.weight")
 # What the file may say of a model, behind the architecture's name, and the attributes of transformers' config that must
 # say the same: the first that the config has.
 SAME = {
@@ -235,7 +236,8 @@ def _refuse_unread(header: Header) -> None:
             f"{file}: holds tensors of GGUF's type {unread[0]}, which are not read, only "
             f"{', '.join(name for name, _, _ in TYPES.values())}; get the model in another quantisation"
         )
-    factors = [tensor.name for tensor in header.tensors if tensor.name in LEFT_OUT]
+    left_out = LEFT_OUT if kind == "llama" else (*LEFT_OUT, FACTORS)
+    factors = [tensor.name for tensor in header.tensors if tensor.name in left_out]
     scaling = header.get("rope.scaling.type")
     if factors or scaling not in (None, "none"):
         what = factors[0] if factors else f"{kind}.rope.scaling.type: {scaling}"
@@ -275,6 +277,16 @@ def formats(header: Header) -> dict[str, int]:
 def n_values(header: Header) -> int:
     """Numbers of all tensors together."""
     return sum(tensor.size for tensor in header.tensors)
+
+
+def rotary_factors(header: Header) -> tuple[float, ...]:
+    """What the rotary frequencies are to be divided by, [d_head / 2]; none where the file does not scale them."""
+    tensor = next((tensor for tensor in header.tensors if tensor.name == FACTORS), None)
+    if tensor is None:
+        return ()
+    with open(header.file, "rb") as file:
+        file.seek(header.data_start + tensor.offset)
+        return struct.unpack(f"<{tensor.size}f", file.read(4 * tensor.size))
 
 
 def check_config(header: Header, config: object) -> list[str]:
