@@ -120,7 +120,7 @@ def _read_header(file: str, size: int, _time: int) -> Header:
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _parse(file, _Cursor(data))
-            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError):
+            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError, ZeroDivisionError):
                 raise HeadAtlasError(f"{file}: is cut short or damaged in its header; get it again") from None
 
 
@@ -303,7 +303,7 @@ def check_config(header: Header, config: object) -> list[str]:
     """
     prefix = f"{header.architecture}."
     said = {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
-    for key in SAME.keys() & said.keys():
+    for key in (key for key in SAME if key in said):
         value = max(said[key], default=0) if isinstance(said[key], list) else said[key]
         taken = next((found for name in SAME[key] if (found := _attribute(config, name)) is not None), None)
         if taken is None or not isclose(value, taken, rel_tol=1e-6):
