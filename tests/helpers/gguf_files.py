@@ -49,13 +49,13 @@ def write_gguf(
     model: PreTrainedModel,
     architecture: str = "llama",
     kind: Callable[[str], gguf.GGMLQuantizationType] = lambda name: F32,
-    tokens: list[str] | None = None,
+    tensors: dict[str, np.ndarray] | None = None,
     **others: object,
 ) -> dict[str, np.ndarray]:
     """Write a model of transformers; return the values its file holds by their names there, expanded to float32.
 
     Args:
-        kind: by a tensor's name, its quantisation. tokens: the vocabulary; without it, made-up words.
+        kind: by a tensor's name, its quantisation. tensors: more of them, float32.
         others: more values of the header, or None to leave one out; dots are written as double underscores.
     """
     writer = gguf.GGUFWriter(file, architecture)
@@ -71,16 +71,18 @@ def write_gguf(
             writer.add_string(key, value)
         elif value is not None:
             writer.add_array(key, value)
-    words = tokens or [*WORDS, *(f"w{number}" for number in range(len(WORDS), model.config.vocab_size))]
+    words = [*WORDS, *(f"w{number}" for number in range(len(WORDS), model.config.vocab_size))]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([3] * 3 + [1] * (len(words) - 3))
-    writer.add_token_merges(["a b"] if tokens is None else [])
+    writer.add_token_merges(["a b"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template(TEMPLATE)
     names = {hf: there for there, hf in get_gguf_hf_weights_map(model, TensorProcessor()).items()}
     held = {}
+    for name, tensor in (tensors or {}).items():
+        writer.add_tensor(name, tensor)
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     for name, tensor in model.state_dict().items():
         if name in tied or name not in names:

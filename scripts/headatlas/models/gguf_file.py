@@ -33,8 +33,9 @@ TYPES = {
 # Architectures, as the file names them, that transformers loads as they are (tests/unit/models/test_gguf_file.py).
 ARCHITECTURES = ("gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
 TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`
-# Factors of rotary positions, which transformers leaves out: the model would be another one.
-LEFT_OUT = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+FACTORS = "rope_freqs.weight"  # what a Llama's rotary frequencies are divided by, from 3.1 on
+# Factors for rotary positions that transformers leaves out, as it does Llama's: the model would be another one.
+LEFT_OUT = ("rope_factors_long.weight", "rope_factors_short.weight")
 # What the file may say of a model, behind the architecture's name, and the attributes of transformers' config that must
 # say the same: the first that the config has.
 SAME = {
@@ -119,7 +120,7 @@ def _read_header(file: str, size: int, _time: int) -> Header:
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _parse(file, _Cursor(data))
-            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError):
+            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError, ZeroDivisionError):
                 raise HeadAtlasError(f"{file}: is cut short or damaged in its header; get it again") from None
 
 
@@ -235,7 +236,8 @@ def _refuse_unread(header: Header) -> None:
             f"{file}: holds tensors of GGUF's type {unread[0]}, which are not read, only "
             f"{', '.join(name for name, _, _ in TYPES.values())}; get the model in another quantisation"
         )
-    factors = [tensor.name for tensor in header.tensors if tensor.name in LEFT_OUT]
+    left_out = LEFT_OUT if kind == "llama" else (*LEFT_OUT, FACTORS)
+    factors = [tensor.name for tensor in header.tensors if tensor.name in left_out]
     scaling = header.get("rope.scaling.type")
     if factors or scaling not in (None, "none"):
         what = factors[0] if factors else f"{kind}.rope.scaling.type: {scaling}"
@@ -277,6 +279,16 @@ def n_values(header: Header) -> int:
     return sum(tensor.size for tensor in header.tensors)
 
 
+def rotary_factors(header: Header) -> tuple[float, ...]:
+    """What the rotary frequencies are to be divided by, [d_head / 2]; none where the file does not scale them."""
+    tensor = next((tensor for tensor in header.tensors if tensor.name == FACTORS), None)
+    if tensor is None:
+        return ()
+    with open(header.file, "rb") as file:
+        file.seek(header.data_start + tensor.offset)
+        return struct.unpack(f"<{tensor.size}f", file.read(4 * tensor.size))
+
+
 def check_config(header: Header, config: object) -> list[str]:
     """Check that transformers made of the file the model that the file describes.
 
@@ -291,7 +303,7 @@ def check_config(header: Header, config: object) -> list[str]:
     """
     prefix = f"{header.architecture}."
     said = {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
-    for key in SAME.keys() & said.keys():
+    for key in (key for key in SAME if key in said):
         value = max(said[key], default=0) if isinstance(said[key], list) else said[key]
         taken = next((found for name in SAME[key] if (found := _attribute(config, name)) is not None), None)
         if taken is None or not isclose(value, taken, rel_tol=1e-6):

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.models.folder import Geometry, read_geometry
-from headatlas.models.gguf_file import check_config, read_header
+from headatlas.models.gguf_file import check_config, read_header, rotary_factors
 from headatlas.models.head_proof import (
     EQUAL,
     LayerCall,
@@ -237,8 +237,8 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
         reason = " ".join(str(error).split())
         raise HeadAtlasError(f"model {path}: cannot be loaded as a causal language model: {reason}") from error
     _check_weights(loaded, str(path))
-    if gguf and (unread := check_config(read_header(path), model.config)):
-        log.warning("model %s: transformers does not read all that the file says (%s)", path, ", ".join(unread))
+    if gguf:
+        _complete(model, path)
     half_because = compute_in_float32(model)
     if half_because:
         log.warning(
@@ -249,6 +249,17 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     found.half_because = half_because
     _check_geometry(found, read_geometry(settings), str(path))
     return found
+
+
+def _complete(model: PreTrainedModel, path: str) -> None:
+    """Check what transformers made of a GGUF file, and scale the rotary frequencies, which it leaves as they were."""
+    header = read_header(path)
+    if unread := check_config(header, model.config):
+        log.warning("model %s: transformers does not read all that the file says (%s)", path, ", ".join(unread))
+    if factors := rotary_factors(header):
+        for module in model.modules():
+            if hasattr(module, "inv_freq"):
+                module.inv_freq.div_(torch.tensor(factors, device=module.inv_freq.device))
 
 
 def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:

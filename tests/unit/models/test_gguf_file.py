@@ -163,6 +163,42 @@ def test_quantised_weights_are_those_that_the_package_expands(model, tmp_path):
     assert (logits(loaded.model) - logits(model)).abs().max() > 1e-3  # so something was quantised
 
 
+def llama3_factors(base: float, d_head: int, scaling: dict) -> np.ndarray:
+    """[d_head / 2]: as llama.cpp's converter writes them (`LlamaModel.generate_extra_tensors`)."""
+    factors, context = [], scaling["original_max_position_embeddings"]
+    for frequency in base ** -(np.arange(0, d_head, 2) / d_head):
+        length = 2 * np.pi / frequency
+        low, high = context / scaling["low_freq_factor"], context / scaling["high_freq_factor"]
+        smooth = (context / length - scaling["low_freq_factor"]) / (
+            scaling["high_freq_factor"] - scaling["low_freq_factor"]
+        )
+        between = 1 / ((1 - smooth) / scaling["factor"] + smooth)
+        factors.append(1 if length < high else scaling["factor"] if length > low else between)
+    return np.array(factors, np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rotary_frequencies_are_scaled_as_in_llama_3(dtype, tmp_path):
+    """transformers leaves the factors out, with which llama.cpp replaces Llama 3's rule."""
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    torch.manual_seed(0)
+    rotary = {"rope_type": "llama3", "rope_theta": 1e4} | scaling
+    model = hf.LlamaForCausalLM(hf.LlamaConfig(**SHAPE, rope_parameters=rotary)).eval()
+    for parameter in model.parameters():
+        parameter.data = (5 * parameter.data if parameter.ndim > 1 else parameter.data).bfloat16().float()
+    factors = llama3_factors(1e4, 16, scaling)
+    assert factors.min() == 1
+    assert factors.max() == 8
+    assert len(np.unique(factors)) > 2  # and some between
+    write_gguf(tmp_path / "scaled.gguf", model, tensors={"rope_freqs.weight": factors})
+    write_gguf(tmp_path / "plain.gguf", model)
+    scaled, plain = (
+        load_model({"path": str(tmp_path / f"{name}.gguf"), "dtype": dtype}) for name in ("scaled", "plain")
+    )
+    assert torch.allclose(logits(scaled.model, 40), logits(model, 40), rtol=0, atol=1e-5)
+    assert (logits(plain.model, 40) - logits(model, 40)).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_weights_are_kept_in_the_format_asked_for(file, dtype):
     half, whole = load_model({"path": str(file), "dtype": dtype}), load_model({"path": str(file)})
@@ -234,10 +270,10 @@ def test_other_architectures_tensors_and_tokenizers_are_refused(file, tmp_path, 
     path.write_bytes(content.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"))
     known = ", ".join(ARCHITECTURES)
     assert said(path) == f"{path}: GGUF weights of a mamba model are not read, only of {known}{ORIGINAL}"
-    name = b"rope_freqs.weight"
-    path.write_bytes(content.replace(struct.pack("<Q", 18) + b"output_norm.weight", struct.pack("<Q", 17) + name))
+    name = b"rope_factors_long.weight"
+    path.write_bytes(content.replace(struct.pack("<Q", 18) + b"output_norm.weight", struct.pack("<Q", 24) + name))
     assert said(path).startswith(
-        f"{path}: scales its rotary positions (rope_freqs.weight), which transformers does not"
+        f"{path}: scales its rotary positions (rope_factors_long.weight), which transformers does"
     )
     at = content.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
     path.write_bytes(content[:at] + struct.pack("<I", Kind.Q8_1) + content[at + 4 :])

@@ -12,7 +12,7 @@ from headatlas.workflow.settings import TABLE, of_every_rule, settings_of
 from workflow_runs import REDUCED, ROOT
 
 SCRIPT = {"draw_comparison": "draw_evidence"}  # rules that another rule's script serves
-FROM_ELSEWHERE = {"write_provenance": {"files", "code"}}
+FROM_ELSEWHERE = {"write_provenance": {"files", "stored_as", "code"}}
 
 
 @pytest.fixture
