@@ -1,6 +1,7 @@
 """The house: which package may import which, and where torch, polars and Altair may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,9 @@ def test_packages_own_files_hold_a_docstring_only():
     for path in LIBRARY.rglob("__init__.py"):
         (only,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr), path
+
+
+def test_the_page_of_the_house_shows_the_arrows():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", page, re.MULTILINE)
+    assert {package: set(re.findall(r"`(\w+)`", others)) for package, others in rows} == ARROWS
