@@ -118,21 +118,28 @@ def sequence_length(item: dict) -> int:
 
 
 def batches(
-    items: list[dict], batch_tokens: int | Callable[[], int], rows: list[int] | None = None, padded: bool = True
+    items: list[dict],
+    batch_tokens: int | Callable[[], int],
+    rows: list[int] | None = None,
+    padded: bool = True,
+    ragged: bool = True,
 ) -> Iterator[Batch]:
     """Batches of items of similar length, each of at most `batch_tokens` padded tokens (always one item).
 
     Args:
         batch_tokens: a number, or a function that is asked anew while each batch is put together.
-        padded: False lets only items of the same length share a batch.
+        padded: False lets only items of the same length share a batch; ragged: False only those whose answers are of
+            the same length.
     """
     most = batch_tokens if callable(batch_tokens) else lambda: batch_tokens
     rows = list(range(len(items))) if rows is None else rows
     lengths = {row: sequence_length(items[row]) for row in rows}
+    answers = {row: 0 if ragged else len(items[row]["answer_ids"]) for row in rows}
     group: list[int] = []
-    for row in sorted(rows, key=lambda row: (lengths[row], row)):
+    for row in sorted(rows, key=lambda row: (answers[row], lengths[row], row)):
         full = group and lengths[row] * (len(group) + 1) > most()
-        if full or (group and not padded and lengths[row] != lengths[group[0]]):
+        unlike = group and (answers[row] != answers[group[0]] or (not padded and lengths[row] != lengths[group[0]]))
+        if full or unlike:
             yield collate(items, group)
             group = []
         group.append(row)
@@ -178,16 +185,17 @@ def run_batches(
     rows: list[int] | None = None,
     copies: int = 1,
     padded: bool = True,
+    ragged: bool = True,
 ) -> None:
     """Call `work(rows, tokens)` on batches of items until all are done, with as many tokens a pass as memory holds.
 
     Args:
         batch_tokens: the most `tokens` of one pass; devices: where the model is (see `Budget`).
         rows: the items to work on, all if None; copies: how many copies of a batch's items fill a pass.
-        padded: whether items of different lengths may share a batch.
+        padded, ragged: as `batches`.
     """
     budget = Budget(batch_tokens, devices)
-    for batch in batches(items, lambda: max(1, budget.tokens // copies), rows, padded):
+    for batch in batches(items, lambda: max(1, budget.tokens // copies), rows, padded, ragged):
         with budget.measured(batch.input_ids.numel()):
             halve_on_out_of_memory(partial(work, tokens=budget.tokens), batch.rows.tolist())
 

@@ -58,7 +58,9 @@ def ablate_layers(
             effects[rows] = run(model, items, rows, baseline, layers, positions, tokens).cpu().numpy()
             advance(len(rows))
 
-        run_batches(work, items, batch_tokens, model.devices, padded=padded)
+        # A row of replay is as long as the batch's longest answer: shorter ones would pay for it.
+        ragged = positions != "answer"
+        run_batches(work, items, batch_tokens, model.devices, padded=padded, ragged=ragged)
         effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
         return effects
 

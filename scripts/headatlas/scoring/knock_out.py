@@ -57,7 +57,8 @@ def knock_out(
                 halve_on_out_of_memory(score, order[start : start + most])
             advance(len(rows))
 
-        run_batches(work, items, batch_tokens, model.devices, copies=8, padded=padded)
+        ragged = positions != "answer"  # as in `ablate_layers`
+        run_batches(work, items, batch_tokens, model.devices, copies=8, padded=padded, ragged=ragged)
         return found
 
     def cells(found: np.ndarray, item: int) -> tuple[list[Heads], np.ndarray]:
