@@ -11,7 +11,7 @@ from headatlas.files.effects import clean_run, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.models.device import choose_device
-from headatlas.models.head_model import load_model
+from headatlas.models.head_model import hold_model, load_model
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.tasks.items import read_items, split_items
@@ -28,6 +28,10 @@ class Settings:
     baseline: str
     positions: str
     seed: int | None = None
+
+
+def prepare(settings: Settings, device: str) -> None:
+    hold_model(settings.model, device)
 
 
 def main(

@@ -14,7 +14,7 @@ from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knoc
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.models.device import choose_device
-from headatlas.models.head_model import load_model
+from headatlas.models.head_model import hold_model, load_model
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.scoring.knock_out import knock_out
 from headatlas.tasks.items import read_items, split_items
@@ -28,6 +28,10 @@ class Settings:
     tasks: list[str]
     baseline: str
     positions: str
+
+
+def prepare(settings: Settings, device: str) -> None:
+    hold_model(settings.model, device)
 
 
 def main(

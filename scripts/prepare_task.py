@@ -32,6 +32,10 @@ class Settings:
     partners: list[str] = ()
 
 
+def prepare(settings: Settings) -> None:
+    load_tokeniser.prepare(settings.tokenizer)
+
+
 def main(settings: Settings, source: list[Path], items: Path) -> None:
     task = read_task(vars(settings), source)
     tokeniser = load_tokeniser(settings.tokenizer)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headatlas.jobs.cli import run
 from headatlas.models.device import choose_device
-from headatlas.models.head_model import load_model
+from headatlas.models.head_model import hold_model, load_model
 from headatlas.scoring.trace import trace_task
 from headatlas.tasks.items import read_items
 
@@ -19,6 +19,10 @@ class Settings:
     """model: path, revision, dtype, attn_implementation, trust_remote_code."""
 
     model: dict
+
+
+def prepare(settings: Settings, device: str) -> None:
+    hold_model(settings.model, device)
 
 
 def main(settings: Settings, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:

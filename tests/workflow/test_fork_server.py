@@ -1,11 +1,13 @@
 """Jobs as forks of a server: the same outcome as by themselves, whatever dies in between."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -224,3 +226,12 @@ def test_a_run_without_a_server_gives_the_same(independent, tmp_path, monkeypatc
     assert files
     for file in files:
         assert (folder / file).read_bytes() == (independent / file).read_bytes()
+
+
+def test_a_run_loads_each_model_and_tokenizer_once(independent):
+    """Four jobs run the model and two read its tokenizer; the log of a job by itself would say how long its load took."""
+    logs = {path: path.read_text(encoding="utf-8") for path in (independent / "results").rglob("*.log")}
+    loads = re.compile(r"^(load_model|load_tokeniser): (.+)$", re.MULTILINE)
+    found = Counter(match for text in logs.values() for match in loads.findall(text))
+    said = "shared by the fork server"
+    assert found == {("load_model", said): 4, ("load_tokeniser", said): 2}

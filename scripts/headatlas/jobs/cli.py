@@ -72,6 +72,17 @@ def run(
         _fail(f"{parser.prog}: {type(error).__name__}: {error} (not your mistake but a fault of ours{where})", log_file)
 
 
+def call(function: Callable[..., object], main: Callable[..., None], arguments: list[str]) -> object:
+    """Call `function` with those of a job's options that are named as its parameters.
+
+    Raises:
+        HeadAtlasError: as `run`'s; SystemExit: the options cannot be read.
+    """
+    options = vars(_parser(main).parse_args(arguments))
+    options |= _settings(main, options)
+    return function(**{name: options[name] for name in inspect.signature(function).parameters})
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` that becomes `path` only when the block ends without error.

@@ -1,9 +1,10 @@
-"""A server that has a script's imports behind it and becomes, by fork, every job that asks for that script.
+"""Fork server: imports each script once, then forks one process per job.
 
 A job that runs a model spends some five seconds of CPU time on importing torch and transformers, a light one 0.2 on
-numpy; a fork spends milliseconds. What a fork computes is what a process of its own computes: nothing of a job
-happens before the fork. Whoever cannot be served (no server, a script that is not for it, a library that does not
-bear forking) runs by itself (`headatlas.jobs.fork_client`). Standard library only, until a script is asked for.
+numpy; a fork spends milliseconds. A script may also have a function `prepare`, which the server calls before it forks:
+what it loads (`headatlas.jobs.shared`) is loaded once for all jobs, which share its memory. A fork computes what a
+process of its own computes. Jobs that cannot be served (no server, a script that is not for it, a library that does not
+survive a fork) run by themselves (`headatlas.jobs.fork_client`). Standard library only, until a script is asked for.
 """
 
 import importlib
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from headatlas.errors import HeadAtlasError
 from headatlas.jobs import cli
 
 # Scripts whose libraries bear a fork: polars starts threads as soon as it is imported, so what imports it is not here.
@@ -61,12 +63,13 @@ class Server:
             listener.bind(self.address)
             listener.listen(socket.SOMAXCONN)
             # Nothing is ever written to its input: that it ends tells the server, and its forks, that this process did.
-            # One thread for numpy; torch is told by every job how many it may use.
+            # One thread for numpy; torch is told by every job how many it may use. The driver says whether there is a
+            # GPU, since CUDA itself does not survive a fork.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, str(scripts), str(listener.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
                 pass_fds=[listener.fileno()],
             )
 
@@ -98,6 +101,8 @@ def _answer(connection: socket.socket, listener: socket.socket) -> None:
         with connection.makefile("rb") as file:
             request = json.loads(file.read(int.from_bytes(head, "big")))
         main = _main(Path(request["script"]).stem)
+        if main is not None and request["folder"] == os.getcwd():
+            _prepare(main, request["arguments"])
         if main is None or _threads() - HARMLESS:
             connection.sendall(b"refused")
         elif os.fork() == 0:
@@ -117,6 +122,14 @@ def _main(script: str) -> Callable[..., None] | None:
         return importlib.import_module(script).main
     except Exception:
         return None
+
+
+def _prepare(main: Callable[..., None], arguments: list[str]) -> None:
+    """Let the script load what its jobs share; a mistake is left to the job, which meets it again and says so."""
+    prepare = getattr(sys.modules[main.__module__], "prepare", None)
+    if prepare is not None:
+        with suppress(HeadAtlasError, SystemExit):
+            cli.call(prepare, main, arguments)
 
 
 def _threads() -> set[str]:

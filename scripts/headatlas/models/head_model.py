@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
+from headatlas.jobs.shared import shared
 from headatlas.models.folder import Geometry, read_geometry
 from headatlas.models.gguf_file import check_config, read_header, rotary_factors
 from headatlas.models.head_proof import (
@@ -194,6 +195,19 @@ class HeadModel:
             yield
 
 
+def hold_model(settings: dict, wanted: str) -> None:
+    """Load a model for the jobs that a fork server forks, where these run it on the CPU.
+
+    Jobs on a GPU load it themselves, since CUDA does not survive a fork.
+
+    Args:
+        wanted: device as for `choose_device`.
+    """
+    if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+        load_model.prepare(settings, "cpu")
+
+
+@shared
 def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     """Load a local folder, GGUF file or hub id and find its heads.
 

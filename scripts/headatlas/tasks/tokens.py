@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
+from headatlas.jobs.shared import shared
 from headatlas.models.source import shown_to_transformers
 from headatlas.tasks.item import Item
 from headatlas.wording import shorten
@@ -87,6 +88,7 @@ def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int],
     return prompt_ids, tokeniser.encode(joiner + answer, False)
 
 
+@shared
 def load_tokeniser(settings: dict) -> Tokeniser:
     """Load a model's tokenizer: directly from tokenizer.json where that is the same, else with AutoTokenizer.
 
