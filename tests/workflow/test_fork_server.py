@@ -229,7 +229,7 @@ def test_a_run_without_a_server_gives_the_same(independent, tmp_path, monkeypatc
 
 
 def test_a_run_loads_each_model_and_tokenizer_once(independent):
-    """Four jobs run the model and two read its tokenizer; the log of a job by itself would say how long its load took."""
+    """Four jobs run the model, two read its tokenizer; the log of a job by itself would say how long its load took."""
     logs = {path: path.read_text(encoding="utf-8") for path in (independent / "results").rglob("*.log")}
     loads = re.compile(r"^(load_model|load_tokeniser): (.+)$", re.MULTILINE)
     found = Counter(match for text in logs.values() for match in loads.findall(text))
