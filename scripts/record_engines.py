@@ -1,27 +1,35 @@
-"""Which engine computed the edited passes of ablation, or of the knock-outs, and why.
+"""Which engine computed the edited passes of ablation, of the knock-outs or of the patches, and why.
 
-Reads the headers of ablation's effects files in a folder, or of one knock-out file per method; writes JSON, a row per
-method and task (see `headatlas.workflow.engine_record`).
+Reads the headers of ablation's effects files in a folder, of one knock-out file per method, or of the file of patches;
+writes JSON, a row per method and task (see `headatlas.workflow.engine_record`).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run, write_json
-from headatlas.workflow.engine_record import of_ablation, of_knock_outs
+from headatlas.workflow.engine_record import of_ablation, of_knock_outs, of_patches
 
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: names of a task's files, {task} open, with tasks; or methods in the order of the knock-outs."""
+    """effects: names of a task's files, {task} open, with tasks; or methods in the order of the knock-outs; or none."""
 
     effects: list[str] | None = None
     tasks: list[str] | None = None
     methods: list[str] | None = None
 
 
-def main(settings: Settings, record: Path, effects: Path | None = None, knock_outs: list[Path] = ()) -> None:
-    if effects is None:
+def main(
+    settings: Settings,
+    record: Path,
+    effects: Path | None = None,
+    knock_outs: list[Path] = (),
+    patches: Path | None = None,
+) -> None:
+    if patches is not None:
+        rows = of_patches(patches)
+    elif effects is None:
         rows = of_knock_outs(dict(zip(settings.methods, knock_outs, strict=True)))
     else:
         names = settings.effects

@@ -1,8 +1,8 @@
 """The findings of one model in sentences, each with its numbers, interval and test.
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
-tables of reliability, compare_maps, surface_control, format_control and knock_out_summary where they exist; writes
-Markdown, and the same text as a page (HTML).
+tables of reliability, compare_maps, surface_control, format_control, answer_control and knock_out_summary where they
+exist; writes Markdown, and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ def main(
     overlap: Path | None = None,
     surface: Path | None = None,
     formats: Path | None = None,
+    answers: Path | None = None,
     area: Path | None = None,
     dissociation: Path | None = None,
     dominance: Path | None = None,

@@ -92,6 +92,21 @@ def _reliability() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["method", "task", "reliability", "ci_low", "ci_high"], orient="row")
 
 
+def _same_answer() -> pl.DataFrame:
+    """Five heads a task: the hottest near the horizontal line, the second near the diagonal, three near 0."""
+    places = [(1.0, 0.05, "answer"), (0.6, 0.7, "question"), (0.1, -0.1, None), (-0.2, 0.0, None), (0.02, 0.01, None)]
+    rows = []
+    for t, task in enumerate(TASKS):
+        for i, (across, upward, carries) in enumerate(places):
+            x, y = (value * (1 + t / 10) for value in (across, upward))
+            wide = (0.2, 0.1) if i < 4 else (None, None)
+            ends = [end and value + sign * end for value, end in ((x, wide[0]), (y, wide[1])) for sign in (-1, 1)]
+            rows.append((task, i + 1, i, 7 - i, x, *ends[:2], y, *ends[2:], 0.001 if carries else None, carries))
+    names = ["task", "rank", "layer", "head", "counterfactual", "counterfactual_low", "counterfactual_high",
+             "same_answer", "same_answer_low", "same_answer_high", "p_adjusted", "carries"]  # fmt: skip
+    return pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None)
+
+
 def _every(table: pl.DataFrame) -> pl.DataFrame:
     """The same for each method."""
     return pl.concat([table.select(pl.lit(method).alias("method"), pl.all()) for method in METHODS])
@@ -110,6 +125,7 @@ TABLES = {
     "importance": make_table(6, 8),
     "reliability": _reliability(),
     "capability": capability(failed=TASKS[3:4]),
+    "same-answer": _same_answer(),
 }
 
 
@@ -125,6 +141,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
         "dissociation": ["dissociation", "dominance"],
         "task-overlap": ["task overlap"],
         "agreement": ["agreement", "summary"],
+        "same-answer": ["same-answer"],
         "annotated-grid": ["importance", "capability", "reliability"],
     }
     return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
@@ -140,7 +157,7 @@ def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
 # What a figure is drawn with in the tests of its layout: name -> figure, settings.
 _PLAIN = [
     "knock-out", "knock-out-accuracy", "layer-profile", "dissociation.ablation", "task-overlap.probe",
-    "agreement", "annotated-grid.ablation", "comparison.ablation",
+    "agreement", "annotated-grid.ablation", "same-answer", "comparison.ablation",
 ]  # fmt: skip
 _LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
 DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {

@@ -11,6 +11,8 @@ localrules:
     format_control,
     choose_heads,
     knock_out_summary,
+    choose_hottest,
+    answer_control,
     write_findings,
     compare_models,
 
@@ -208,6 +210,69 @@ rule knock_out_summary:
         "headatlas knock_out_summary --log {log:q} --settings {params.settings:q}"
         " --raw {input.knock_outs:q} --curve {output.curve:q} --area {output.area:q}"
         " --matrix {output.matrix:q} --dominance {output.dominance:q}"
+
+
+rule choose_hottest:
+    """The heads with the largest effects of every task's map by exact ablation (score split), to be patched."""
+    input:
+        effects=lambda wildcards: files.all_effects(wildcards.model, ["ablation"]),
+    output:
+        heads="results/{model}/evidence/same-answer/heads.json",
+    log:
+        "results/{model}/logs/choose_hottest.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("choose_hottest"),
+        code=fingerprint("choose_hottest.py"),
+        folder="results/{model}/effects",
+    shell:
+        "headatlas choose_hottest --log {log:q} --settings {params.settings:q}"
+        " --effects {params.folder:q} --heads {output.heads:q}"
+
+
+rule patch_answers:
+    """Each of these heads patched, on held-out questions, from the counterfactual and from a question of the same answer."""
+    input:
+        heads=rules.choose_hottest.output.heads,
+        prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
+        weights=weights,
+    output:
+        patches="results/{model}/evidence/same-answer/patches.safetensors",
+    log:
+        "results/{model}/logs/patch_answers.log",
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        **RUNS_MODEL,
+        engine=atlas.config["compute"]["engine"],
+    params:
+        settings=settings("patch_answers"),
+        weights=weights_digests,
+        code=fingerprint("patch_answers.py"),
+    shell:
+        "headatlas patch_answers --log {log:q} --settings {params.settings:q}"
+        " --heads {input.heads:q} --items {input.prepared:q} --patches {output.patches:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
+
+
+rule answer_control:
+    """Which of these heads carry the answer's token and which the question, on held-out questions."""
+    input:
+        patches=rules.patch_answers.output.patches,
+    output:
+        table=in_report("results/{model}/evidence/same-answer.parquet", "same-answer"),
+    log:
+        "results/{model}/logs/answer_control.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("answer_control"),
+        code=fingerprint("answer_control.py"),
+    shell:
+        "headatlas answer_control --log {log:q} --settings {params.settings:q}"
+        " --patches {input.patches:q} --table {output.table:q}"
 
 
 rule write_findings:

@@ -7,7 +7,7 @@ localrules:
 
 
 rule record_engines:
-    """Which engine computed the edited passes of ablation, or of the knock-outs, and why."""
+    """Which engine computed the edited passes of ablation, of the knock-outs or of the patches, and why."""
     input:
         files=lambda wildcards: files.engine_inputs(wildcards.model, wildcards.rule),
     output:
@@ -15,7 +15,7 @@ rule record_engines:
     log:
         "results/{model}/logs/record_engines/{rule}.log",
     wildcard_constraints:
-        rule="ablate_layers|knock_out",
+        rule="ablate_layers|knock_out|patch_answers",
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -25,7 +25,7 @@ rule record_engines:
         files=lambda wildcards, input: (
             f"--effects results/{wildcards.model}/effects/ablation"
             if wildcards.rule == "ablate_layers"
-            else f"--knock-outs {shlex.join(input.files)}"
+            else f"--{'patches' if wildcards.rule == 'patch_answers' else 'knock-outs'} {shlex.join(input.files)}"
         ),
     shell:
         "headatlas record_engines --log {log:q} --settings {params.settings:q} {params.files} --record {output.record:q}"

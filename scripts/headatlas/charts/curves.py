@@ -63,7 +63,7 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         "between two ticks is a task's elbow.",
         f"{title} without heads, over k",
     )
-    chart = curve_grid(wanted, rows, panel, _k_axis(ks, rows["k"].max(), wanted), ys)
+    chart = curve_grid(wanted, rows, panel, [_k_axis(ks, rows["k"].max(), wanted)], ys)
     return wanted.finish(chart, words, wanted.grid_width)
 
 
@@ -106,7 +106,7 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Bands: {wanted.interval}. Marks on top: centre of mass, with interval. Dashed: an even share.",
         "Share of importance of each layer",
     )
-    return wanted.finish(curve_grid(wanted, rows, panel, x, ys), words, wanted.grid_width)
+    return wanted.finish(curve_grid(wanted, rows, panel, [x], ys), words, wanted.grid_width)
 
 
 def _with_strip(y: Axis, methods: int) -> Axis:

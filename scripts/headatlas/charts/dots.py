@@ -126,7 +126,7 @@ def _depth(profiles: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> alt.
     def panel(_task, across, upward):
         return _depth_layers(across, upward, by_model, title)
 
-    return curve_grid(wanted, rows, panel, x, scales(wanted, title, rows, ["value", "low", "high"]))
+    return curve_grid(wanted, rows, panel, [x], scales(wanted, title, rows, ["value", "low", "high"]))
 
 
 def _depth_layers(x, y, by_model: dict, title: str) -> list[alt.Chart]:

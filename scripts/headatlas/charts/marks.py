@@ -9,6 +9,7 @@ from types import MappingProxyType
 from headatlas.charts import palette
 
 _POINT_AREA = 28  # square pixels
+POINT_SIDE = math.sqrt(_POINT_AREA)
 _DOT_SHARE = 0.35  # a dot's diameter, as a share of its cell's shorter side
 
 
@@ -30,6 +31,9 @@ BAND = _style(opacity=palette.BAND_OPACITY)
 INTERVAL = _style(strokeWidth=1.5)
 OWN_REFERENCE = _style(strokeDash=[4, 3])  # a line to compare one series with, in its colour
 REFERENCE = _style(color=palette.RULE, **OWN_REFERENCE)
+ZERO = _style(color=palette.RULE, strokeWidth=0.8)  # lines of no effect
+THIN_INTERVAL = _style(strokeWidth=1, opacity=palette.BAR_OPACITY)  # one of many across one another
+NAME = _style(color=palette.TEXT, align="center", baseline="middle")  # beside a dot
 POINT = _style(filled=True, size=_POINT_AREA, opacity=1)
 _LARGE_POINT = _style(size=2 * _POINT_AREA, opacity=1, strokeWidth=1.5)
 SURE_POINT = _style(**_LARGE_POINT, filled=True)

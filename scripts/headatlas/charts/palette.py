@@ -48,6 +48,8 @@ METHODS = ("ablation", "attribution", "probe")  # each keeps its colour whicheve
 OTHER_SERIES = len(METHODS)  # where the colours of pairs and models start
 BAND_OPACITY = 0.15
 RANDOM_BAND, RANDOM_CURVE = "#d9d9d9", "#7f7f7f"
+BAR_OPACITY = 0.5  # of thin intervals that cross one another
+CARRIED = (SERIES[1], SERIES[0], RANDOM_CURVE)  # what a head carries: the answer, the question, or nobody can say
 HOLLOW = "white"  # inside of a point that is not significant
 
 

@@ -102,19 +102,24 @@ class Axis:
 Panel = Callable[[str, Callable[[str], alt.X], Callable[[str], alt.Y]], list[alt.Chart]]
 
 
-def curve_grid(wanted: Wanted, rows: pl.DataFrame, panel: Panel, x: Axis, ys: Sequence[Axis]) -> alt.ConcatChart:
-    """One panel of curves a task; `ys` has one axis for all, or one each, then with numbers on all panels."""
-    look, tasks = wanted.look, wanted.tasks
+def curve_grid(
+    wanted: Wanted, rows: pl.DataFrame, panel: Panel, xs: Sequence[Axis], ys: Sequence[Axis]
+) -> alt.ConcatChart:
+    """One panel of curves a task; `xs` and `ys` have one axis for all, or one each, then with numbers on all panels."""
+    look = replace(wanted.look, tick_labels="all") if len(xs) > 1 else wanted.look
+    tasks = wanted.tasks
     width, height = CURVE_SIZE
     columns = min(look.columns, len(tasks))
     titles = panel_titles(tasks, look, width)
     all_x = look.tick_labels == "all"
     all_y = all_x or len(ys) > 1
     inner = [label for axis in ys for label in axis.labels] if all_y else []
-    beside = widest(x.labels, look.font_size) / 2 + layout.tick_room(inner, look)
+    below = [label for axis in xs for label in axis.labels]
+    beside = widest(below, look.font_size) / 2 + layout.tick_room(inner, look)
     charts = []
     for index, task in enumerate(tasks):
-        edge, y = Edge.of(index, columns, len(tasks)), ys[index % len(ys)]
+        edge = Edge.of(index, columns, len(tasks))
+        x, y = (axes[index % len(axes)] for axes in (xs, ys))
         across = partial(x.channel, alt.X, outer=edge.bottom, labelled=all_x, length=width, look=look)
         upward = partial(y.channel, alt.Y, outer=edge.left, labelled=all_y, length=height, look=look)
         # All at once: each of Altair's methods copies all that lies below it.

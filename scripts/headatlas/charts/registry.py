@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from headatlas.charts import curves, dots, head_maps, matrices
+from headatlas.charts import curves, dots, head_maps, matrices, patched_heads
 from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
@@ -14,6 +14,7 @@ FIGURES = {  # with `.{method}`: one figure a method
     "task-overlap.{method}": (("task overlap",), matrices.task_overlap),
     "agreement": (("agreement", "summary"), dots.agreement),
     "annotated-grid.{method}": (("importance", "capability", "reliability"), head_maps.annotated_grid),
+    "same-answer": (("same-answer",), patched_heads.same_answer),
     "comparison.{method}": (("summary", "layer profile", "dominance"), dots.comparison),
 }
 

@@ -49,7 +49,8 @@ def load_config(config: dict, base: Path) -> dict:
     schema = load_schema()
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
-    for settle in (_settle_models, _settle_tasks, _check_shared_sources, _check_methods, _check_probe, _check_figures):
+    settles = (_settle_models, _settle_tasks, _check_shared_sources)
+    for settle in (*settles, _check_methods, _check_probe, _check_evidence, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
         raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
@@ -224,6 +225,20 @@ def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:
     tasks = given.get("tasks")
     if "probe" in config["methods"] and isinstance(tasks, dict) and len(tasks) == 1:
         yield ("methods", "probe"), "tells tasks apart, so needs two; add a task, or name other methods"
+
+
+def _check_evidence(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """Heads are chosen for the same-answer control by ablation, and patched on held-out questions."""
+    evidence = config["evidence"]
+    if not (evidence["run"] and evidence["same_answer"]):
+        return
+    if "ablation" not in config["methods"]:
+        yield ("evidence", "same_answer"), "chooses its heads by ablation; add ablation to methods"
+    if not config["items"]["validate_fraction"]:
+        yield (
+            ("evidence", "same_answer"),
+            "patches heads on held-out questions; set items.validate_fraction above 0",
+        )
 
 
 def _check_figures(config: dict, given: dict, base: Path) -> Iterator[Problem]:

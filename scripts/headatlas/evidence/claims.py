@@ -244,6 +244,22 @@ def formats(table: pl.DataFrame | None) -> dict | None:
     return {"apart": pairs.filter(formats=0).height // 2, "pairs": pairs.height // 2, "methods": methods}
 
 
+def answers(table: pl.DataFrame | None) -> list[dict]:
+    """What the hottest heads of each task carry.
+
+    Returns:
+        `task`, `heads` (how many were patched), `tested`, and those that carry the `answer` and the `question` (rows of
+        the table), hottest first.
+    """
+    if table is None:
+        return []
+    return [
+        {"task": task, "heads": part.height, "tested": part["p_adjusted"].count() > 0}
+        | {kind: part.filter(carries=kind).to_dicts() for kind in ("answer", "question")}
+        for (task,), part in table.group_by("task", maintain_order=True)
+    ]
+
+
 def _matched_maps(part: pl.DataFrame) -> list[dict]:
     """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
     same = ["task", "n_items", "rank_correlation", "expected"]

@@ -35,6 +35,7 @@ class Tables(NamedTuple):
     overlap: pl.DataFrame | None = None
     surface: pl.DataFrame | None = None
     formats: pl.DataFrame | None = None
+    answers: pl.DataFrame | None = None
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
@@ -68,7 +69,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
 
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
-        where the model does no task), `agreement`, `surface` and `formats` (controls).
+        where the model does no task), `agreement`, `surface`, `formats` and `answers` (controls).
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -82,6 +83,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "agreement": claims.agreement(done.agreement),
         "surface": claims.surface(done.surface),
         "formats": claims.formats(done.formats),
+        "answers": claims.answers(done.answers),
     }
 
 

@@ -28,8 +28,8 @@ from headatlas.jobs import cli
 
 # Scripts whose libraries bear a fork: polars starts threads as soon as it is imported, so what imports it is not here.
 SCRIPTS = {
-    "ablate_layers", "attribute_task", "balance_tasks", "choose_heads", "fit_probe", "integrate_task", "knock_out",
-    "pool_baseline", "prepare_task", "score_layer", "trace_task",
+    "ablate_layers", "attribute_task", "balance_tasks", "choose_heads", "choose_hottest", "fit_probe", "integrate_task",
+    "knock_out", "patch_answers", "pool_baseline", "prepare_task", "score_layer", "trace_task",
 }  # fmt: skip
 HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which sees to its own thread when a process forks
 THREADS = Path("/proc/self/task")  # Linux alone has it

@@ -43,6 +43,18 @@ def top(importance: np.ndarray, k: int) -> np.ndarray:
     return order[importance[order] > 0]
 
 
+def hottest(effect: np.ndarray, share: float) -> list[tuple[int, int]]:
+    """The share of the heads, at least one, that have the largest effects in size: (layer, head), largest first.
+
+    Args:
+        effect: [layer, head], NaN in layers without attention; ties go by layer, then head.
+    """
+    size = np.abs(effect).ravel()
+    k = max(1, round(share * np.isfinite(size).sum()))
+    order = np.argsort(-size, kind="stable")[:k]  # NaN comes last
+    return [divmod(int(index), effect.shape[1]) for index in order]
+
+
 def overlap(left: np.ndarray, right: np.ndarray) -> float:
     """Share of the larger of two index sets that is in both; NaN where both are empty."""
     size = max(len(left), len(right))

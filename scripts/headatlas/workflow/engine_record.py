@@ -32,6 +32,14 @@ def of_knock_outs(knock_outs: dict[str, Path]) -> list[dict]:
     ]
 
 
+def of_patches(patches: Path) -> list[dict]:
+    """One row per task, as `of_ablation`: patches from both kinds of prompts together."""
+    return [
+        {"rule": "patch_answers", "method": "ablation", "task": task} | _together(list(reports.values()))
+        for task, reports in _engine(patches).items()
+    ]
+
+
 def read_records(records: Iterable[Path]) -> list[dict]:
     """The rows of several records; one that is not there has none."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in records if file.is_file()]
@@ -43,7 +51,7 @@ def _engine(file: Path) -> dict:
 
 
 def _together(reports: list[dict]) -> dict:
-    """The reports of blocks of layers as one: the slowest engine, the largest difference, the first reason."""
+    """Several reports as one: the slowest engine, the largest difference, the first reason."""
     slow = [report for report in reports if report["engine"] == "hooked"]
     worst = max(slow or reports, key=lambda report: report["work"])
     return worst | {
@@ -84,7 +92,7 @@ def rounding(rows: list[dict]) -> str | None:
     least, most = (pick(row["noise"] for row in known) for pick in (min, max))
     again = sum(row["checked"] for row in known)
     return (
-        f"Rounding: {again} of the numbers by `ablation` and of the knock-outs were computed again by plain passes in "
-        f"float32. They differ by {least:.1g} to {most:.1g} nats (root mean square of a task). A head whose mean "
+        f"Rounding: {again} of the numbers that edited passes gave were computed again by plain passes in float32. "
+        f"They differ by {least:.1g} to {most:.1g} nats (root mean square of a task). A head whose mean "
         "effect is smaller than that, divided by the root of the number of items, is marked × in the signed grid."
     )

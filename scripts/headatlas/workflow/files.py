@@ -68,11 +68,14 @@ class Files:
     def engine_records(self) -> list[str]:
         """What says which engine computed edited passes, {model} open."""
         ran = {"ablate_layers": self.atlas.ablates, "knock_out": self.atlas.knocks_out}
+        ran |= {"patch_answers": self.atlas.controls_answer}
         return [f"results/{{model}}/engines/{rule}.json" for rule, runs in ran.items() if runs]
 
     def engine_inputs(self, model: str, rule: str) -> list[str]:
-        """Files whose headers name the engine: ablation's effects, or one knock-out file per method."""
+        """Files whose headers name the engine: ablation's effects, one knock-out file per method, or the patches."""
         if rule == "ablate_layers":
             return self.all_effects(model, ["ablation"])
+        if rule == "patch_answers":
+            return [f"results/{model}/evidence/same-answer/patches.safetensors"]
         folder, task = f"results/{model}/evidence/knock-out", self.atlas.tasks[0]
         return [f"{folder}/{method}/{task}.safetensors" for method in self.atlas.methods]

@@ -98,8 +98,12 @@ def _only_of(rule: str, source: Callable[[Job], object]) -> Source:
     return lambda job: source(job) if job.wildcards["rule"] == rule else LEFT_OUT
 
 
+def _effects_of_ablation(job: Job) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"], ["ablation"])
+
+
 def _ablation_effects(job: Job) -> list[str]:
-    return Files(job.atlas).effect_names(job.wildcards["model"], ["ablation"])["ablation"]
+    return _effects_of_ablation(job)["ablation"]
 
 
 def _given_order(job: Job) -> list[str]:
@@ -185,6 +189,9 @@ TABLE: dict[str, dict[str, Source]] = {
         "{method}", "tasks", "seed", "statistics.items", "evidence.draws", "evidence.dissociation_k",
         effects=_own_effects,
     ),
+    "choose_hottest": row("tasks", "statistics.items", "evidence.top", effects=_effects_of_ablation),
+    "patch_answers": row("tasks", model=_loaded_model),
+    "answer_control": row("statistics.confidence"),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(

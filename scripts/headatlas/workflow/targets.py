@@ -16,6 +16,7 @@ FIGURES = {
     "task-overlap.{method}": ("evidence/task-overlap",),
     "agreement": ("evidence/agreement", "summary"),
     "layer-profile": ("evidence/layer-profile", "summary"),
+    "same-answer": ("evidence/same-answer",),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -62,6 +63,7 @@ class Targets:
         tables += KNOCK_OUTS if self.atlas.validates else []
         tables += ["surface-control"] if self.atlas.compares_tasks else []
         tables += ["format-control"] if self.atlas.controls_format else []
+        tables += ["same-answer"] if self.atlas.controls_answer else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts()]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
@@ -79,6 +81,7 @@ class Targets:
             (self.atlas.validates or not held_out)
             and (self.atlas.compares_tasks or not of_tasks)
             and (len(self.atlas.methods) > 1 or name != "agreement")
+            and (self.atlas.controls_answer or name != "same-answer")
         )
 
     def _comparison(self) -> list[str]:
@@ -110,6 +113,7 @@ class Targets:
         tables |= {"agreement": "agreement", "overlap": "task-overlap"}
         tables |= {"surface": "surface-control"} if self.atlas.compares_tasks else {}
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
+        tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         evidence = {option: f"results/{{model}}/evidence/{table}.parquet" for option, table in tables.items()}

@@ -155,3 +155,15 @@ def test_completeness_names_the_maps_that_should_not_be_read():
     found = claims.completeness(errors)
     assert (found["least"]["task"], found["most"]["task"], found["unread"]) == ("b", "a", ["a"])
     assert claims.completeness(errors.tail(1)) is None
+
+
+def test_what_heads_carry_is_counted_by_task_untested_ones_apart():
+    table = pl.DataFrame(
+        {"task": ["a", "a", "a", "b"], "head": [5, 3, 4, 6], "p_adjusted": [0.01, 0.2, 0.01, None]}
+        | {"carries": ["answer", "question", "answer", None]}
+    )
+    a, b = claims.answers(table)
+    assert (a["task"], a["heads"], a["tested"]) == ("a", 3, True)
+    assert ([row["head"] for row in a["answer"]], [row["head"] for row in a["question"]]) == ([5, 4], [3])
+    assert (b["heads"], b["tested"], b["answer"], b["question"]) == (1, False, [], [])
+    assert claims.answers(None) == []

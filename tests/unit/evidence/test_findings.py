@@ -331,3 +331,20 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
     assert "The deepest map is **Deep**" in text
     assert "It differs significantly from" in text
     assert ("Split-half reliability" in text) == with_evidence
+
+
+def test_heads_that_carry_the_answer_and_the_question_are_named():
+    rows = [("math_calculation", 2, 5, "answer"), ("math_calculation", 0, 1, "answer")]
+    rows += [("math_calculation", 1, 3, None), ("inference", 1, 1, None)]
+    rows += [("retrieval", 3, 3, "question"), ("retrieval", 3, 4, "answer")]
+    answers = pl.DataFrame(rows, schema=["task", "layer", "head", "carries"], orient="row").with_columns(
+        p_adjusted=pl.when(pl.col("task") != "inference").then(0.01)
+    )
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), answers=answers))
+    for sentence in (
+        "Math Calculation: of the 3 hottest heads 2 carry the answer (2.5, 0.1), 0 the question; 1 undecided.",
+        "Retrieval: of the 2 hottest heads 1 carries the answer (3.4), 1 the question (3.3); 0 undecided.",
+        "Inference: not tested with fewer than 20 held-out questions.",
+    ):
+        assert f"- {sentence}\n" in text
+    assert "Answer or question" not in written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))

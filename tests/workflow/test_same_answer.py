@@ -1,0 +1,87 @@
+"""The same-answer control from task file to findings, on a model in which one head alone carries the answer's token."""
+
+import json
+
+import polars as pl
+import pytest
+from families import PLANTED, planted_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+from workflow_runs import INDEPENDENT, copy_repository, copy_run, finish, planned, write_config
+
+LETTERS = "abcdefgh"
+LENGTHS = range(2, 9)
+RESULTS = "results/planted"
+TABLE = f"{RESULTS}/evidence/same-answer.parquet"
+TARGETS = [TABLE, f"{RESULTS}/figures/same-answer.svg", f"{RESULTS}/findings.md"]
+CONFIG = INDEPENDENT | {
+    "models": {"planted": {"path": "planted", "device": "cpu"}},
+    "tasks": {"copying": {"source": "copying.jsonl"}},
+    "items": {"validate_fraction": 0.5},
+    "methods": {"ablation": {"baseline": "zero"}},
+    "evidence": {"draws": 2, "halves": 10, "same_answer": True, "top": 0.5},
+}
+
+
+def copying(length: int, letter: str, other: str) -> dict:
+    """The answer is the letter that fills the prompt."""
+    return {
+        "prompt": " ".join(letter * length),
+        "answer": letter,
+        "counterfactual": " ".join(other * length),
+        "same_answer": " ".join(letter * (length + 1)),
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of 56 questions, half of them held out."""
+    folder = copy_repository(tmp_path_factory.mktemp("same-answer") / "run", CONFIG)
+    planted_model().save_pretrained(folder / "planted")
+    words = Tokenizer(WordLevel({letter: index for index, letter in enumerate(LETTERS)}))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder / "planted")
+    pairs = list(zip(LETTERS, LETTERS[1:] + LETTERS[0], strict=True))
+    items = (copying(length, *pair) for length in LENGTHS for pair in pairs)
+    (folder / "copying.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    finish(folder, *TARGETS)
+    return folder
+
+
+def test_the_planted_head_carries_the_answer_and_the_others_nothing(run):
+    table = pl.read_parquet(run / TABLE)
+    first, *others = table.to_dicts()
+    assert (first["rank"], first["layer"], first["head"], first["carries"]) == (1, *PLANTED, "answer")
+    assert (first["n_items"], first["n_questions"]) == (28, 28)
+    assert first["counterfactual"] > 10
+    assert abs(first["same_answer"]) < 1e-4
+    assert len(others) == 5  # half of 12 heads
+    for row in others:
+        assert (row["counterfactual"], row["same_answer"], row["carries"]) == (0, 0, None)
+
+
+def test_figure_findings_and_record_of_the_engine_tell_of_it(run):
+    assert (run / RESULTS / "figures/same-answer.svg").stat().st_size > 1000
+    layer, head = PLANTED
+    sentence = f"Copying: of the 6 hottest heads 1 carries the answer ({layer}.{head}), 0 the question; 5 undecided."
+    assert f"- {sentence}\n" in (run / RESULTS / "findings.md").read_text()
+    (row,) = json.loads((run / RESULTS / "engines/patch_answers.json").read_text())
+    assert (row["rule"], row["task"], row["engine"]) == ("patch_answers", "copying", "replay")
+    assert row["checked"] > 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "jobs"),
+    [
+        ("top", 0.4, {"choose_hottest": 1, "patch_answers": 1, "answer_control": 1, "record_engines": 1}),
+        ("baseline", "zero", {}),
+    ],
+)
+def test_what_an_edit_patches_again(run, tmp_path, key, value, jobs):
+    """The baseline of the knock-outs is not that of the patches."""
+    folder = copy_run(run, tmp_path / "run")
+    write_config(folder, CONFIG | {"evidence": CONFIG["evidence"] | {key: value}})
+    targets = [TABLE, f"{RESULTS}/engines/patch_answers.json"]
+    assert planned(finish(folder, "--dry-run", *targets)) == jobs
