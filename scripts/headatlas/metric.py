@@ -9,6 +9,7 @@ class Metric:
     """How figures and sentences call an answer's score, its unit, the share of right answers, and when one is right."""
 
     score: str
+    axis: str
     short: str
     unit: str
     accuracy: str
@@ -20,6 +21,7 @@ METRICS = MappingProxyType(
     {
         "log_prob": Metric(
             score="Log-probability of the answer",
+            axis="Log-probability (nats per answer token)",
             short="Log-prob.",
             unit="nats per answer token",
             accuracy="Exact match",
@@ -28,6 +30,7 @@ METRICS = MappingProxyType(
         ),
         "margin": Metric(
             score="Margin of the answer over its foil",
+            axis="Margin over the foil (nats)",
             short="Margin",
             unit="nats of margin",
             accuracy="Answer over foil",

@@ -28,7 +28,7 @@ def _measure(figure: str, metric: str) -> tuple[str, str, str]:
     words = METRICS[metric]
     if figure == "knock-out-accuracy":
         return "accuracy", words.accuracy, ".3f"
-    return "score", f"{words.score} ({words.unit})", ".4f"
+    return "score", words.axis, ".4f"
 
 
 def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
