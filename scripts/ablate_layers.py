@@ -10,8 +10,10 @@ from pathlib import Path
 from headatlas.files.effects import clean_run, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
+from headatlas.models.batches import longest
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import hold_model, load_model
+from headatlas.models.memory import check_share
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.tasks.items import read_items, split_items
@@ -42,15 +44,19 @@ def main(
     device: str,
     threads: int,
     batch_tokens: int,
+    memory_mb: int,
     engine: str,
     baseline: Path | None = None,
 ) -> None:
     chosen = split_items(read_items(items), "score")
-    model = load_model(settings.model, choose_device(device, threads))
+    device = choose_device(device, threads)
+    check_share(memory_mb, device, settings.model, longest(chosen))
+    model = load_model(settings.model, device).within(memory_mb)
     shape = (model.n_layers, model.n_heads, model.d_head)
     replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)
-    with progress("ablate", len(chosen), "items") as advance:
+    with_heads = sum(model.attentions[layer] is not None for layer in layers)
+    with progress("ablate", len(chosen) * with_heads * model.n_heads, "items x heads") as advance:
         effect, report = ablate_layers(
             model, chosen, replacement, layers, settings.positions, batch_tokens, advance, engine
         )

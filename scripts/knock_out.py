@@ -13,10 +13,12 @@ from headatlas.files.effects import question_index
 from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
+from headatlas.models.batches import longest
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import hold_model, load_model
+from headatlas.models.memory import check_share
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.scoring.knock_out import knock_out
+from headatlas.scoring.knock_out import knock_out, with_clean
 from headatlas.tasks.items import read_items, split_items
 
 
@@ -43,27 +45,34 @@ def main(
     device: str,
     threads: int,
     batch_tokens: int,
+    memory_mb: int,
     engine: str,
 ) -> None:
     chosen = json.loads(sets.read_text(encoding="utf-8"))
     questions = {
         task: split_items(read_items(path), "validate") for task, path in zip(settings.tasks, items, strict=True)
     }
-    model = load_model(settings.model, choose_device(device, threads))
+    device = choose_device(device, threads)
+    check_share(memory_mb, device, settings.model, max(map(longest, questions.values())))
+    model = load_model(settings.model, device).within(memory_mb)
     shape = (model.n_layers, model.n_heads, model.d_head)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}
-    with progress("knock out", sum(map(len, questions.values())), "items") as advance:
+    wanted = {task: {source: shared_sets(chosen, source, task) for source in settings.tasks} for task in settings.tasks}
+    heads = {
+        task: [chosen["sets"][source][index]["heads"] for source, rows in kept.items() for index in rows]
+        for task, kept in wanted.items()
+    }
+    total = sum(len(asked) * len(with_clean(heads[task])) for task, asked in questions.items())
+    with progress("knock out", total, "items x sets") as advance:
         for target, asked in questions.items():
             replacement = choose_baseline(vars(settings), asked, shape, None, baseline)
-            wanted = {source: shared_sets(chosen, source, target) for source in settings.tasks}
-            heads = [chosen["sets"][source][index]["heads"] for source, rows in wanted.items() for index in rows]
             *found, report = knock_out(
-                model, asked, heads, replacement, settings.positions, batch_tokens, advance, engine
+                model, asked, heads[target], replacement, settings.positions, batch_tokens, advance, engine
             )
             engines[target] = report.as_dict()
             start = 0
-            for source, rows in wanted.items():
+            for source, rows in wanted[target].items():
                 part = slice(start, start + len(rows))
                 targets[source][target] = Target(rows, found[0][part], found[1][part], question_index(asked))
                 start = part.stop

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
+from headatlas.models.batches import longest
 from headatlas.models.device import choose_device
 from headatlas.models.head_model import hold_model, load_model
+from headatlas.models.memory import check_share
 from headatlas.scoring.trace import trace_task
 from headatlas.tasks.items import read_items
 
@@ -25,9 +27,14 @@ def prepare(settings: Settings, device: str) -> None:
     hold_model(settings.model, device)
 
 
-def main(settings: Settings, items: Path, trace: Path, device: str, threads: int, batch_tokens: int) -> None:
-    model = load_model(settings.model, choose_device(device, threads))
-    trace_task(model, read_items(items)["items"], trace, batch_tokens)
+def main(
+    settings: Settings, items: Path, trace: Path, device: str, threads: int, batch_tokens: int, memory_mb: int
+) -> None:
+    chosen = read_items(items)["items"]
+    device = choose_device(device, threads)
+    check_share(memory_mb, device, settings.model, longest(chosen), backward=True)
+    model = load_model(settings.model, device).within(memory_mb)
+    trace_task(model, chosen, trace, batch_tokens)
 
 
 if __name__ == "__main__":

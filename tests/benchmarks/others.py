@@ -3,6 +3,8 @@
 Written plainly and without the library's fast ways; the models are random Llamas, the items random tokens.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from headatlas.models.batches import Batch, score_answers
@@ -172,14 +174,21 @@ def everywhere_floor(model: HeadModel, batch: Batch) -> None:
 def bare_forward(model: HeadModel, batch: Batch) -> torch.Tensor:
     """Forward alone, logits where the answer is."""
     with torch.no_grad():
-        return model.model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=batch.keep).logits
+        return model.model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=_since_answers(batch)).logits
 
 
 def bare_backward(model: HeadModel, batch: Batch) -> None:
     """Forward and backward of the answer's log-probability down to the embeddings, no parameter gradients."""
     inputs = model.model.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
-    logits = model.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=batch.keep).logits
-    score_answers(batch.gather_kept(logits), batch)[0].sum().backward()
+    kept = _since_answers(batch)
+    logits = model.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=kept).logits
+    within = replace(batch, positions=batch.positions - (batch.input_ids.shape[1] - kept))
+    score_answers(within.gather(logits), batch)[0].sum().backward()
+
+
+def _since_answers(batch: Batch) -> int:
+    """How many of the last positions hold all answer positions."""
+    return batch.input_ids.shape[1] - int(batch.positions.min())
 
 
 # --- the probe ------------------------------------------------------------------------------------------------

@@ -94,11 +94,15 @@ except HeadAtlasError as error:
 
 inputs, files, targets = Inputs(atlas), Files(atlas), Targets(atlas)
 on_this_machine = workflow.resource_settings.nodes is None
-asks = Requests(atlas, on_this_machine)
+asks = Requests(atlas, on_this_machine, workflow.resource_settings.cores)
 
 # A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
 if on_this_machine and asks.gpus:
     workflow.global_resources.setdefault("gpu", asks.gpus)
+
+# Jobs on this machine take no more memory together than compute.memory; --resources mem_mb=M wins.
+if on_this_machine:
+    workflow.global_resources.setdefault("mem_mb", asks.total_mb)
 
 # Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not
 # to track them.

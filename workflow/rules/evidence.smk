@@ -183,7 +183,7 @@ rule knock_out:
         "headatlas knock_out --log {log:q} --settings {params.settings:q}"
         " --sets {input.sets:q} --items {input.prepared:q} --baseline {input.baseline:q}"
         " --knock-outs {output.knock_outs:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb} --engine {resources.engine}"
 
 
 rule knock_out_summary:
@@ -254,7 +254,7 @@ rule patch_answers:
     shell:
         "headatlas patch_answers --log {log:q} --settings {params.settings:q}"
         " --heads {input.heads:q} --items {input.prepared:q} --patches {output.patches:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb} --engine {resources.engine}"
 
 
 rule answer_control:

@@ -26,7 +26,7 @@ rule trace_task:
     shell:
         "headatlas trace_task --log {log:q} --settings {params.settings:q}"
         " --items {input.prepared:q} --trace {output.trace:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb}"
 
 
 rule pool_baseline:
@@ -73,7 +73,7 @@ rule ablate_layers:
         "headatlas ablate_layers --log {log:q} --settings {params.settings:q}"
         " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
         " --effects {output.effects:q}"
-        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --engine {resources.engine}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb} --engine {resources.engine}"
 
 
 if atlas.integrates:
@@ -103,7 +103,7 @@ if atlas.integrates:
             "headatlas integrate_task --log {log:q} --settings {params.settings:q}"
             " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
             " --effects {output.effects:q}"
-            " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens}"
+            " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb}"
 
 else:
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr with items per second, and its last state in the log."""
+"""How far a job is, with rate and remaining time: a bar on a terminal, else a line a minute."""
 
 import sys
 import time
@@ -9,12 +9,45 @@ from tqdm import tqdm
 
 from headatlas.jobs.cli import log
 
+EVERY = 60  # seconds between two lines in a log
+
 
 @contextmanager
-def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; shows a bar while open and logs one line with the rate when done."""
-    start = time.perf_counter()
-    with tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr, mininterval=5, dynamic_ncols=True) as bar:
-        yield bar.update
-    seconds = time.perf_counter() - start
+def progress(name: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable]:
+    """Yield `advance(n)`; shows while open how far it is, and logs one line with the rate when done.
+
+    On a terminal stderr shows a bar, and only the log file gets the lines. `advance` takes a number below 0 where work
+    is done anew: so much less is done, and the rate is that from then on.
+
+    Args:
+        total: how many of `unit` there are; clock: seconds.
+    """
+    on_terminal = sys.stderr.isatty()
+    say = log.debug if on_terminal else log.info
+    start = begun = said = clock()
+    done = 0
+    with tqdm(
+        total=total, desc=name, unit=f" {unit}", file=sys.stderr, mininterval=1, dynamic_ncols=True,
+        disable=not on_terminal,
+    ) as bar:  # fmt: skip
+
+        def advance(n: int) -> None:
+            nonlocal done, begun, said
+            begun = clock() if n < 0 else begun
+            done += n
+            bar.update(n)
+            if clock() - said >= EVERY and done:
+                said = clock()
+                say(_line(name, done, total, unit, said - begun))
+
+        yield advance
+    seconds = clock() - start
     log.info("%s: %d %s in %.1f s, %.1f %s/s", name, total, unit, seconds, total / max(seconds, 1e-9), unit)
+
+
+def _line(name: str, done: int, total: int, unit: str, seconds: float) -> str:
+    """`ablate: 1,200 of 4,800 heads x items (25 %), 10.0/s, 6 min left`."""
+    rate = done / seconds
+    left = (total - done) / rate
+    remaining = f"{left / 60:.0f} min" if left >= 120 else f"{left:.0f} s"
+    return f"{name}: {done:,} of {total:,} {unit} ({100 * done // total} %), {rate:.1f}/s, {remaining} left"

@@ -15,9 +15,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from headatlas.jobs.cli import log
+from headatlas.models.allocations import Allocations
 
 MEMORY_SHARE = 0.8  # of a GPU's memory may be taken; the rest is for what the allocator cannot fit together
-FIRST_SHARE = 8  # the batch on which memory is measured has this part of the tokens
+HEAP_SHARE = 0.7  # of a job's memory on the CPU may be tensors: the C library's heap takes up to 1.4 times as much
+FIRST_SHARE = 8  # on a GPU the batch on which memory is measured has this part of the tokens
+FIRST_TOKENS = 256  # and on the CPU at most so many
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,10 @@ class Batch:
         fields = (getattr(self, field.name) for field in dataclass_fields(self))
         return Batch(*(None if values is None else change(values) for values in fields))
 
-    @property
-    def keep(self) -> int:
-        """How many of the last positions hold all answer positions."""
-        return self.input_ids.shape[1] - int(self.positions.min())
-
     def gather(self, values: Tensor) -> Tensor:
         """[item, position, ...] -> [item, answer, ...], the values at the answer positions."""
         items = torch.arange(len(self), device=values.device)[:, None]
         return values[items, self.positions.to(values.device)]
-
-    def gather_kept(self, values: Tensor) -> Tensor:
-        """As `gather`, from values of the last `keep` positions only."""
-        items = torch.arange(len(self), device=values.device)[:, None]
-        first = self.input_ids.shape[1] - values.shape[1]
-        return values[items, self.positions.to(values.device) - first]
 
     def scatter(self, values: Tensor) -> Tensor:
         """[item, answer, ...] -> [item, position, ...]: the values at the answer positions, zero elsewhere."""
@@ -117,6 +109,11 @@ def sequence_length(item: dict) -> int:
     return len(item["prompt_ids"]) + len(item["answer_ids"]) - 1
 
 
+def longest(items: list[dict]) -> int:
+    """Tokens of the longest item that the model reads; 0 without items."""
+    return max(map(sequence_length, items), default=0)
+
+
 def batches(
     items: list[dict],
     batch_tokens: int | Callable[[], int],
@@ -124,7 +121,7 @@ def batches(
     padded: bool = True,
     ragged: bool = True,
 ) -> Iterator[Batch]:
-    """Batches of items of similar length, each of at most `batch_tokens` padded tokens (always one item).
+    """Batches of items of similar length, longest first, each of at most `batch_tokens` padded tokens or of one item.
 
     Args:
         batch_tokens: a number, or a function that is asked anew while each batch is put together.
@@ -136,8 +133,8 @@ def batches(
     lengths = {row: sequence_length(items[row]) for row in rows}
     answers = {row: 0 if ragged else len(items[row]["answer_ids"]) for row in rows}
     group: list[int] = []
-    for row in sorted(rows, key=lambda row: (answers[row], lengths[row], row)):
-        full = group and lengths[row] * (len(group) + 1) > most()
+    for row in sorted(rows, key=lambda row: (answers[row], -lengths[row], row)):
+        full = group and lengths[group[0]] * (len(group) + 1) > most()
         unlike = group and (answers[row] != answers[group[0]] or (not padded and lengths[row] != lengths[group[0]]))
         if full or unlike:
             yield collate(items, group)
@@ -186,48 +183,74 @@ def run_batches(
     copies: int = 1,
     padded: bool = True,
     ragged: bool = True,
+    room: int | None = None,
 ) -> None:
     """Call `work(rows, tokens)` on batches of items until all are done, with as many tokens a pass as memory holds.
 
     Args:
-        batch_tokens: the most `tokens` of one pass; devices: where the model is (see `Budget`).
+        batch_tokens: the most `tokens` of one pass; devices: where the model is; room: see `Budget`.
         rows: the items to work on, all if None; copies: how many copies of a batch's items fill a pass.
         padded, ragged: as `batches`.
     """
-    budget = Budget(batch_tokens, devices)
+    budget = Budget(batch_tokens, devices, room)
     for batch in batches(items, lambda: max(1, budget.tokens // copies), rows, padded, ragged):
-        with budget.measured(batch.input_ids.numel()):
+        with budget.measured(batch.input_ids.numel(), copies):
             halve_on_out_of_memory(partial(work, tokens=budget.tokens), batch.rows.tolist())
 
 
 class Budget:
-    """The tokens of one pass: as many as are asked for, but on GPUs no more than their memory holds.
+    """The tokens of one pass: as many as are asked for, but no more than the memory of the model's devices holds.
 
-    A first pass of few tokens is measured; what it takes beyond the weights grows with the tokens at most. From the
-    size of the memory and not from what is free of it just now, and by halves: so a rerun makes the same batches.
+    A first pass of few tokens, on the longest items, is measured; what it takes beyond the weights grows with the
+    tokens at most. A rerun makes the same batches: on GPUs, whose peak is measured, tokens shrink by halves, from the
+    size of the memory and not from what is free of it just now; on the CPU the tensors of the pass are counted.
+
+    Args:
+        most: the tokens that are asked for.
+        room: on the CPU, bytes that a pass may take beyond the weights; None for no limit.
     """
 
-    def __init__(self, most: int, devices: Iterable[torch.device]):
+    def __init__(self, most: int, devices: Iterable[torch.device], room: int | None = None):
         self._most = most
-        self._unknown = sorted({device for device in devices if device.type == "cuda"}, key=str)
-        self.tokens = max(1, most // FIRST_SHARE) if self._unknown else most
+        self._gpus = sorted({device for device in devices if device.type == "cuda"}, key=str)
+        self._room = None if self._gpus else room
+        self._known = not self._gpus and room is None
+        self.tokens = most
+        if self._gpus:
+            self.tokens = max(1, most // FIRST_SHARE)
+        elif not self._known:
+            self.tokens = min(most, FIRST_TOKENS)
 
     @contextmanager
-    def measured(self, padded: int) -> Iterator[None]:
+    def measured(self, padded: int, copies: int = 1) -> Iterator[None]:
         """Around the work on a batch of so many padded tokens: the first time, sets `tokens` by what it took."""
-        devices, self._unknown = self._unknown, []
-        held = [torch.cuda.memory_allocated(device) for device in devices]
-        for device in devices:
-            torch.cuda.reset_peak_memory_stats(device)
-        yield
-        if devices:
-            first, self.tokens = max(self.tokens, padded), self._most
-            for device, before in zip(devices, held, strict=True):
-                room = MEMORY_SHARE * torch.cuda.mem_get_info(device)[1] - before
-                each = (torch.cuda.max_memory_allocated(device) - before) / first
-                while self.tokens > 1 and each * self.tokens > room:
-                    self.tokens //= 2
-            log.info("tokens of one pass: %d", self.tokens)
+        if self._known:
+            yield
+            return
+        first = max(padded, min(self.tokens, padded * copies))
+        if self._gpus:
+            held = [torch.cuda.memory_allocated(device) for device in self._gpus]
+            for device in self._gpus:
+                torch.cuda.reset_peak_memory_stats(device)
+            yield
+            self.tokens = self._of_gpus(first, held)
+        else:
+            with Allocations() as taken:
+                yield
+            fit = HEAP_SHARE * self._room * first / max(taken.peak, 1)
+            self.tokens = max(1, min(self._most, int(fit)))
+        self._known = True
+        log.info("tokens of one pass: %d", self.tokens)
+
+    def _of_gpus(self, first: int, held: list[int]) -> int:
+        """How many tokens the fullest GPU holds; so many as `first` were measured, above the bytes `held` before."""
+        tokens = self._most
+        for device, before in zip(self._gpus, held, strict=True):
+            room = MEMORY_SHARE * torch.cuda.mem_get_info(device)[1] - before
+            each = (torch.cuda.max_memory_allocated(device) - before) / first
+            while tokens > 1 and each * tokens > room:
+                tokens //= 2
+        return tokens
 
 
 def halve_on_out_of_memory(work: Callable[[list], None], units: list) -> None:

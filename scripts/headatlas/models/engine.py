@@ -202,7 +202,7 @@ def _drops(model, batch, sets, baseline, positions) -> np.ndarray:
 
 def _score(model: HeadModel, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
-        logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
+        logits = model.logits(batch.input_ids, batch.attention_mask, batch.gather)
         return score_answers(logits, batch)[0][0]
 
 

@@ -38,6 +38,7 @@ from headatlas.models.head_proof import (
     record_calls,
     watch_layers,
 )
+from headatlas.models.memory import LIBRARIES, MB
 from headatlas.models.precision import compute_in_float32, kept_in
 from headatlas.models.source import is_gguf, shown_to_transformers
 
@@ -88,13 +89,15 @@ class HeadModel:
     """A causal language model whose heads are known.
 
     It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why. `attentions`:
-    one per layer in order of execution; None for a layer without attention (hybrid models).
+    one per layer in order of execution; None for a layer without attention (hybrid models). `room`: on the CPU, bytes
+    that a pass may take beyond the weights; None for no limit.
     """
 
     model: PreTrainedModel
     attentions: list[Attention | None]
     name: str = "model"
     half_because: str | None = None
+    room: int | None = None
 
     @property
     def n_layers(self) -> int:
@@ -149,23 +152,58 @@ class HeadModel:
         """Where its weights are."""
         return {parameter.device for parameter in self.model.parameters()}
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, keep: int | None = None, **options) -> Tensor:
-        """Logits [item, position, token] of right-padded sequences; the last `keep` positions only, if given."""
+    def within(self, memory_mb: int) -> "HeadModel":
+        """The same model, whose passes on the CPU keep to so much memory of the whole process."""
+        on_cpu = all(device.type == "cpu" for device in self.devices)
+        return replace(self, room=memory_mb * MB - LIBRARIES - self.weight_bytes if on_cpu else None)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that its weights and buffers take, shared ones once."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        storages = [tensor.as_subclass(Tensor).untyped_storage() for tensor in tensors]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        keep: int | Callable[[Tensor], Tensor] | None = None,
+        **options,
+    ) -> Tensor:
+        """Logits [item, position, token] of right-padded sequences.
+
+        Args:
+            keep: at which positions: the last so many, or what a function makes of [item, position, ...]; None for all.
+                The output layer computes no others: logits of a whole prompt are large.
+        """
         options.setdefault("use_cache", False)
-        with self._output_layer_on_last(keep):
+        choose = (lambda values: values[:, -keep:]) if isinstance(keep, int) else keep
+        with self._output_layer_on(choose, input_ids.shape) as chosen:
             out = self.model(input_ids=input_ids, attention_mask=attention_mask, **options).logits
-        return out if keep is None else out[:, -keep:]
+        return out if choose is None or chosen else choose(out)
 
     @contextmanager
-    def _output_layer_on_last(self, keep: int | None) -> Iterator[None]:
-        """While open, the output layer gets the last `keep` positions only: logits of a whole prompt are large."""
-        layer = self.model.get_output_embeddings()
-        if keep is None or layer is None:
-            yield
+    def _output_layer_on(self, choose: Callable[[Tensor], Tensor] | None, shape: torch.Size) -> Iterator[list[bool]]:
+        """While open, the output layer gets only what `choose` makes of [*shape, hidden].
+
+        Yields:
+            a list that is empty until the output layer was reached that way.
+        """
+        layer, chosen = self.model.get_output_embeddings(), []
+        if choose is None or layer is None:
+            yield chosen
             return
-        handle = layer.register_forward_pre_hook(lambda _module, args: (args[0][:, -keep:], *args[1:]))
+
+        def hook(_module, args):
+            if args[0].shape[:-1] != shape:
+                return None
+            chosen.append(True)
+            return (choose(args[0]), *args[1:])
+
+        handle = layer.register_forward_pre_hook(hook)
         try:
-            yield
+            yield chosen
         finally:
             handle.remove()
 

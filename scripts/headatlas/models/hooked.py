@@ -30,10 +30,11 @@ def scores_of_sets(
     replacement = on_sequence(replacement, batch, positions)
     layers = {layer for heads in sets for layer, _ in heads}
     edits = {layer: _edit(layer, sets, replacement, model.n_heads) for layer in layers}
+    widths = (batch.input_ids.shape[1], batch.positions.shape[1])
     # Rows are rounded by what they differ in from the first, so that has to be the unedited one.
-    rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), batch.input_ids.shape[1], batch.keep)
+    rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), *widths)
     with torch.no_grad(), rounded, model.edit_head_outputs(edits):
-        logits = rows.gather_kept(model.logits(rows.input_ids, rows.attention_mask, rows.keep))
+        logits = model.logits(rows.input_ids, rows.attention_mask, rows.gather)
     return tuple(value.unflatten(0, (len(batch), len(sets))) for value in score_answers(logits, rows))
 
 

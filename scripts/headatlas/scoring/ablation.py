@@ -37,7 +37,8 @@ def ablate_layers(
         items: tokenised items; baseline: what an ablated head outputs; a table is [1 or item, layer, head, d_head].
         positions: `answer` replaces the head's output at the answer positions only, `all` everywhere.
         batch_tokens: the most positions of one pass, over all rows.
-        advance: called with the number of items done.
+        advance: called with the number of effects (items x heads) that a pass computed; less than 0 where they are
+            computed anew by another engine.
         engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
 
     Returns:
@@ -50,17 +51,26 @@ def ablate_layers(
     baseline = baseline_of(baseline)
     with_heads = [layer for layer in layers if model.attentions[layer]]
 
+    done = 0
+
     def compute(engine: str, padded: bool) -> np.ndarray:
+        nonlocal done
+        advance(-done)
+        done = 0
         effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
+
+        def computed(effects: int) -> None:
+            nonlocal done
+            done += effects
+            advance(effects)
 
         def work(rows: list[int], tokens: int) -> None:
             run = {"replay": _replayed, "hooked": _hooked}[engine]
-            effects[rows] = run(model, items, rows, baseline, layers, positions, tokens).cpu().numpy()
-            advance(len(rows))
+            effects[rows] = run(model, items, rows, baseline, layers, positions, tokens, computed).cpu().numpy()
 
         # A row of replay is as long as the batch's longest answer: shorter ones would pay for it.
         ragged = positions != "answer"
-        run_batches(work, items, batch_tokens, model.devices, padded=padded, ragged=ragged)
+        run_batches(work, items, batch_tokens, model.devices, padded=padded, ragged=ragged, room=model.room)
         effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
         return effects
 
@@ -89,7 +99,9 @@ def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, in
     return list(dict.fromkeys([*largest, (first, 0), (middle, end), (last, end)]))
 
 
-def _replayed(model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int) -> torch.Tensor:
+def _replayed(
+    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed
+) -> torch.Tensor:
     replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
     replacement = baseline.on(model, replay.batch, positions, layers)
     effects = torch.zeros(len(rows), len(layers), model.n_heads)
@@ -107,13 +119,16 @@ def _replayed(model, items, rows, baseline: Baseline, layers: range, positions: 
         drop = clean[0] - score[:, int(with_clean) :]
         for row, (layer, head) in enumerate(part):
             effects[:, layer - layers.start, head] = drop[:, row]
+        computed(drop.numel())
 
     for start in range(0, len(edits), most):
         halve_on_out_of_memory(work, edits[start : start + most])
     return effects
 
 
-def _hooked(model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int) -> torch.Tensor:
+def _hooked(
+    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed
+) -> torch.Tensor:
     batch = collate(items, rows).to(model.device)
     replacement = baseline.on(model, batch, positions, layers)
     most = max(1, batch_tokens // batch.input_ids.numel())
@@ -123,6 +138,7 @@ def _hooked(model, items, rows, baseline: Baseline, layers: range, positions: st
         score = scores_of_sets(model, batch, [[], *([edit] for edit in edits)], replacement, positions)[0].cpu()
         for row, (layer, head) in enumerate(edits, start=1):
             effects[:, layer - layers.start, head] = score[:, 0] - score[:, row]
+        computed(len(rows) * len(edits))
 
     for layer in (layer for layer in layers if model.attentions[layer]):
         edits = [(layer, head) for head in range(model.n_heads)]

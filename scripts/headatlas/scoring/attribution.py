@@ -37,6 +37,7 @@ def integrate(
 
     Args:
         items: tokenised items; baseline: a table is [1 or item, layer, head, d_head]; positions: `answer` or `all`.
+        advance: called with the number of gradients (items x steps) that a pass computed.
 
     Returns:
         [item, layer, head] float32, nats (`batches.score_answers`); NaN in layers without attention.
@@ -52,10 +53,10 @@ def integrate(
         for start in range(0, steps, copies):
             gates = (torch.arange(start, min(start + copies, steps)) + 0.5) / steps
             total += gate_slopes(model, batch, replacement, gates, positions).sum(1).cpu()
+            advance(len(rows) * len(gates))
         effects[rows] = (total / steps).numpy()
-        advance(len(rows))
 
-    run_batches(work, items, batch_tokens, model.devices, padded=not padding_matters(model, items))
+    _run(model, work, items, batch_tokens)
     return effects
 
 
@@ -77,8 +78,13 @@ def path_gains(
             shut, clean = (_faded(model, batch, replacement, torch.tensor([gate]), positions)[0] for gate in (0.0, 1.0))
         gains[rows] = (clean - shut).cpu().numpy()
 
-    run_batches(work, items, batch_tokens, model.devices, padded=not padding_matters(model, items))
+    _run(model, work, items, batch_tokens)
     return gains
+
+
+def _run(model: HeadModel, work: Callable[[list[int], int], None], items: list[dict], batch_tokens: int) -> None:
+    padded = not padding_matters(model, items)
+    run_batches(work, items, batch_tokens, model.devices, padded=padded, room=model.room)
 
 
 def gate_slopes(model: HeadModel, batch: Batch, replacement: Replacement, gates: Tensor, positions: str) -> Tensor:
@@ -128,5 +134,5 @@ def _faded(
         return edit
 
     with model.edit_head_outputs({layer: fade(layer) for layer in model.attention_layers}):
-        logits = repeated.gather_kept(model.logits(repeated.input_ids, repeated.attention_mask, repeated.keep))
+        logits = model.logits(repeated.input_ids, repeated.attention_mask, repeated.gather)
         return score_answers(logits, repeated)[0], kept

@@ -26,6 +26,8 @@ def knock_out(
 
     Args:
         items: tokenised items; sets: heads of each set, an empty one is the clean model.
+        advance: called with the number of scores (items x sets `with_clean`) that a pass computed; less than 0 where
+            they are computed anew by another engine.
         baseline: what a knocked-out head outputs; a table is [1, layer, head, d_head]; positions: `answer` or `all`.
         engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
 
@@ -36,12 +38,17 @@ def knock_out(
     Raises:
         HeadAtlasError: as `engine.run_checked`.
     """
-    asked = sets if [] in sets else [*sets, []]  # the check wants to know how much the heads are missed
+    asked = with_clean(sets)
     first_layer = [min((layer for layer, _ in heads), default=model.n_layers) for heads in asked]
     order = sorted(range(len(asked)), key=first_layer.__getitem__)
     baseline = baseline_of(baseline)
 
+    done = 0
+
     def compute(engine: str, padded: bool) -> np.ndarray:
+        nonlocal done
+        advance(-done)
+        done = 0
         found = np.zeros((2, len(asked), len(items)), np.float32)  # score, correctness
 
         def work(rows: list[int], tokens: int) -> None:
@@ -50,15 +57,17 @@ def knock_out(
             )
 
             def score(part: list[int]) -> None:
+                nonlocal done
                 for kind, value in enumerate(scores([asked[index] for index in part])):
                     found[kind][np.ix_(part, rows)] = value.T.float().cpu().numpy()
+                done += len(part) * len(rows)
+                advance(len(part) * len(rows))
 
             for start in range(0, len(order), most):
                 halve_on_out_of_memory(score, order[start : start + most])
-            advance(len(rows))
 
         ragged = positions != "answer"  # as in `ablate_layers`
-        run_batches(work, items, batch_tokens, model.devices, copies=8, padded=padded, ragged=ragged)
+        run_batches(work, items, batch_tokens, model.devices, copies=8, padded=padded, ragged=ragged, room=model.room)
         return found
 
     def cells(found: np.ndarray, item: int) -> tuple[list[Heads], np.ndarray]:
@@ -70,6 +79,11 @@ def knock_out(
     entries = [entry for entry in first_layer if entry < model.n_layers]
     found, report = run_checked(model, items, baseline, positions, engine, compute, cells, entries)
     return found[0, : len(sets)], found[1, : len(sets)].astype(np.uint8), report
+
+
+def with_clean(sets: list[Heads]) -> list[Heads]:
+    """The sets, and the clean model if it is none of them: the check wants to know how much the heads are missed."""
+    return sets if [] in sets else [*sets, []]
 
 
 def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Baseline, positions: str, tokens: int):

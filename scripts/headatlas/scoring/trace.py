@@ -90,7 +90,15 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
             advance(len(rows))
 
         for score, rows in ((True, score_rows), (False, np.flatnonzero(validate))):
-            run_batches(partial(run, score=score), items, batch_tokens, model.devices, rows.tolist(), padded=padded)
+            run_batches(
+                partial(run, score=score),
+                items,
+                batch_tokens,
+                model.devices,
+                rows.tolist(),
+                padded=padded,
+                room=model.room,
+            )
         out["mean_all"][:] = total / max(len(score_rows), 1)
 
 
@@ -128,7 +136,7 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool, baseline: Basel
 
     edits = {layer: keep(layer) for layer in model.attention_layers}
     with torch.set_grad_enabled(gradients), model.edit_head_outputs(edits):
-        logits = batch.gather_kept(model.logits(batch.input_ids, batch.attention_mask, batch.keep))
+        logits = model.logits(batch.input_ids, batch.attention_mask, batch.gather)
         score, correct = score_answers(logits, batch)
     layers = [outputs[layer] for layer in model.attention_layers]
     result = {

@@ -8,10 +8,11 @@ import os
 from functools import cached_property
 from itertools import takewhile
 
-from headatlas.models.folder import is_local, read_model_config, weight_bytes
+from headatlas.models.folder import read_model_config
+from headatlas.models.memory import LIBRARIES, MB, USABLE, machine_memory, pass_bytes, weights_of
 from headatlas.workflow.atlas import Atlas
 
-UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, where a hub model's config.json does not tell them
+LEAST_PASSES = 0.25  # of the memory that a job on the CPU asks for its passes it gets, though fewer jobs run at once
 
 
 class Requests:
@@ -19,10 +20,11 @@ class Requests:
 
     Args:
         here: whether jobs run on this machine; elsewhere the profile says how many GPUs each takes.
+        cores: that jobs on this machine may use, all together; None if nobody says.
     """
 
-    def __init__(self, atlas: Atlas, here: bool = True):
-        self.atlas, self.here = atlas, here
+    def __init__(self, atlas: Atlas, here: bool = True, cores: int | None = None):
+        self.atlas, self.here, self.cores = atlas, here, cores
 
     @cached_property
     def gpus(self) -> int:
@@ -54,14 +56,29 @@ class Requests:
         """The `--device` of a job that trains this model's probe."""
         return self.atlas.models[model]["device"]
 
+    @cached_property
+    def total_mb(self) -> int:
+        """Memory that all jobs on this machine may take together."""
+        wanted = self.atlas.config["compute"]["memory"]
+        return int(USABLE * machine_memory() / MB) if wanted == "auto" else wanted
+
     def memory_mb(self, model: str, attempt: int) -> int:
-        """Host memory to ask a cluster for: the weights, as much again as half, and what libraries take."""
+        """Host memory that a job which runs this model may take."""
         entry = self.atlas.models[model]
-        if is_local(entry["path"]):
-            weights = weight_bytes(entry["path"], entry["dtype"])
-        else:
-            weights = estimate_weights(read_model_config(entry), entry["dtype"])
-        return math.ceil((2000 + 1.5 * weights / 1e6) * attempt)
+        weights = weights_of(entry)
+        if entry["device"] != "cpu" and (self.gpus or not self.here):
+            return math.ceil((2000 + 1.5 * weights / MB) * attempt)
+        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry))
+        wanted = math.ceil((fixed + passes) / MB) * attempt
+        if not self.here:
+            return wanted
+        least = math.ceil((fixed + LEAST_PASSES * passes) / MB)
+        return min(wanted, max(least, self.total_mb // self._jobs), self.total_mb)
+
+    @property
+    def _jobs(self) -> int:
+        """Jobs that run a model at once on this machine's CPU."""
+        return max(1, (self.cores or 1) // self.atlas.config["compute"]["threads"])
 
     def batch_tokens(self, attempt: int) -> int:
         """Positions of one pass of the model; half as many at each retry, should memory have been the reason."""
@@ -74,14 +91,3 @@ def count_gpus(devices: str = "/dev") -> int:
     if shown is not None:  # CUDA shows those before the first that is not there
         return len(list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, shown.split(",")))))
     return len([name for name in os.listdir(devices) if name.startswith("nvidia") and name[6:].isdigit()])
-
-
-def estimate_weights(config: dict, dtype: str) -> int:
-    """Bytes of a dense decoder's weights by its config.json, some 10% too many; 32 GB where it is silent."""
-    text = config.get("text_config") or config
-    names = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
-    if not all(isinstance(text.get(name), int) for name in names):
-        return UNKNOWN_WEIGHTS
-    vocabulary, hidden, layers, between = (text[name] for name in names)
-    parameters = 2 * vocabulary * hidden + layers * (4 * hidden**2 + 3 * hidden * between)
-    return parameters * (4 if dtype == "float32" else 2)

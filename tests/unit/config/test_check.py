@@ -107,7 +107,14 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "matched": False,
             "shuffles": 1000,
         },
-        "compute": {"engine": "auto", "batch_tokens": 8192, "threads": 1, "gpus": "auto", "layers_per_job": None},
+        "compute": {
+            "engine": "auto",
+            "batch_tokens": 8192,
+            "memory": "auto",
+            "threads": 1,
+            "gpus": "auto",
+            "layers_per_job": None,
+        },
     }
     assert figures["columns"] == 4
     assert figures["scheme"] == "viridis"

@@ -14,7 +14,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.models import device
 from headatlas.models.batches import run_batches
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.resources import Requests, count_gpus, estimate_weights
+from headatlas.workflow.resources import Requests, count_gpus
 from pretended_gpu import PretendedMemory
 from workflow_runs import PATIENCE, REDUCED, ROOT, environment
 
@@ -52,15 +52,6 @@ def test_gpus_that_a_job_holds(monkeypatch, entry, here, elsewhere):
     models = {"demo": {"path": "workflow/resources/demo-model"} | entry}
     atlas = Atlas(REDUCED | {"models": models}, ROOT)
     assert [Requests(atlas, at_home).job_gpus("demo") for at_home in (True, False)] == [here, elsewhere]
-
-
-def test_memory_asked_for_a_hub_model_comes_from_its_config():
-    llama = {"vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336}
-    published = 16_060_522_496  # bytes of Llama-3.1-8B's four bfloat16 files, by their index
-    assert published < estimate_weights(llama, "bfloat16") < 1.2 * published
-    assert estimate_weights(llama, "float32") == 2 * estimate_weights(llama, "bfloat16")
-    assert estimate_weights({"text_config": llama}, "bfloat16") == estimate_weights(llama, "bfloat16")
-    assert estimate_weights({"vocab_size": 1}, "bfloat16") == 32_000_000_000
 
 
 def claimant(names: list[str], folder, claims) -> None:

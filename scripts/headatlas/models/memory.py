@@ -1,0 +1,115 @@
+"""Memory as it is planned before a model is loaded: what a machine has, and what a job that runs a model takes.
+
+Imported at parse time: no torch. `batches` measures what passes really take and keeps them within a job's share.
+"""
+
+import os
+from pathlib import Path
+
+from headatlas.errors import HeadAtlasError
+from headatlas.models.folder import is_local, read_model_config, weight_bytes
+
+MB = 10**6
+USABLE = 0.8  # of a machine's memory; the rest is for the system and all that is not ours
+LIBRARIES = 450 * MB  # Python with torch and transformers, before weights and passes
+PASS_TOKENS = 1024  # tokens of a backward pass that a job on the CPU asks memory for; more make a CPU no faster
+ANSWER_TOKENS = 512  # positions whose logits a job on the CPU asks memory for
+LOGITS_COPIES = 3  # what an answer's score takes at once, in sizes of the logits
+UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, where a hub model's config.json does not tell them
+SIZES = {
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "between": ("intermediate_size", "n_inner", "ffn_dim"),
+    "vocabulary": ("vocab_size",),
+}
+
+
+def machine_memory(root: Path = Path("/")) -> int:
+    """Bytes that this machine has, or that its control group (versions 1 and 2) lets this process have."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        own = top / path.strip("/")  # in a container it may be that only the top is shown
+        limits += [_limit(folder / name) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return min(limits)
+
+
+def _limit(file: Path) -> float:
+    text = file.read_text().strip() if file.is_file() else "max"
+    return float("inf") if text == "max" else int(text)
+
+
+def weights_of(model: dict) -> int:
+    """Bytes of a model's weights in memory, before anything of it is loaded.
+
+    Args:
+        model: an entry of `models` in the config.
+    """
+    if is_local(model["path"]):
+        return weight_bytes(model["path"], model["dtype"])
+    return estimate_weights(read_model_config(model), model["dtype"])
+
+
+def estimate_weights(config: dict, dtype: str) -> int:
+    """Bytes of a dense decoder's weights by its config.json, some 10% too many; 32 GB where it is silent."""
+    size = _sizes(config)
+    if None in size.values():
+        return UNKNOWN_WEIGHTS
+    parameters = 2 * size["vocabulary"] * size["hidden"]
+    parameters += size["layers"] * (4 * size["hidden"] ** 2 + 3 * size["hidden"] * size["between"])
+    return parameters * (4 if dtype == "float32" else 2)
+
+
+def token_bytes(config: dict, backward: bool) -> int:
+    """Bytes that a pass takes for each token, by the model's config.json: an estimate that fits Llamas to a tenth.
+
+    Args:
+        backward: whether the pass keeps the activations of all layers for its gradients; else those of two.
+    """
+    size = _sizes(config)
+    hidden, layers = size["hidden"] or 4096, size["layers"] or 32
+    layer = 4 * (10 * hidden + 4 * (size["between"] or 4 * hidden))
+    return layer * (layers if backward else 2)
+
+
+def pass_bytes(config: dict) -> int:
+    """Bytes that a job on the CPU asks for its passes."""
+    logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (_sizes(config)["vocabulary"] or 0)
+    return max(PASS_TOKENS * token_bytes(config, backward=True), logits, 64 * MB)
+
+
+def check_share(memory_mb: int, device: str, model: dict, longest: int, backward: bool = False) -> None:
+    """Refuse a share that does not hold the weights and one item, before anything is loaded.
+
+    Args:
+        memory_mb: what the job may take of the host's memory; device: elsewhere than on the CPU nothing is checked.
+        model: as in the job's settings; longest: tokens of the longest item; backward: whether the job needs gradients.
+
+    Raises:
+        HeadAtlasError: says what is needed and what sets the share.
+    """
+    if device != "cpu":
+        return
+    weights = weights_of(model)
+    one = longest * token_bytes(read_model_config(model), backward)
+    needed = -(-(LIBRARIES + weights + one) // MB)
+    if needed > memory_mb:
+        raise HeadAtlasError(
+            f"model {model['path']}: needs at least {needed:,} MB of memory (weights {weights // MB:,} MB, the longest "
+            f"item of {longest} tokens {one // MB:,} MB, libraries {LIBRARIES // MB} MB), but the job may take "
+            f"{memory_mb:,} MB; raise compute.memory (on a cluster mem_mb) or lower items.max_tokens"
+        )
+
+
+def _sizes(config: dict) -> dict[str, int | None]:
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    return {
+        what: next((text[name] for name in names if isinstance(text.get(name), int)), None)
+        for what, names in SIZES.items()
+    }

@@ -1,0 +1,163 @@
+"""What a machine has, what a job asks for, and that its passes keep to it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from families import random_items
+from headatlas.errors import HeadAtlasError
+from headatlas.models.allocations import Allocations
+from headatlas.models.batches import run_batches
+from headatlas.models.memory import check_share, estimate_weights, machine_memory, pass_bytes, token_bytes
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.resources import Requests
+from safetensors.numpy import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
+from workflow_runs import REDUCED, ROOT, environment
+
+LLAMA = {"vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336}
+
+
+def test_memory_asked_for_a_hub_model_comes_from_its_config():
+    published = 16_060_522_496  # bytes of Llama-3.1-8B's four bfloat16 files, by their index
+    assert published < estimate_weights(LLAMA, "bfloat16") < 1.2 * published
+    assert estimate_weights(LLAMA, "float32") == 2 * estimate_weights(LLAMA, "bfloat16")
+    assert estimate_weights({"text_config": LLAMA}, "bfloat16") == estimate_weights(LLAMA, "bfloat16")
+    assert estimate_weights({"vocab_size": 1}, "bfloat16") == 32_000_000_000
+
+
+def test_memory_of_a_token_by_hand():
+    """A layer keeps 10 x 4096 + 4 x 14336 float32; 1024 tokens of a backward pass outweigh the logits."""
+    layer = 4 * (10 * 4096 + 4 * 14336)
+    assert token_bytes(LLAMA, backward=True) == 32 * layer
+    assert token_bytes(LLAMA, backward=False) == 2 * layer
+    assert pass_bytes(LLAMA) == 1024 * 32 * layer
+    assert pass_bytes(LLAMA | {"vocab_size": 10**7}) == 3 * 4 * 512 * 10**7
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/job/step\n", {"job/memory.max": "5000000", "job/step/memory.max": "max"}, 5_000_000),
+        ("0::/job\n", {"memory.max": "7000000"}, 7_000_000),
+        ("4:cpu,memory:/job\n0::/\n", {"memory/job/memory.limit_in_bytes": "3000000"}, 3_000_000),
+        ("0::/job\n", {"other/memory.max": "1000"}, None),
+    ],
+)
+def test_the_control_group_limits_the_machine(tmp_path, groups, files, limit):
+    """Version 2, with the limit above the process's own group or at the top; version 1; a group of others."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, content in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    assert machine_memory(tmp_path) == (limit or whole)
+
+
+@pytest.mark.parametrize(
+    ("memory", "cores", "share"),
+    [(100_000, 2, 517), (1_000, 2, 500), (1_000, 50, 469), (460, 1, 460)],
+)
+def test_jobs_on_this_machine_share_its_memory(monkeypatch, memory, cores, share):
+    """The demo asks 450 MB for libraries, 2 for weights and 64 for passes, and takes a quarter of those at least."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    models = {"demo": {"path": "workflow/resources/demo-model"}}
+    atlas = Atlas(REDUCED | {"models": models, "compute": {"memory": memory}}, ROOT)
+    assert Requests(atlas, True, cores).memory_mb("demo", 1) == share
+    assert Requests(atlas, True, cores).memory_mb("demo", 3) <= memory
+
+
+def test_a_share_that_is_too_small_is_refused_before_weights_are_loaded(tmp_path):
+    """Libraries 450 MB, weights 1 MB (a sparse file), an item of 40 tokens: 40 x 4 x 32 x (10 x 4096 + 4 x 14336)."""
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.truncate(1_000_000)
+    model = {"path": str(tmp_path), "dtype": "float32"}
+    said = (
+        r"needs at least 955 MB of memory \(weights 1 MB, the longest item of 40 tokens 503 MB, libraries 450 MB\), "
+        "but the job may take 900 MB; raise compute.memory"
+    )
+    with pytest.raises(HeadAtlasError, match=said):
+        check_share(900, "cpu", model, 40, backward=True)
+    check_share(955, "cpu", model, 40, backward=True)
+    check_share(900, "cpu", model, 40)
+    check_share(900, "cuda:0", model, 40, backward=True)
+
+
+def test_tensors_are_counted_as_long_as_they_live():
+    """x w and its relu are 20,000 bytes each; a view is none; what lived before counts nothing."""
+    w, x = torch.randn(100, 100), torch.randn(50, 100, requires_grad=True)
+    with Allocations() as counted:
+        y = (x @ w.t()).relu()
+        y[:, :3].sum()
+        z = y + 1
+        del z
+        for _ in range(100):
+            torch.zeros(1000)
+    assert counted.peak == 3 * 20_000  # y, y + 1, and what the sum may need inside
+    with Allocations() as counted:
+        kept = x.detach().exp()
+        kept.add_(1)
+    assert counted.peak == 20_000 + 20_000
+
+
+def test_on_the_cpu_batches_fill_the_room():
+    """64 tokens a pass are asked for; a token takes 4,000 bytes: 7 in 10 of 100,000 bytes hold 17."""
+    sizes = []
+
+    def work(rows, tokens):
+        sizes.append((len(rows), tokens))
+        torch.zeros(1000 * 4 * len(rows)).fill_(0)
+
+    items = random_items([(4, 1)] * 80)
+    run_batches(work, items, 64, {torch.device("cpu")}, room=100_000)
+    assert sizes[0] == (16, 64)
+    assert set(sizes[1:]) <= {(2, 8), (2, 9)}
+
+
+JOB = """
+import sys
+from pathlib import Path
+from families import random_items
+from headatlas.models.device import choose_device
+from headatlas.models.head_model import load_model
+from headatlas.models.memory import LIBRARIES, MB
+from headatlas.scoring.trace import trace_task
+
+folder, room = Path(sys.argv[1]), int(sys.argv[2])
+model = load_model({"path": str(folder), "dtype": "float32"}, choose_device("cpu"))
+model.room = room * MB or None
+items = random_items([(100 + row % 9, 1 + row % 5) for row in range(80)])
+trace_task(model, items, folder / f"{room}.safetensors", 8192)
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak // MB, (LIBRARIES + model.weight_bytes) // MB + room)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
+def test_a_trace_keeps_to_its_memory_and_finds_the_same(tmp_path):
+    """A Llama of 8 layers, 384 wide: with 150 MB for passes the whole process keeps to them, without a limit not."""
+    sizes = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 6}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=8000, num_key_value_heads=6)).save_pretrained(tmp_path)
+
+    def peak(room: int) -> list[int]:
+        paths = {"PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "tests/helpers")])}
+        command = [sys.executable, "-c", JOB, tmp_path, str(room)]
+        done = subprocess.run(list(map(str, command)), env=environment() | paths, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return list(map(int, done.stdout.split()))
+
+    took, share = peak(150)
+    assert share * 0.75 < took < share
+    assert peak(0)[0] > share + 200
+    few, many = load_file(tmp_path / "150.safetensors"), load_file(tmp_path / "0.safetensors")
+    assert few.keys() == many.keys()
+    for name, values in few.items():
+        assert abs(values.astype(float) - many[name].astype(float)).max() < 1e-5, name
