@@ -18,7 +18,7 @@ from headatlas.jobs.cli import log
 from headatlas.models.allocations import Allocations
 
 MEMORY_SHARE = 0.8  # of a GPU's memory may be taken; the rest is for what the allocator cannot fit together
-HEAP_SHARE = 0.7  # of a job's memory on the CPU may be tensors: the C library's heap takes up to 1.4 times as much
+HEAP_SHARE = 0.6  # of the memory for passes on the CPU may be tensors: the heap takes up to 1.6 times as much
 FIRST_SHARE = 8  # on a GPU the batch on which memory is measured has this part of the tokens
 FIRST_TOKENS = 256  # and on the CPU at most so many
 
