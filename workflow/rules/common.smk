@@ -113,6 +113,10 @@ RUNS_MODEL = {
     "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
 }
 
+RUNS_BACKWARD = RUNS_MODEL | {
+    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt, backward=True),
+}
+
 TRAINS_PROBE = {
     "gpu": lambda wildcards: asks.probe_gpus(wildcards.model),
     "device": lambda wildcards: asks.probe_device(wildcards.model),

@@ -18,7 +18,7 @@ rule trace_task:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
     resources:
-        **RUNS_MODEL,
+        **RUNS_BACKWARD,
     params:
         settings=settings("trace_task"),
         weights=weights_digests,
@@ -93,7 +93,7 @@ if atlas.integrates:
             "../envs/headatlas.yaml"
         threads: atlas.config["compute"]["threads"]
         resources:
-            **RUNS_MODEL,
+            **RUNS_BACKWARD,
         params:
             settings=settings("integrate_task"),
             weights=weights_digests,

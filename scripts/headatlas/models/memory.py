@@ -12,7 +12,7 @@ from headatlas.models.folder import is_local, read_model_config, weight_bytes
 MB = 10**6
 USABLE = 0.8  # of a machine's memory; the rest is for the system and all that is not ours
 LIBRARIES = 450 * MB  # Python with torch and transformers, before weights and passes
-PASS_TOKENS = 1024  # tokens of a backward pass that a job on the CPU asks memory for; more make a CPU no faster
+PASS_TOKENS = 1024  # tokens of a pass that a job on the CPU asks memory for; more make a CPU no faster
 ANSWER_TOKENS = 512  # positions whose logits a job on the CPU asks memory for
 LOGITS_COPIES = 3  # what an answer's score takes at once, in sizes of the logits
 UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, where a hub model's config.json does not tell them
@@ -69,18 +69,19 @@ def token_bytes(config: dict, backward: bool) -> int:
     """Bytes that a pass takes for each token, by the model's config.json: an estimate that fits Llamas to a tenth.
 
     Args:
-        backward: whether the pass keeps the activations of all layers for its gradients; else those of two.
+        backward: whether the pass keeps the activations of all layers for its gradients; else those of two, and of each
+            layer three tensors as wide as the stream (input, heads, attention output) from which edits start.
     """
     size = _sizes(config)
     hidden, layers = size["hidden"] or 4096, size["layers"] or 32
     layer = 4 * (10 * hidden + 4 * (size["between"] or 4 * hidden))
-    return layer * (layers if backward else 2)
+    return layers * layer if backward else 2 * layer + layers * 4 * 3 * hidden
 
 
-def pass_bytes(config: dict) -> int:
-    """Bytes that a job on the CPU asks for its passes."""
+def pass_bytes(config: dict, backward: bool) -> int:
+    """Bytes that a job on the CPU asks for its passes, with gradients or without."""
     logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (_sizes(config)["vocabulary"] or 0)
-    return max(PASS_TOKENS * token_bytes(config, backward=True), logits, 64 * MB)
+    return max(PASS_TOKENS * token_bytes(config, backward), logits, 64 * MB)
 
 
 def check_share(memory_mb: int, device: str, model: dict, longest: int, backward: bool = False) -> None:

@@ -62,13 +62,13 @@ class Requests:
         wanted = self.atlas.config["compute"]["memory"]
         return int(USABLE * machine_memory() / MB) if wanted == "auto" else wanted
 
-    def memory_mb(self, model: str, attempt: int) -> int:
-        """Host memory that a job which runs this model may take."""
+    def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
+        """Host memory that a job which runs this model may take; `backward`: with gradients."""
         entry = self.atlas.models[model]
         weights = weights_of(entry)
         if entry["device"] != "cpu" and (self.gpus or not self.here):
             return math.ceil((2000 + 1.5 * weights / MB) * attempt)
-        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry))
+        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry), backward)
         wanted = math.ceil((fixed + passes) / MB) * attempt
         if not self.here:
             return wanted

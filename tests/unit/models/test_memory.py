@@ -30,12 +30,13 @@ def test_memory_asked_for_a_hub_model_comes_from_its_config():
 
 
 def test_memory_of_a_token_by_hand():
-    """A layer keeps 10 x 4096 + 4 x 14336 float32; 1024 tokens of a backward pass outweigh the logits."""
+    """A layer keeps 10 x 4096 + 4 x 14336 float32, for edits 3 x 4096; 1024 tokens outweigh the logits of 512."""
     layer = 4 * (10 * 4096 + 4 * 14336)
     assert token_bytes(LLAMA, backward=True) == 32 * layer
-    assert token_bytes(LLAMA, backward=False) == 2 * layer
-    assert pass_bytes(LLAMA) == 1024 * 32 * layer
-    assert pass_bytes(LLAMA | {"vocab_size": 10**7}) == 3 * 4 * 512 * 10**7
+    assert token_bytes(LLAMA, backward=False) == 2 * layer + 32 * 4 * 3 * 4096
+    assert pass_bytes(LLAMA, backward=True) == 1024 * 32 * layer
+    assert pass_bytes(LLAMA, backward=False) == 1024 * (2 * layer + 32 * 4 * 3 * 4096)
+    assert pass_bytes(LLAMA | {"vocab_size": 10**7}, backward=True) == 3 * 4 * 512 * 10**7
 
 
 @pytest.mark.parametrize(
