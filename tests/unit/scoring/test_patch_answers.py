@@ -77,4 +77,4 @@ def test_a_head_that_carries_the_work_has_an_effect_from_both_prompts(engine):
 def test_each_patch_is_counted():
     model, done = find_heads(planted_model(SCALE)), []
     patch_answers(model, items([3, 3], [5, 5]), [PLANTED], 999, done.append)
-    assert sum(done) == 2 * 3
+    assert sum(done) == 2 * 3 * 2  # both other prompts, three items, the clean model and the head
