@@ -100,7 +100,7 @@ def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, in
 
 
 def _replayed(
-    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed
+    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed=lambda _n: None
 ) -> torch.Tensor:
     replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
     replacement = baseline.on(model, replay.batch, positions, layers)
@@ -127,7 +127,7 @@ def _replayed(
 
 
 def _hooked(
-    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed
+    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed=lambda _n: None
 ) -> torch.Tensor:
     batch = collate(items, rows).to(model.device)
     replacement = baseline.on(model, batch, positions, layers)
