@@ -74,4 +74,4 @@ def _prepare(function: Callable, given: tuple) -> None:
 
 
 def _key(function: Callable, given: tuple) -> str:
-    return f"{function.__qualname__} {json.dumps(given, sort_keys=True)}"
+    return f"{function.__qualname__} {json.dumps(given, sort_keys=True, default=str)}"
