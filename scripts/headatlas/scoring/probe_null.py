@@ -21,7 +21,7 @@ import numpy as np
 
 from headatlas.stats.head_statistics import mean_and_error, question_totals
 
-SELECTIONS = ("all", "correct")  # as `head_statistics.items`
+SELECTIONS = ("all", "correct")  # as `statistics.items`
 
 
 class Fit(Protocol):
