@@ -114,7 +114,7 @@ BEFORE_ANY_JOB = {
         lambda folder: edit_json(
             folder / "tiny/config.json", architectures=["Mamba2ForCausalLM"], model_type="mamba2", num_heads=8
         ),
-        ["tiny: a mamba2 model has no attention, so no heads to map; give a transformer"],
+        ["tiny: a mamba2 model has no attention, thus no heads to map; give a transformer"],
     ),
     "an encoder": (
         lambda folder: edit_json(folder / "tiny/config.json", architectures=["BertForMaskedLM"]),

@@ -117,7 +117,7 @@ def test_names_of_visible_gpus(monkeypatch):
 def test_devices_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [device.choose_device(wanted) for wanted in ("auto", "spread", "cpu")] == ["cpu"] * 3
-    with pytest.raises(HeadAtlasError, match="cuda:1 is asked for, but torch sees no CUDA GPU; use auto or cpu"):
+    with pytest.raises(HeadAtlasError, match="cuda:1 is requested, but torch sees no CUDA GPU; use auto or cpu"):
         device.choose_device("cuda:1")
 
 

@@ -83,11 +83,11 @@ def test_a_model_that_keeps_no_keys_and_values_takes_full_passes_and_says_so():
     effects, report = ablate_layers(renamed(None), items, ZERO, range(3), "answer", 300, engine="auto")
     assert (report.engine, report.reason) == (
         "hooked",
-        "its attention layers put no keys and values into the cache that they are given",
+        "its attention layers write no keys and values to the given cache",
     )
     assert np.abs(effects - expected).max() < 1e-5
     assert report.checked > 0
-    with pytest.raises(HeadAtlasError, match=r"^model renamed: compute\.engine: replay cannot be had: its atten"):
+    with pytest.raises(HeadAtlasError, match=r"^model renamed: compute\.engine: replay is not possible: its atten"):
         ablate_layers(renamed(None), items, ZERO, range(3), "answer", 300, engine="replay")
 
 
@@ -101,7 +101,7 @@ def test_attention_without_masks_is_refused_by_replay(kind):
     model = find_heads(random_model("llama"), "flash")
     model.model.config._attn_implementation = kind
     batch = collate(random_items(ITEMS), [0])
-    with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} takes no mask of our own"):
+    with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} accepts no custom mask"):
         replay.Replay(model, batch, "answer", range(3))
 
 
@@ -117,7 +117,7 @@ def test_a_layer_that_cannot_take_rows_is_a_reason_and_no_crash():
         model, random_items([(60, 3)]), np.zeros((1, 2, 4, 8), np.float32), range(2), "answer", 4096
     )
     assert report.engine == "hooked"
-    assert re.match(r"its layer \d cannot be run for rows side by side: The size of tensor", report.reason)
+    assert re.match(r"its layer \d cannot run side-by-side rows: The size of tensor", report.reason)
 
 
 def test_a_local_window_by_key_position_is_noticed():
@@ -167,7 +167,7 @@ def test_numbers_that_plain_passes_do_not_confirm_are_not_kept(job, monkeypatch)
     assert report.engine == "hooked"
     assert report.reason.startswith("replayed passes differ from plain ones by ")
     assert report.difference < 1e-5  # of what was kept
-    with pytest.raises(HeadAtlasError, match=r"replay cannot be had: replayed passes differ .* take engine: auto"):
+    with pytest.raises(HeadAtlasError, match=r"replay is not possible: replayed passes differ .* use engine: auto"):
         compute("replay")
 
 

@@ -245,7 +245,7 @@ ORIGINAL = "; give the folder of the original safetensors"
         (
             {"llama__rope__scaling__type": "yarn"},
             "scales its rotary positions (llama.rope.scaling.type: yarn), which transformers does not read from GGUF, "
-            f"so that the model would be another one{ORIGINAL}",
+            f"so the model would be a different one{ORIGINAL}",
         ),
         (
             {"llama__block_count": 3},
@@ -269,7 +269,7 @@ def test_other_architectures_tensors_and_tokenizers_are_refused(file, tmp_path, 
     content = file.read_bytes()
     path.write_bytes(content.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"))
     known = ", ".join(ARCHITECTURES)
-    assert said(path) == f"{path}: GGUF weights of a mamba model are not read, only of {known}{ORIGINAL}"
+    assert said(path) == f"{path}: GGUF weights of a mamba model are not supported, only those of {known}{ORIGINAL}"
     name = b"rope_factors_long.weight"
     path.write_bytes(content.replace(struct.pack("<Q", 18) + b"output_norm.weight", struct.pack("<Q", 24) + name))
     assert said(path).startswith(
@@ -277,7 +277,9 @@ def test_other_architectures_tensors_and_tokenizers_are_refused(file, tmp_path, 
     )
     at = content.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
     path.write_bytes(content[:at] + struct.pack("<I", Kind.Q8_1) + content[at + 4 :])
-    assert said(path).startswith(f"{path}: holds tensors of GGUF's type 9, which are not read, only F32, F16, Q4_0, ")
+    assert said(path).startswith(
+        f"{path}: holds tensors of GGUF's type 9, which are not supported, only F32, F16, Q4_0, "
+    )
     path.write_bytes(content.replace(b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0bert"))
     assert said(path) == f"{path}: holds a tokenizer of kind bert, where gpt2 or llama is read{ORIGINAL}"
     path.write_bytes(content.replace(b"tokenizer.ggml.model", b"tokenizer.ggml.mode_"))
@@ -293,9 +295,9 @@ def test_files_that_are_missing_cut_short_or_something_else_are_refused(file, tm
     assert said(path) == f"{path}: is not a GGUF file (it does not begin with GGUF); get it again"
     for length in (4, 20, 100, len(content) // 50):
         path.write_bytes(content[:length])
-        assert said(path) == f"{path}: is cut short or damaged in its header; get it again"
+        assert said(path) == f"{path}: is truncated or damaged in its header; get it again"
     path.write_bytes(content[:-40])
-    assert re.fullmatch(rf"{path}: is cut short, {len(content) - 40} of \d+ bytes are there; get it again", said(path))
+    assert re.fullmatch(rf"{path}: is truncated: {len(content) - 40} of \d+ bytes exist; get it again", said(path))
     path.write_bytes(content[:4] + struct.pack(">I", 3) + content[8:])
     wrong = "version 50331648 (of another byte order); versions 2 and 3 are read, convert it again"
     assert said(path) == f"{path}: is GGUF of {wrong}"

@@ -120,7 +120,7 @@ def test_heads_mixed_before_the_projection_are_refused():
     projection = model.model.layers[1].self_attn.o_proj
     turn = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]
     projection.register_forward_pre_hook(lambda _module, args: (args[0] @ turn,))
-    with pytest.raises(HeadAtlasError, match=r"layers\.1: what lies between attention and output projection mixes"):
+    with pytest.raises(HeadAtlasError, match=r"layers\.1: the step between attention and output projection mixes"):
         find_heads(model, "turned")
 
 
