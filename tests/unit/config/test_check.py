@@ -182,7 +182,7 @@ def test_braces_in_paths_are_refused(base):
     (base / "a{1}.jsonl").write_text("")
     (base / "model}").mkdir()
     tasks = {"a": {"source": "a{1}.jsonl"}, "b": {"source": "b.jsonl"}}
-    what = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+    what = "contains a brace, which Snakemake reads as part of a wildcard; rename it"
     assert messages(small(models={"m": {"path": "model}"}}, tasks=tasks), base) == [
         f"models.m.path: model}} {what}",
         f"tasks.a.source: a{{1}}.jsonl {what}",
@@ -239,7 +239,7 @@ def test_a_key_named_twice_is_refused_with_both_lines(tmp_path):
         (b"a: [1", "is not valid YAML"),
         (b"a: \xff", "is not UTF-8 text"),
         (b"\tx: 1", "is not valid YAML"),
-        (b"", "c.yaml: is empty; it must hold keys with values, models and tasks at least"),
+        (b"", "c.yaml: is empty; it must hold keys with values, at least models and tasks"),
         (b"# nothing", "c.yaml: is empty"),
         (b"- a", "c.yaml: holds a list; it must hold keys"),
         (b"models", "c.yaml: holds a text; it must hold keys"),

@@ -76,7 +76,7 @@ def test_too_long_items_are_left_out_and_counted_aloud(caplog):
 
 
 def test_a_prompt_or_answer_without_tokens_is_told_with_its_place():
-    message = r"^t\.jsonl:7: the answer '~~' has no tokens in this model's tokenizer; change it, or take the "
+    message = r"^t\.jsonl:7: the answer '~~' has no tokens in this model's tokenizer; change it, or remove the "
     with pytest.raises(HeadAtlasError, match=message):
         tokenise([item("a ", "~~", "t.jsonl:7")], letters(silent="~"), None)
     with pytest.raises(HeadAtlasError, match="the prompt '~' has no tokens"):
