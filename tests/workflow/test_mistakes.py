@@ -187,7 +187,7 @@ def test_a_file_where_results_need_a_folder_is_told(fresh, tmp_path):
     (folder / "results/tiny").symlink_to("nowhere")
     done = snakemake(folder)
     assert done.stdout == (
-        f"Error: {folder}/results/tiny: is a link to nowhere, but results need a folder there; move it away\n"
+        f"Error: {folder}/results/tiny: is a broken link, but results need a folder there; move it away\n"
     )
     (folder / "results/tiny").unlink()
     shutil.rmtree(folder / "results")

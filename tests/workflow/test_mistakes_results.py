@@ -271,7 +271,7 @@ def test_last_words_of_several_models():
     assert last_words(["a", "b"], True, [], [], "clean") == [
         "a: figures in results/a/figures/, findings in results/a/findings.md",
         "b: figures in results/b/figures/, findings in results/b/findings.md",
-        "The models side by side: results/comparison/",
+        "The models compared: results/comparison/",
     ]
     assert last_words([], False, files, files[:2], "clean") == [
         "Of an earlier config, not of this one: results/a/0.svg, results/a/1.svg, results/a/2.svg and 2 more. To "
