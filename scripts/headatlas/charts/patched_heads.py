@@ -20,7 +20,7 @@ CARRIES = {
     "answer": "the answer",
     "question": "the question",
     "": "undecided",
-}  # name in the table -> name in the legend
+}  # table -> legend
 ACROSS = ("counterfactual", "counterfactual_low", "counterfactual_high")
 UPWARD = ("same_answer", "same_answer_low", "same_answer_high")
 

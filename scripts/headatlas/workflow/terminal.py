@@ -97,7 +97,7 @@ def last_words(
     said = [f"{model}: figures in results/{{0}}/figures/{findings}".format(model) for model in models]
     if len(models) > 1 and evidence:
         said.append("The models compared: results/comparison/")
-    kept = f"{len(reusable)} intermediate files and logs are kept for use again" if reusable else ""
+    kept = f"{len(reusable)} intermediate files and logs are kept for reuse" if reusable else ""
     if outdated:
         named = ", ".join(map(str, outdated[:3])) + (f" and {len(outdated) - 3} more" if len(outdated) > 3 else "")
         tail = f" ({kept})" if kept else ""
