@@ -49,7 +49,7 @@ OTHER_SERIES = len(METHODS)  # where colours of pairs and models start
 BAND_OPACITY = 0.15
 RANDOM_BAND, RANDOM_CURVE = "#d9d9d9", "#7f7f7f"
 BAR_OPACITY = 0.5  # of thin intervals that cross one another
-CARRIED = (SERIES[1], SERIES[0], RANDOM_CURVE)  # what a head carries: the answer, the question, or nobody can say
+CARRIED = (SERIES[1], SERIES[0], RANDOM_CURVE)  # what a head carries: the answer, the question, or unknown
 HOLLOW = "white"  # interior of a point that is not significant
 
 

@@ -85,7 +85,7 @@ def call(function: Callable[..., object], main: Callable[..., None], arguments: 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` only when the block ends without error.
+    """Yield a temporary name next to `path` that becomes `path` only if the block ends without error.
 
     Drafts of the same file that a killed job left are removed.
 

@@ -277,12 +277,12 @@ def test_mistakes_in_the_template_are_named_with_their_line(tmp_path):
     template = tmp_path / "findings.md.j2"
     template.write_text("# {{ model }}\n\n{% if deep %}{{ deep.tusk }}.{% endif %} \n")
     assert fill(template, {"model": "m", "deep": {"tusk": "b"}}) == "# m\n\nb. \n"
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: 'deep' is undefined; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: 'deep' is undefined; fix the template"):
         fill(template, {"model": "m"})
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: .* has no attribute 'tusk'; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: .* has no attribute 'tusk'; fix the template"):
         fill(template, {"model": "m", "deep": {"task": "b"}})
     template.write_text("# {{ model }}\n{% if model %}\n")
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:2: Unexpected end of template.*; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:2: Unexpected end of template.*; fix the template"):
         fill(template, {"model": "m"})
 
 
