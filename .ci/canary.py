@@ -70,7 +70,7 @@ print(json.dumps({each.metadata["Name"].lower().replace("_", "-"): each.version 
 
 
 def installed(python: Path) -> dict[str, str]:
-    """Version of each package of an environment; not by `pip list`, which says nothing where pip is to be quiet."""
+    """Version of each package of an environment; not by `pip list`, which prints nothing if pip is quiet."""
     return json.loads(subprocess.run([python, "-c", LIST], stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -90,7 +90,7 @@ def suite(python: Path, report: Path) -> tuple[list[str], list[str]]:
 
 
 def first_line(text: str | None) -> str:
-    """What a failure says, in short."""
+    """First line of a failure."""
     return (text or "").split("\n")[0]
 
 

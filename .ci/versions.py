@@ -39,7 +39,7 @@ def locked() -> dict[str, str]:
 
 
 def bound(requirement: Requirement, operator: str) -> str:
-    """The version that stands behind `>=` (the floor) or `<` (the ceiling)."""
+    """The version after `>=` (the floor) or `<` (the ceiling)."""
     return next(part.version for part in requirement.specifier if part.operator == operator)
 
 
@@ -49,7 +49,7 @@ def floors(requirements: dict[str, Requirement]) -> list[str]:
 
 
 def newest(requirements: dict[str, Requirement]) -> list[str]:
-    """Each package without its ceiling; torch keeps its own, else pip would take gigabytes of CUDA."""
+    """Each package without its ceiling; torch keeps its own, or pip would download gigabytes of CUDA."""
     return [
         str(requirement) if name == "torch" else f"{name}>={bound(requirement, '>=')}"
         for name, requirement in requirements.items()

@@ -163,7 +163,7 @@ def test_lists_tables_and_keys_and_spaces_of_other_collections_are_taken(fresh, 
         assert {**one, "answer_ids": 0} == {**expected, "answer_ids": 0}
 
 
-SNAKEMAKES_OWN = {  # read before a line of this project is: what is wrong stands in their last lines
+SNAKEMAKES_OWN = {  # read before this project's first line: their last lines say what is wrong
     "a config file that is not there": (["--configfile", "gone.yaml"], "No such file or directory: 'gone.yaml'"),
     "a config file that is not YAML": (["--configfile", "bad.yaml"], "Config file is not valid JSON or YAML."),
     "a value without =": (["--config", "compute"], "name=value pairs. (Unparsable value: 'compute')"),

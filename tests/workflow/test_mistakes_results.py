@@ -1,4 +1,4 @@
-"""Old results beside new ones, two configs in one folder, and what the terminal shows of a run."""
+"""Old results next to new ones, two configs in one folder, and the terminal output of a run."""
 
 import json
 import logging
@@ -198,7 +198,7 @@ def test_a_run_ends_with_what_its_config_no_longer_makes_and_one_command_removes
     after = {path for path in (folder / "results").rglob("*") if path.is_file()}
     assert {*before} - after == {folder / name for name in listed[:6]}
 
-    said = finish_run(folder)  # nothing to be done, and the end is told all the same
+    said = finish_run(folder)  # nothing to do, but the closing lines are printed all the same
     assert "Nothing to be done" in said
     assert where in said.splitlines()
     assert "not of this one" not in said

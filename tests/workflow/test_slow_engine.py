@@ -1,4 +1,4 @@
-"""A model on which the replay engine cannot work: what a whole run says of it, and where one stops that asks for it."""
+"""A model for which replay does not work: what a whole run reports, and where a run that requires replay stops."""
 
 import json
 import re
@@ -28,7 +28,7 @@ REASON = "its attention layers write no keys and values to the given cache"
 
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory):
-    """A folder set up to map such a model with the evidence, nothing of it done; and its config."""
+    """A folder ready to map such a model with the evidence, and its config."""
     config = INDEPENDENT | {
         "models": {"forgetful": {"path": "forgetful", "device": "cpu", "trust_remote_code": True}},
         "items": {"max_items": 12},

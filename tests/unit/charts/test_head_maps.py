@@ -1,4 +1,4 @@
-"""The figures: what stands where, and which colour a value gets."""
+"""The figures: positions, and colours of values."""
 
 import itertools
 import json

@@ -268,7 +268,7 @@ def test_a_block_of_more_layers_than_the_model_has_is_refused():
 
 
 def complaint(act) -> str:
-    """What the project's own error says of something; any other error goes through."""
+    """The message of the project's own error; any other error propagates."""
     try:
         act()
     except HeadAtlasError as error:
@@ -323,7 +323,7 @@ def test_whatever_a_config_file_holds_only_the_projects_own_error_comes_out(tmp_
 
 
 def leaves(schema: dict, path: str = "") -> dict[str, dict]:
-    """Every key of the schema that takes a value, written here anew to check `config_docs`."""
+    """Every key of the schema that takes a value, reimplemented to check `config_docs`."""
     if path in ("models", "tasks"):
         return leaves(schema["additionalProperties"], f"{path}.<{path[:-1]}>")
     if "properties" not in schema:

@@ -1,4 +1,4 @@
-"""Findings: what is claimed is what the tests allow, in numbers that stand in the tables."""
+"""Findings: claims are those that the tests allow, with numbers from the tables."""
 
 import json
 from pathlib import Path
@@ -182,7 +182,7 @@ def test_reliability_controls_and_knock_outs():
     assert "changes 2 maps by `ablation`. The one least like its map on all items is B C matched to D: " in text
     assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
     assert "heads stay (75% expected)." in text
-    # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
+    # Two maps, the first equally matched to two tasks: adjusted p-values 0.02 and 0.03.
     assert "Holm-adjusted): A matched to B C and D; B C matched to D.\n" in text
     assert "the top 4 heads together, on held-out" in text
     assert (

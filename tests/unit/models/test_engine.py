@@ -1,4 +1,4 @@
-"""The engine that computes edited passes: what makes it give way, how that is said, and what is never let pass."""
+"""The engine that computes edited passes: when it gives way, how that is reported, and what is never accepted."""
 
 import re
 
@@ -22,7 +22,7 @@ SETS = [[], [(0, 1)], [(1, 0), (2, 3)]]
 
 
 class Renamed(torch.nn.Module):
-    """A model whose forward takes its cache under a name of its own, or not at all."""
+    """A model whose forward takes its cache under another name, or not at all."""
 
     def __init__(self, inner: torch.nn.Module, name: str | None):
         super().__init__()
@@ -48,7 +48,7 @@ class Renamed(torch.nn.Module):
 
 
 class Output(dict):
-    """A model's output, as far as it is looked at."""
+    """The part of a model's output that is used."""
 
     @property
     def logits(self):
@@ -121,7 +121,7 @@ def test_a_layer_that_cannot_take_rows_is_a_reason_and_no_crash():
 
 
 def test_a_local_window_by_key_position_is_noticed():
-    """Prompt 40, window 8: rows side by side push the prompt out of GPT-Neo's window; no error is raised."""
+    """Prompt 40, window 8: side-by-side rows push the prompt out of GPT-Neo's window; no error is raised."""
     config = GPTNeoConfig(
         vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=256, window_size=8,
         attention_types=[[["global", "local"], 1]],
@@ -141,7 +141,7 @@ def test_a_local_window_by_key_position_is_noticed():
 
 
 def looks_aside(monkeypatch) -> HeadModel:
-    """A layer adds something that depends on how many positions stand side by side, which replaying changes."""
+    """A layer adds something that depends on the number of positions, which replay changes."""
     model = find_heads(random_model("llama"), "odd")
     layer = model.model.model.layers[1]
     plain = layer.forward

@@ -1,4 +1,4 @@
-"""Models in GGUF files: what their header says, that they load as the model they were written from, and refusals."""
+"""Models in GGUF files: their headers, that they load as the model they were written from, and refusals."""
 
 import re
 import struct
@@ -36,7 +36,7 @@ SHAPE = {
     "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
-WIDE = SHAPE | {"head_dim": 128}  # what transformers takes for Qwen3 whatever the file says
+WIDE = SHAPE | {"head_dim": 128}  # what transformers uses for Qwen3 whatever the file says
 CONFIGS = {
     "gemma2": lambda: hf.Gemma2Config(**SHAPE | {"head_dim": 16}, sliding_window=4),
     "gemma3": lambda: hf.Gemma3TextConfig(**SHAPE | {"head_dim": 16}, sliding_window=4),
@@ -84,7 +84,7 @@ def check(path: Path, n_layers: int) -> None:
 
 
 def said(path: Path, n_layers: int = 2) -> str:
-    """The line that a user reads of a file that cannot be used."""
+    """The message about a file that cannot be used."""
     with pytest.raises(HeadAtlasError) as error:
         check(path, n_layers)
     assert "\n" not in str(error.value)
@@ -209,7 +209,7 @@ def test_weights_are_kept_in_the_format_asked_for(file, dtype):
 
 
 def test_a_file_without_its_suffix_is_known_by_its_first_bytes(file, tmp_path):
-    """As Ollama keeps it; beside it lies a tokenizer of another model, which is not taken."""
+    """As Ollama keeps it; the tokenizer of another model next to it is ignored."""
     blob = tmp_path / "sha256-0123"
     blob.write_bytes(file.read_bytes())
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -311,7 +311,7 @@ def test_a_folder_of_gguf_files_asks_for_one_of_them(file):
 
 
 def test_a_model_that_transformers_would_make_another_one_is_refused(model, tmp_path):
-    """It takes no rotary base from a Starcoder2's file."""
+    """It reads no rotary base from a Starcoder2 file."""
     path = tmp_path / "model.gguf"
     write_gguf(path, random_model("starcoder2"), "starcoder2", starcoder2__rope__freq_base=1e6)
     with pytest.raises(

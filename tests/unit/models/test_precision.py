@@ -149,7 +149,7 @@ def plain_half(values, weight):
 
 @pytest.fixture
 def on_gpu(monkeypatch):
-    """Products take the way that they take on a GPU; the sizes of those taken."""
+    """Products as on a GPU; yields their sizes."""
     taken = []
 
     def half_product(values, weight):

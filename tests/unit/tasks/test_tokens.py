@@ -214,7 +214,7 @@ def test_any_other_tokenizer_goes_through_autotokenizer(change, tmp_path):
 
 
 def test_the_tokenizer_and_the_chat_template_of_a_gguf_file_are_read(tmp_path):
-    """And not a tokenizer that lies beside it."""
+    """And not those of a tokenizer next to it."""
     torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
     from gguf_files import WORDS, write_gguf
 
