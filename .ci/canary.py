@@ -1,10 +1,10 @@
 """The short suite (`pytest -m canary`) in a fresh environment on versions other than the locked ones.
 
     python .ci/canary.py floors    the lowest versions that pyproject.toml allows: what fails here fails CI
-    python .ci/canary.py newest    what the registry serves, our ceilings ignored: what fails here fails CI only where
-                                   all versions lie within our ranges; else it is a table of what to mend
+    python .ci/canary.py newest    the newest on PyPI, ignoring our ceilings: what fails here fails CI only if
+                                   all versions lie within our ranges; otherwise CI prints a table of what to fix
 
-Run by a Python that has `packaging`; the environment is made in `.canary/`.
+Needs a Python with `packaging`; creates the environment in `.canary/`.
 """
 
 import json
@@ -54,7 +54,7 @@ def verdict(wanted: dict[str, Requirement], versions: dict[str, str], failed: li
 
 
 def environment(folder: Path, requirements: list[str]) -> Path | None:
-    """A fresh environment's Python; None where pip cannot have these versions together."""
+    """A fresh environment's Python; None if pip cannot install these versions together."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
