@@ -1,10 +1,10 @@
 """The short suite (`pytest -m canary`) in a fresh environment on versions other than the locked ones.
 
     python .ci/canary.py floors    the lowest versions that pyproject.toml allows: what fails here fails CI
-    python .ci/canary.py newest    what the registry serves, our ceilings ignored: what fails here fails CI only where
-                                   all versions lie within our ranges; else it is a table of what to mend
+    python .ci/canary.py newest    the newest on PyPI, ignoring our ceilings: what fails here fails CI only if
+                                   all versions lie within our ranges; otherwise CI prints a table of what to fix
 
-Run by a Python that has `packaging`; the environment is made in `.canary/`.
+Needs a Python with `packaging`; creates the environment in `.canary/`.
 """
 
 import json
@@ -54,7 +54,7 @@ def verdict(wanted: dict[str, Requirement], versions: dict[str, str], failed: li
 
 
 def environment(folder: Path, requirements: list[str]) -> Path | None:
-    """A fresh environment's Python; None where pip cannot have these versions together."""
+    """A fresh environment's Python; None if pip cannot install these versions together."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
@@ -70,7 +70,7 @@ print(json.dumps({each.metadata["Name"].lower().replace("_", "-"): each.version 
 
 
 def installed(python: Path) -> dict[str, str]:
-    """Version of each package of an environment; not by `pip list`, which says nothing where pip is to be quiet."""
+    """Version of each package of an environment; not by `pip list`, which prints nothing if pip is quiet."""
     return json.loads(subprocess.run([python, "-c", LIST], stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -90,7 +90,7 @@ def suite(python: Path, report: Path) -> tuple[list[str], list[str]]:
 
 
 def first_line(text: str | None) -> str:
-    """What a failure says, in short."""
+    """First line of a failure."""
     return (text or "").split("\n")[0]
 
 

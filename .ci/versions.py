@@ -1,6 +1,6 @@
 """The versions that this project is tested with: pyproject.toml has the ranges, workflow/envs/constraints.txt the lock.
 
-    python .ci/versions.py lock      renews the lock: what pip takes today within the ranges
+    python .ci/versions.py lock      renews the lock with what pip installs today within the ranges
 
 Needs `packaging` and pip of the environment it runs in.
 """
@@ -19,8 +19,8 @@ LOCK = ROOT / "workflow/envs/constraints.txt"
 # The user's choice (a build for the CPU or for one of several CUDAs), and what comes with it.
 NOT_LOCKED = ("torch", "triton", "nvidia-", "cuda-")
 HEADER = """\
-# The versions that the tests passed with: `pip install -c workflow/envs/constraints.txt ...`. torch is not among them,
-# its build is yours to choose. `python .ci/versions.py lock` renews this file (CONTRIBUTING.md).
+# The versions that passed the tests: `pip install -c workflow/envs/constraints.txt ...`. torch is not among them:
+# you choose its build. `python .ci/versions.py lock` renews this file (CONTRIBUTING.md).
 """
 
 
@@ -39,7 +39,7 @@ def locked() -> dict[str, str]:
 
 
 def bound(requirement: Requirement, operator: str) -> str:
-    """The version that stands behind `>=` (the floor) or `<` (the ceiling)."""
+    """The version after `>=` (the floor) or `<` (the ceiling)."""
     return next(part.version for part in requirement.specifier if part.operator == operator)
 
 
@@ -49,7 +49,7 @@ def floors(requirements: dict[str, Requirement]) -> list[str]:
 
 
 def newest(requirements: dict[str, Requirement]) -> list[str]:
-    """Each package without its ceiling; torch keeps its own, else pip would take gigabytes of CUDA."""
+    """Each package without its ceiling; torch keeps its own, or pip would download gigabytes of CUDA."""
     return [
         str(requirement) if name == "torch" else f"{name}>={bound(requirement, '>=')}"
         for name, requirement in requirements.items()
@@ -57,7 +57,7 @@ def newest(requirements: dict[str, Requirement]) -> list[str]:
 
 
 def lock() -> None:
-    """Ask pip what it would install for the tests in an empty environment, and write that down."""
+    """Record what pip would install for the tests in an empty environment."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     report = subprocess.run([*command, f"{ROOT}[test]"], stdout=subprocess.PIPE, text=True, check=True).stdout
     found = {name_of(each["metadata"]["name"]): each["metadata"]["version"] for each in json.loads(report)["install"]}

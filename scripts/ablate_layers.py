@@ -1,7 +1,6 @@
 """Exact effect of ablating each head of a block of layers, one at a time, on the score items of one task.
 
-Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
-nats.
+Reads items, the task's trace and, if the baseline needs it, the pooled baseline; writes effects (safetensors) in nats.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from headatlas.tasks.items import read_items, split_items
 
 @dataclass(frozen=True)
 class Settings:
-    """positions: answer | all; seed: of the draws, for baseline resample only."""
+    """positions: answer | all; seed: of the draws (only for baseline resample)."""
 
     model: dict
     task: str

@@ -1,4 +1,4 @@
-"""All score files of one model as one tidy table.
+"""Gather all score files of one model into one tidy table.
 
 Reads the folder of the score files ({method}/{task}/layer-{layer}.parquet); writes the importance table (Parquet
 and CSV), one row per method, task, layer and head; effects in nats per token.
@@ -13,7 +13,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """Methods and tasks in the order of the rows; layers: how many the model has."""
+    """Methods and tasks in the order of the rows; layers: number of layers of the model."""
 
     methods: list[str]
     tasks: list[str]

@@ -1,4 +1,4 @@
-"""Whether the hottest heads of each task carry the token of the answer or what is particular to the question.
+"""Test whether the hottest heads of each task carry the token of the answer or what is specific to the question.
 
 Reads the file of patches (safetensors); writes a table (Parquet, see `headatlas.evidence.answer_control`): effects in
 nats.

@@ -1,7 +1,7 @@
 """First-order effect of every head (attribution with one step) on the score items of one task; no model needed.
 
-Reads items, the task's trace with its gradient terms and, as the baseline asks, the pooled baseline; writes
-effects (safetensors) in nats per answer token.
+Reads items, the task's trace with its gradient terms and, if the baseline needs it, the pooled baseline; writes effects
+(safetensors) in nats.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from headatlas.tasks.items import read_items, split_items
 
 @dataclass(frozen=True)
 class Settings:
-    """positions: answer | all; seed: of the draws, for baseline resample only."""
+    """positions: answer | all; seed: of the draws (only for baseline resample)."""
 
     task: str
     baseline: str

@@ -1,6 +1,6 @@
-"""Cut the items of all tasks to the number that the smallest has, in each split.
+"""In each split, cut the items of all tasks to the number of the smallest.
 
-Reads and writes items files (JSON), one of each a task, in the same order.
+Reads and writes items files (JSON), one per task, in the same order.
 """
 
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Rebuild the English tasks: writes `{task}.jsonl` into the folder `--tasks`. The seed is fixed; same bytes again."""
+"""Rebuild the English tasks: writes `{task}.jsonl` into the folder `--tasks`. The seed is fixed, so the files are
+reproduced byte for byte."""
 
 from pathlib import Path
 

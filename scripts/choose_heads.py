@@ -1,8 +1,8 @@
-"""The sets of heads to knock out, for every task's map of one method: top, bottom and random ones.
+"""Choose the sets of heads to knock out, for every task's map of one method: top, bottom and random heads.
 
-Reads the folder of the effects and the traces of all tasks (for the norms of head outputs); writes JSON: per task
-its sets (see `headatlas.evidence.knock_out_sets`) and the size at which tasks are compared. It reads effects and not
-the importance table, so that neither another method nor an interval's confidence has anything knocked out again.
+Reads the folder of effects and the traces of all tasks (for the norms of head outputs); writes JSON: the sets of each
+task (see `headatlas.evidence.knock_out_sets`) and the set size at which tasks are compared. It reads effects instead of
+the importance table, so that adding a method or changing the confidence of intervals repeats no knock-outs.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from headatlas.stats.head_statistics import mean_effects
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: the names of the method's files in {method}/, {task} open; tasks in the order of the traces.
+    """effects: names of the method's files in {method}/, with placeholder {task}; tasks in the order of the traces.
 
     dissociation_k null: a tenth of the heads.
     """

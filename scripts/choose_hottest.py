@@ -1,6 +1,6 @@
-"""The heads of each task to patch from other prompts: those with the largest effects by exact ablation (score split).
+"""Choose the heads of each task to patch from other prompts: those with the largest effects by exact ablation.
 
-Reads the folder of the effects; writes JSON: by task its heads ([[layer, head], ...], hottest first).
+Reads the folder of effects (score split); writes JSON: the heads of each task ([[layer, head], ...], hottest first).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from headatlas.stats.ranking import hottest
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: the names of ablation's files in ablation/, {task} open; top: share of the heads to choose."""
+    """effects: names of ablation's files in ablation/, with placeholder {task}; top: share of the heads to choose."""
 
     effects: dict[str, list[str]]
     tasks: list[str]

@@ -1,10 +1,10 @@
-"""Remove what earlier states of the configs left in results/: figures, tables and findings that none makes any more.
+"""Remove what earlier states of the configs left in results/: figures, tables and findings that no config makes now.
 
     python scripts/clean_results.py [--reusable] [--yes] [--results FOLDER]
 
-Lists the files and asks first. Knows only files that a run of Snakemake made (results/*/manifest.json): what you put
-there stays. With --reusable also intermediate files (items, traces, effects, scores, logs) of tasks, methods and models
-that were taken out; left there, they save their computation when these come back.
+Lists the files and asks first. Removes only files that a Snakemake run made (results/*/manifest.json); your own files
+stay. --reusable also removes intermediate files (items, traces, effects, scores, logs) of tasks, methods and models
+that are no longer in the config; if kept, they save computation when these come back.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from headatlas.workflow.recovery import hold, lock_file
 
 def main(results: Path, reusable: bool, yes: bool) -> None:
     if lock_file(results).parent.is_dir() and not hold(lock_file(results)):
-        raise HeadAtlasError(f"{results}: a run is going on there; wait for its end")
+        raise HeadAtlasError(f"{results}: a run is active there; wait for it to end")
     outdated, again = left_over(results)
     chosen = outdated + (again if reusable else [])
     for file in chosen:
         print(file)
     if again and not reusable:
-        print(f"({len(again)} intermediate files and logs are kept for use again; --reusable removes them too)")
+        print(f"({len(again)} intermediate files and logs are kept for reuse; --reusable removes them too)")
     if not chosen:
         print(f"{results}: nothing to remove")
     elif yes or _agreed(len(chosen)):
@@ -38,7 +38,7 @@ def _agreed(n: int) -> bool:
     try:
         return input(f"Remove these {n} files? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
-        raise HeadAtlasError("nobody answers; give --yes to remove without a question") from None
+        raise HeadAtlasError("no answer; give --yes to remove without asking") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Agreement between methods per task, and overlap between tasks per method.
+"""Compute agreement between methods per task, and overlap between tasks per method.
 
 Reads the importance table; writes two tables (Parquet): method agreement (task, method_a, method_b,
 rank_correlation, overlap, k, p_value, p_adjusted) and task overlap (method, task_a, task_b, rank_correlation, jaccard,
@@ -15,7 +15,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """top: share of the heads that count as top, 0.1 = a tenth."""
+    """top: share of the heads that count as top (0.1 = a tenth)."""
 
     top: float
     permutations: int

@@ -1,9 +1,9 @@
-"""Several models side by side, and every two of them compared: sparsity, depth, dissociation, profiles over layers.
+"""Compare models: sparsity, depth and dissociation of each, and profiles over layers of every two.
 
-Reads, of each model, its summary, its items (JSON, model by model in the order of the tasks), the folder of its effects
-and, where heads were knocked out, its dominances; writes two tables, each as Parquet and as CSV: one row per model,
-method and task, and one per pair of models, method and task (see `headatlas.evidence.comparison`). Depth is relative:
-0 is the first layer, 1 the last.
+Reads each model's summary, its items (JSON, model by model in the order of the tasks), the folder of its effects and,
+if heads were knocked out, its dominances; writes two tables, each as Parquet and as CSV: one row per model, method and
+task, and one per pair of models, method and task (see `headatlas.evidence.comparison`). Depth is relative: 0 is the
+first layer, 1 the last.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from headatlas.tasks.items import read_items, split_items
 
 @dataclass(frozen=True)
 class Settings:
-    """Models are in the order of the files; effects: per model and method the names of its files, {task} open."""
+    """Models in the order of the files; effects: file names per model and method, with placeholder {task}."""
 
     models: list[str]
     tasks: list[str]
@@ -65,7 +65,7 @@ def _maps(settings: Settings, model: str, items: list[Path], effects: Path) -> d
     }
     maps = {}
     for method, task, read in read_maps(effects, settings.effects[model], settings.tasks, settings.items):
-        # A layer without attention has no share of the importance: no head there can have any effect.
+        # A layer without attention has no share of the importance: it has no heads.
         effect = np.nan_to_num(read.effect) if read.without_attention else read.effect
         maps[method, task] = Mapped(effect, [questions[task][row] for row in read.row])
     return maps

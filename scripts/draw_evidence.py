@@ -1,4 +1,4 @@
-"""Draw one figure of the evidence as a Vega-Lite spec.
+"""Draw one evidence figure as a Vega-Lite spec.
 
 Reads tables (Parquet), in the order that `headatlas.charts.registry.FIGURES` gives for the figure; writes the
 spec as JSON.
@@ -16,7 +16,7 @@ from headatlas.jobs import cli
 class Settings:
     """figure: `knock-out`, or `dissociation.ablation` for a figure of one method; figures: the complete config section.
 
-    Tasks and methods are in the config's order; confidence is that of the tables; a comparison has models, not model.
+    Tasks and methods in the config's order; confidence: that of the tables; a comparison has models instead of model.
     """
 
     figure: str

@@ -1,7 +1,7 @@
 """Draw one figure as a Vega-Lite spec.
 
-Reads `importance.parquet`, to mark the tasks that the model does not do `capability.parquet`, and to mark effects that
-are rounding the record of engines; writes the spec as JSON.
+Reads `importance.parquet`, `capability.parquet` (to cross out tasks that the model cannot do) and the record of engines
+(to mark effects within rounding error); writes the spec as JSON.
 """
 
 from dataclasses import dataclass

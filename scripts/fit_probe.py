@@ -1,8 +1,8 @@
 """Train the probe on the head outputs of all tasks' score items and score every head on held-out questions.
 
 Reads the traces of all tasks; writes one effects file per task (safetensors, in logits) and a report (JSON):
-held-out accuracy and confusion matrix. With `permutations` in the probe's settings the whole is done again that many
-times with permuted labels; each effects file holds its task's null, the report the null's accuracies.
+held-out accuracy and confusion matrix. `permutations` in the probe's settings is the number of refits with permuted
+labels; each effects file holds its task's null, and the report the accuracies under the null.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""How a task's map changes when its items are matched, in their answers' number of words and digits, to another task.
+"""How a task's map changes when its items are matched to another task's in their answers' number of words and digits.
 
-Reads items (JSON) and the folder of the effects; writes a table (Parquet): method, and the columns of
-`headatlas.evidence.answer_format`. Not for the probe, which learns from the answers' formats: it would have to be
-trained again.
+Reads items (JSON) and the folder of effects; writes a table (Parquet): method, and the columns of
+`headatlas.evidence.answer_format`. Not for the probe, which learns answer formats and would have to be retrained.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from headatlas.tasks.items import read_items, split_items
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: per method the names of its files in {method}/, {task} open; tasks in the order of the items."""
+    """effects: file names per method in {method}/, with placeholder {task}; tasks in the order of the items."""
 
     effects: dict[str, list[str]]
     tasks: list[str]

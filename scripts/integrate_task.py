@@ -1,7 +1,7 @@
 """Integrated gradients of every head (attribution with several steps) on the score items of one task.
 
-Reads items, the task's trace and, as the baseline asks, the pooled baseline; writes effects (safetensors) in
-nats per answer token, and what those of an item should add up to.
+Reads items, the task's trace and, if the baseline needs it, the pooled baseline; writes effects (safetensors) in nats,
+and the sum that those of an item should have.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from headatlas.tasks.items import read_items, split_items
 
 @dataclass(frozen=True)
 class Settings:
-    """positions: answer | all; seed: of the draws, for baseline resample only."""
+    """positions: answer | all; seed: of the draws (only for baseline resample)."""
 
     model: dict
     task: str

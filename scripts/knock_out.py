@@ -1,4 +1,4 @@
-"""Knock out the chosen sets of heads of every task's map, and see what is left of each task on held-out questions.
+"""Knock out the chosen sets of heads of every task's map, and measure each task on held-out questions.
 
 Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
 (safetensors, see `headatlas.files.knock_outs`): score in nats and correctness of each

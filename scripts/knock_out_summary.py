@@ -1,8 +1,7 @@
-"""Knock-out curves, areas and the dissociation matrix of one model, with intervals over questions and draws.
+"""Summarise knock-outs of one model: curves, areas and dissociation matrix, with intervals over questions and draws.
 
 Reads the knock-out files of all methods and source tasks (safetensors); writes tables (Parquet): the curves,
-the area per method and task, the dissociation matrix per method, and the dominance of its diagonal; effects
-in nats per answer token.
+the area per method and task, the dissociation matrix per method, and the dominance of its diagonal; effects in nats.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether the model does each task at all: its share of right answers and their score.
+"""Measure whether the model can do each task: accuracy and mean score.
 
 Reads traces (safetensors) and items (JSON), each in the order of the tasks; writes a table (Parquet), one row per
 task: see `headatlas.evidence.capability`; scores in nats.

@@ -1,7 +1,7 @@
 """Patch the hottest heads of every task, one at a time, from other prompts, on held-out questions.
 
 Reads the heads of each task (JSON) and the items of all tasks; writes one file (safetensors, see
-`headatlas.files.patches`): effect in nats on each validate item, patched from the item's counterfactual and from
+`headatlas.files.patches`): effects in nats on each validate item, patched from the item's counterfactual and from
 another question with the same answer.
 """
 

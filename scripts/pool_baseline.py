@@ -1,6 +1,6 @@
-"""What an ablated head outputs instead, pooled over the score split of all tasks.
+"""Compute the outputs that replace those of an ablated head, pooled over the score split of all tasks.
 
-Reads the traces of all tasks; writes mean head outputs and a pool to resample from (safetensors).
+Reads the traces of all tasks; writes mean head outputs and a pool for resampling (safetensors).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """Tasks in the order of the traces; pool_size: items of all tasks to resample from."""
+    """Tasks in the order of the traces; pool_size: number of items of all tasks in the pool for resampling."""
 
     tasks: list[str]
     pool_size: int

@@ -1,6 +1,6 @@
 """Turn a task's files into items of tokens, split by question.
 
-Reads the task's files and the model's tokenizer (no weights); writes an items file (JSON), lengths in tokens.
+Reads the task's files and the model's tokenizer (no weights); writes an items file (JSON) with lengths in tokens.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from headatlas.tasks.tokens import load_tokeniser, tokenise
 
 @dataclass(frozen=True)
 class Settings:
-    """The task's entry in the config, complete; max_tokens null: no limit; skill and context for cogqa only.
+    """The task's complete config entry; max_tokens null: no limit; skill and context: for cogqa only.
 
-    partners: the texts that every item must have (`headatlas.tasks.partners.PARTNERS`).
+    partners: the texts required of every item (`headatlas.tasks.partners.PARTNERS`).
     """
 
     task: str

@@ -1,9 +1,9 @@
-"""Split-half reliability of the maps, per method and task: of the ranking of heads, and of importance's values.
+"""Split-half reliability of the maps, per method and task: of the ranking of heads and of importance values.
 
 Reads the folder of the effects; writes a table (Parquet): method, task, reliability, ci_low, ci_high (of the ranking,
 all in -1 to 1), value_reliability, value_ci_low, value_ci_high (of the values), n_questions, questions_needed,
-value_questions_needed (for a reliability of 0.9, by Spearman and Brown's formula); what needs at least 8 questions is
-empty with fewer.
+value_questions_needed (for a reliability of 0.9, by the Spearman-Brown formula); reliabilities are empty with fewer
+than 8 questions.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: per method the names of its files in {method}/, {task} open; tasks in the order of the rows."""
+    """effects: file names per method in {method}/, with placeholder {task}; tasks in the order of the rows."""
 
     effects: dict[str, list[str]]
     tasks: list[str]

@@ -1,6 +1,6 @@
-"""Render a Vega-Lite spec to images: PNG, SVG, PDF or a self-contained HTML page, by each one's suffix.
+"""Render a Vega-Lite spec to images by their suffixes: PNG, SVG, PDF or a self-contained HTML page.
 
-`--library` is the JavaScript that pages take in (see `write_library`). Needs no network and no display.
+`--library` is the JavaScript for HTML pages (see `write_library`). Needs no network and no display.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from headatlas.jobs import cli
 
 @dataclass(frozen=True)
 class Settings:
-    """png_scale: pixels of the PNG per pixel of the spec; null where no PNG is wanted."""
+    """png_scale: PNG pixels per pixel of the spec; null if no PNG is wanted."""
 
     png_scale: float | None
 

@@ -1,8 +1,8 @@
-"""Statistics of every head of one layer, for one model, method and task.
+"""Compute the statistics of every head of one layer, for one model, method and task.
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
-where there is no interval; in a layer without attention (hybrid models) all is null.
+if there is no interval; in a layer without attention (hybrid models) all values are null.
 """
 
 from dataclasses import dataclass

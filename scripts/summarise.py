@@ -1,8 +1,8 @@
-"""Sparsity, depth and overlap of the maps of one model, per method and task, with intervals over questions.
+"""Summarise the maps of one model per method and task: sparsity, depth and hottest heads, with intervals over
+questions.
 
-Reads the importance table, how well the model does the tasks (what measure_capability wrote) and the folder of the
-effects; writes tables (Parquet): the summary, the pairwise comparisons of tasks, the layer profiles, the ten hottest
-heads.
+Reads the importance table, the table of measure_capability and the folder of effects; writes tables (Parquet): the
+summary, the pairwise comparisons of tasks, the layer profiles, the ten hottest heads.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: per method the names of its files in {method}/, {task} open."""
+    """effects: file names per method in {method}/, with placeholder {task}."""
 
     effects: dict[str, list[str]]
     tasks: list[str]

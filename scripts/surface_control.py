@@ -1,8 +1,8 @@
-"""How well a bag of words, which sees no activation, tells the tasks apart: prompt, answer, or both.
+"""Measure how well a bag of words, without activations, tells the tasks apart: by prompt, answer, or both.
 
 Reads the items of all tasks (JSON); writes a table (Parquet): task, input (prompt | answer | both),
 accuracy, majority (share of the largest task), ci_low, ci_high (of the accuracy, over questions),
-n_items. The task "(all)" is all items together.
+n_items. The task "(all)" stands for all items.
 """
 
 import json
@@ -17,7 +17,7 @@ from headatlas.jobs.cli import run
 
 @dataclass(frozen=True)
 class Settings:
-    """matched: take only items matched in the answer's number of words and digits."""
+    """matched: use only items matched in their answers' number of words and digits."""
 
     folds: int
     matched: bool

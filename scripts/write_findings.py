@@ -1,4 +1,4 @@
-"""The findings of one model in sentences, each with its numbers, interval and test.
+"""Write the findings of one model in sentences with numbers, intervals and tests.
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
 tables of reliability, compare_maps, surface_control, format_control, answer_control and knock_out_summary where they
@@ -18,7 +18,7 @@ from headatlas.workflow.engine_record import read_records, rounding, slow_ways
 
 @dataclass(frozen=True)
 class Settings:
-    """confidence: that of the tables; tasks in the order of the figures; labels: what the figures call them."""
+    """confidence: that of the tables; tasks in the order of the figures; labels: their names in the figures."""
 
     confidence: float
     tasks: list[str]

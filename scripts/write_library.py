@@ -1,4 +1,4 @@
-"""The JavaScript that draws a chart in a browser, in one file, for all HTML pages to take in. No settings."""
+"""Write the JavaScript that draws charts in a browser to one file, for use in all HTML pages. No settings."""
 
 from pathlib import Path
 

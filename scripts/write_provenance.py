@@ -1,6 +1,6 @@
-"""What the results of one model were made from.
+"""Record what the results of one model were made from.
 
-Reads the traces (for the devices they were made on) and the records of engines; writes JSON: config, SHA-256 of files,
+Reads the traces (for their devices) and the records of engines; writes JSON: config, SHA-256 of files,
 code, packages, devices, engines.
 """
 

@@ -1,4 +1,4 @@
-"""The one exception a user may see: a mistake in what was given, said in one line; and how it is found again."""
+"""The one exception a user may see, and how to find its message in logs."""
 
 import re
 from contextlib import suppress
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class HeadAtlasError(Exception):
-    """Something the user can mend; the message names the file, line or key, what is wrong, and what to do."""
+    """Something the user can fix; the message names the file, line or key, what is wrong, and what to do."""
 
 
 def said_by_jobs(log: str) -> list[str]:
-    """What the jobs that failed in a run gave as their reason, as told by the run's log and theirs; each once."""
+    """The reasons that a run's failed jobs gave, from the run's log and theirs; each once."""
     reasons = {}
     for file in re.findall(r"^    log: (.+) \(check log file", log, re.MULTILINE):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a model's answer is scored by, in words: `headatlas.models.batches.score_answers` computes it."""
+"""The metrics in words; `headatlas.models.batches.score_answers` computes them."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Metric:
-    """How figures and sentences call an answer's score, its unit, the share of right answers, and when one is right."""
+    """Names in figures and sentences: the score, its unit, the accuracy, when an answer is right, and chance."""
 
     score: str
     axis: str

@@ -11,7 +11,7 @@ def either(names: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names was probably meant, else list them."""
+    """Suggest the known name that was probably meant, or list the known names."""
     known = list(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     if near:

@@ -126,7 +126,7 @@ def trace_side(name: str) -> Side:
 
 
 def probe_side(name: str, traces: list[Path]) -> Side:
-    """`ours` or the `original` recipe: share of a fifth of the questions, held out by both, told right."""
+    """`ours` or the `original` recipe: accuracy on a fifth of the questions, held out by both."""
     outputs, labels, questions = score_outputs(traces) if traces else planted_outputs()
     held = question_folds(questions, PROBE["seeds"], 0) == 0
 
@@ -185,10 +185,10 @@ def difference(ours: np.ndarray, theirs: np.ndarray, name: str) -> float:
 
 
 def print_peak(case: str, name: str, traces: list[Path]) -> None:
-    """Print the MB (2^20 bytes) that a side takes at most, beyond what this process has once it is set up."""
+    """Print the peak MB (2^20 bytes) of a side, beyond the memory of this process after set-up."""
     side = make_side(case, name, traces)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what the set-up left free would hide what the side takes
+    ctypes.CDLL(None).malloc_trim(0)  # memory that the set-up freed would hide what the side takes
     # Not ru_maxrss: a process starts with its parent's. 5 sets the high-water mark to what is there now (proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
@@ -308,7 +308,7 @@ def gpu_rows() -> list[dict]:
 
 
 def print_rows(rows: list[dict]) -> None:
-    """One line of the table a row, at once: a case takes minutes."""
+    """Print each row of the table when it is ready: a case takes minutes."""
     for row in rows:
         bar = "" if row["bar"] is None else f"{row['sense']} {row['bar']:g}"
         largest = "" if row["max_abs_diff"] is None else f"{row['max_abs_diff']:.1e}"

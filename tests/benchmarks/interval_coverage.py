@@ -1,4 +1,4 @@
-"""How often intervals and tests of heads are right: the ones in use beside others, on known populations of questions.
+"""How often intervals and tests of heads are right: ours and others, on known populations of questions.
 
 PYTHONPATH=scripts python tests/benchmarks/interval_coverage.py results/demo/effects/ablation [MORE FOLDERS OF EFFECTS]
 

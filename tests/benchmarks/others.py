@@ -97,7 +97,7 @@ def lens_of(model: HeadModel):
 
 
 def lens_tokenizer():
-    """A tokenizer of 512 words, which TransformerLens wants to be given."""
+    """A tokenizer of 512 words, which TransformerLens requires."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""How long the workflow takes where there is little to do: a rerun, a new colour, the plan for a large model.
+"""How long the workflow takes when there is little to do: a rerun, a new colour, the plan for a large model.
 
 python tests/benchmarks/reruns.py [REPEATS]
 """

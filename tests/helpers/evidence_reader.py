@@ -22,7 +22,7 @@ class Mark:
 
 
 class Drawing(Picture):
-    """An SVG as marks, beside what `Picture` reads."""
+    """An SVG as marks, in addition to what `Picture` reads."""
 
     def __init__(self, svg: str):
         self.marks: list[Mark] = []

@@ -76,7 +76,7 @@ def _agreement() -> pl.DataFrame:
 
 
 def _overlap() -> pl.DataFrame:
-    """The first and the sixth task are much alike, the others a little."""
+    """The first and the sixth task are very similar, the others slightly."""
     rng, rows = np.random.default_rng(4), []
     for (i, a), (j, b) in combinations(enumerate(TASKS), 2):
         twins = (i, j) == (0, 5)

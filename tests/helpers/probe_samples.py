@@ -1,4 +1,4 @@
-"""Head outputs in which one head alone tells the classes apart, and settings of a small probe."""
+"""Head outputs in which a single head separates the classes, and settings of a small probe."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The rules of the demo as a picture in workflow/documentation.md, from what Snakemake says of them.
+"""The rules of the demo as a graph in workflow/documentation.md, from Snakemake's rule graph.
 
 `python tests/helpers/rule_graph.py` draws it again.
 """

@@ -90,7 +90,7 @@ def _compare(heads: HeadModel, row: Row) -> None:
 
 
 def said_otherwise(heads: HeadModel) -> str:
-    """What config.json, read as plain JSON, says other than what was found; empty where they agree."""
+    """Differences between config.json, read as plain JSON, and what was found; empty if they agree."""
     with tempfile.TemporaryDirectory() as folder:
         heads.model.config.architectures = [type(heads.model).__name__]
         heads.model.config.save_pretrained(folder)
@@ -130,7 +130,7 @@ def effects(heads: HeadModel, positions: str, engine: str) -> tuple[np.ndarray, 
 
 
 def main(families: list[str]) -> None:
-    """Print the table; a family that cannot be built from a config alone is said so."""
+    """Print the table, including families that cannot be built from a config alone."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     print(f"transformers {transformers.__version__}, torch {torch.__version__}")

@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "pyproject.toml", "config", "scripts", "workflow")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
-PATIENCE = 1800  # seconds after which a test no longer waits: what takes so long hangs, however busy the machine
+PATIENCE = 1800  # seconds after which a test stops waiting: such a job hangs, however busy the machine is
 CODE = [*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/headatlas").rglob("*.py")]
 CALLERS = [".".join(path.relative_to(ROOT / "scripts").with_suffix("").parts) for path in CODE]
 CALLERS += ["__main__", "torch.nn.modules.module"]  # the latter calls a model's forward for us
@@ -115,7 +115,7 @@ def snakemake(folder: Path, *arguments: str, timeout: float = PATIENCE) -> subpr
 
 
 def finish(folder: Path, *arguments: str) -> str:
-    """Run Snakemake to its end and return what it said."""
+    """Run Snakemake to its end and return its output."""
     done = snakemake(folder, *arguments)
     assert done.returncode == 0, done.stdout[-5000:]
     return done.stdout

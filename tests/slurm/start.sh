@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A SLURM of one node with one (pretended) GPU on this machine, for the tests. As root on Debian; does nothing where a
-# SLURM answers already. Everything it makes, but for the packages, is under $SLURM_TEST_DIR; stop.sh takes it away.
+# A SLURM of one node with one (emulated) GPU on this machine, for the tests. As root on Debian; does nothing where a
+# SLURM answers already. Everything it makes except packages is under $SLURM_TEST_DIR; stop.sh removes it.
 set -euo pipefail
 folder=${SLURM_TEST_DIR:-/tmp/headatlas-slurm}
 

@@ -166,7 +166,7 @@ def wait_for(cluster: subprocess.Popen, log: Path, states: list[str]) -> list[di
 
 
 def test_jobs_of_a_killed_run_are_gone_before_the_next_submits(runs):
-    """Else two jobs would write the same file at once. The killed run had one job at work and one waiting."""
+    """Otherwise two jobs would write the same file at once. The killed run had one job at work and one waiting."""
     _, there, jobs, of_killed = runs
     assert {job["JobState"] for job in of_killed} == {"CANCELLED"}
     assert len(of_killed) == 2

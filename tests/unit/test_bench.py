@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: sides that do the same work, memory of one side, the pipeline's settings."""
+"""The benchmark measures what it claims: sides that do the same work, memory of one side, the pipeline's settings."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ bench.print_peak("case", "side", [])
 
 
 def test_memory_is_what_a_side_takes_beyond_its_set_up():
-    """In a process of its own, as the benchmark does: the peak is the whole process's."""
+    """In a separate process, as in the benchmark: the peak is that of the whole process."""
     path = os.environ | {"PYTHONPATH": str(Path(bench.__file__).parent)}
     said = subprocess.run([sys.executable, "-c", MEMORY], env=path, capture_output=True, text=True, check=True).stdout
     assert float(said) == pytest.approx(140, abs=3)
@@ -90,7 +90,7 @@ def test_pipeline_runs_all_three_methods():
 
 
 def test_original_recipe_learns_a_plain_signal():
-    """Two classes that one head tells apart at once; the recipe is written for it to be able to fail on hard ones."""
+    """Two classes that one head separates easily; the recipe can fail on hard ones."""
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1], 30)
     outputs = rng.normal(size=(60, 1, 2, 4)).astype(np.float32)

@@ -113,7 +113,7 @@ def test_torch_side_imports_and_works_without_the_workflow_and_the_tables():
 
 
 def test_forked_jobs_and_figures_do_not_wait_for_scipy():
-    """Its import takes longer than the rest of a score_layer job, of which a model has hundreds."""
+    """Its import takes longer than the rest of a score_layer job, and a model has hundreds of these."""
     modules = ["score_layer", "choose_heads", "draw_figure", "draw_evidence", "headatlas.evidence.importance"]
     code = (
         f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {', '.join(modules)}; print('scipy' in sys.modules)"
@@ -153,7 +153,7 @@ def test_each_large_package_stays_in_its_rooms(foreign):
 
 
 def test_packages_own_files_hold_a_docstring_only():
-    """A fingerprint follows imports of modules, so that code of a package's own would escape it."""
+    """A fingerprint follows imports of modules, so code in a package's __init__ would escape it."""
     for path in LIBRARY.rglob("__init__.py"):
         (only,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr), path

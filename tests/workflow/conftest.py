@@ -1,4 +1,4 @@
-"""What the tests of the workflow share: finished runs of small workflows. Only to be read: take a `copy_run`."""
+"""Shared by the workflow tests: finished runs of small workflows. Read-only: use `copy_run` to modify one."""
 
 import time
 
@@ -8,7 +8,7 @@ from workflow_runs import INDEPENDENT, REDUCED, build_tiny, copy_repository, cop
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A copy of the repository in which the reduced demo has run; run.txt holds what Snakemake said."""
+    """A copy of the repository in which the reduced demo has run; run.txt holds Snakemake's output."""
     folder = copy_repository(tmp_path_factory.mktemp("finished") / "run", REDUCED)
     (folder / "run.txt").write_text(finish(folder), encoding="utf-8")
     return folder
@@ -16,7 +16,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory):
-    """A copy of the repository set up for a run of a tiny model on independent tasks, nothing of it done."""
+    """A copy of the repository ready to run a tiny model on independent tasks, before the run."""
     folder = copy_repository(tmp_path_factory.mktemp("independent") / "fresh", INDEPENDENT)
     build_tiny(folder / "tiny")
     return folder
@@ -24,7 +24,7 @@ def fresh(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def independent(fresh):
-    """The same after an undisturbed run; run.txt holds what Snakemake said, seconds.txt how long it took."""
+    """The same after an undisturbed run; run.txt holds Snakemake's output, seconds.txt the time it took."""
     folder = copy_run(fresh, fresh.parent / "run")
     start = time.monotonic()
     (folder / "run.txt").write_text(finish(folder), encoding="utf-8")

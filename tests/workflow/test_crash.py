@@ -26,7 +26,7 @@ KINDS = ("snakemake", "group", "worker")
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Snakemake at work in a process group of its own."""
+    """Snakemake running in its own process group."""
     said = open(folder / "killed.txt", "w", encoding="utf-8")  # noqa: SIM115 (the child's)
     command = [*SNAKEMAKE, "--cores", "all"]
     return subprocess.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said, start_new_session=True)
@@ -68,7 +68,7 @@ def kill(kind: str, run: subprocess.Popen, folder: Path, moment: float, rng: ran
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Everything a run leaves but logs: tables as values, all else as bytes."""
+    """Everything a run leaves except logs: tables as values, other files as bytes."""
     return {
         str(path.relative_to(folder)): pl.read_parquet(path).to_dict(as_series=False)
         if path.suffix == ".parquet"

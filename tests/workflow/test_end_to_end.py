@@ -126,7 +126,7 @@ def test_no_draft_is_left_behind(finished):
 
 
 def test_a_second_run_has_nothing_to_do(finished, tmp_path):
-    folder = copy_run(finished, tmp_path / "again")  # at another place: nothing depends on where it stands
+    folder = copy_run(finished, tmp_path / "again")  # in another folder: nothing depends on the path
     assert "Nothing to be done" in finish(folder)
 
 

@@ -16,7 +16,7 @@ from workflow_runs import INDEPENDENT, PATIENCE, ROOT, build_tiny, copy_reposito
 
 LIBRARY = ROOT / "scripts" / "headatlas"
 
-# A script in the place of one that the server takes; it tells what it is and waits where it is told to.
+# A script in place of one that the server runs; it reports its process and waits on request.
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_what_the_server_does_not_take_runs_by_itself(server, scripts, tmp_path,
 
 
 def test_where_the_system_does_not_tell_of_threads_nothing_is_forked(server, scripts, tmp_path):
-    """The script, which the server imports before it would fork, takes /proc away from it."""
+    """The server imports the script before forking, and the script hides /proc from it."""
     hide = (
         "from pathlib import Path\nfrom headatlas.jobs import fork_server\n"
         "fork_server.THREADS = Path('/nowhere/task')\n"
@@ -143,7 +143,7 @@ def test_where_the_system_does_not_tell_of_threads_nothing_is_forked(server, scr
     (scripts / "score_layer.py").write_text(hide + SCRIPT)
     process = call(server, scripts / "score_layer.py", "--output", tmp_path / "x", "--mode", "alone")
     status, said, _ = result(process)
-    assert (status, said[1]) == (0, str(os.getpid()))  # else its parent were the server
+    assert (status, said[1]) == (0, str(os.getpid()))  # otherwise its parent would be the server
 
 
 def test_without_a_server_a_script_runs_by_itself(scripts, tmp_path):
@@ -218,7 +218,7 @@ def test_the_scripts_of_the_server_start_no_threads_and_do_not_import_polars():
 def test_a_run_without_a_server_gives_the_same(independent, tmp_path, monkeypatch):
     folder = copy_repository(tmp_path / "run", INDEPENDENT)
     build_tiny(folder / "tiny")
-    far = tmp_path / ("x" * 120)  # no socket has so long a path
+    far = tmp_path / ("x" * 120)  # no socket has such a long path
     far.mkdir()
     monkeypatch.setenv("TMPDIR", str(far))
     finish(folder)

@@ -1,4 +1,4 @@
-"""One GPU, one job: how many jobs run at once, and on which device each runs. The devices are pretended."""
+"""One GPU, one job: how many jobs run at once, and on which devices. The devices are emulated."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from workflow_runs import REDUCED, SNAKEMAKE, copy_repository, environment
 
-# A torch that sees as many GPUs as the environment shows, and starts at once.
+# A torch that sees as many GPUs as the environment shows, and starts fast.
 TORCH = """
 import os
 class cuda:
@@ -43,7 +43,7 @@ json.dump({"device": chosen, "start": start, "end": time.time()}, open(sys.argv[
 
 @pytest.fixture
 def run_jobs(tmp_path):
-    """A function: runs four jobs under the workflow's own rules for GPUs, and returns what each says of itself.
+    """A function that runs four jobs under the workflow's GPU rules and returns what each reports.
 
     It takes the GPUs shown, how many jobs are wanted at once, options for Snakemake and settings of the model.
     """

@@ -1,4 +1,4 @@
-"""After an edit, a rerun plans exactly the jobs that tests/invalidation.yaml says; for a sample it carries them out."""
+"""After an edit, a rerun plans exactly the jobs in tests/invalidation.yaml; for a sample it also runs them."""
 
 import copy
 import os
@@ -137,7 +137,7 @@ def schema_keys() -> list[str]:
 
 
 def test_the_table_has_every_key_of_the_config():
-    """Also the keys that stand together in one case."""
+    """Including keys that share a case."""
     edited = {key for _, case in CASES for key in case.get("set", {})}
     for key in sorted(set(schema_keys()) - ONLY_COGQA):
         plain = NAMED.get(key, re.sub("<[a-z]+>", lambda found: ONE_ENTRY[found[0]], key))

@@ -114,7 +114,7 @@ BEFORE_ANY_JOB = {
         lambda folder: edit_json(
             folder / "tiny/config.json", architectures=["Mamba2ForCausalLM"], model_type="mamba2", num_heads=8
         ),
-        ["tiny: a mamba2 model has no attention, so no heads to map; give a transformer"],
+        ["tiny: a mamba2 model has no attention, thus no heads to map; give a transformer"],
     ),
     "an encoder": (
         lambda folder: edit_json(folder / "tiny/config.json", architectures=["BertForMaskedLM"]),
@@ -163,7 +163,7 @@ def test_lists_tables_and_keys_and_spaces_of_other_collections_are_taken(fresh, 
         assert {**one, "answer_ids": 0} == {**expected, "answer_ids": 0}
 
 
-SNAKEMAKES_OWN = {  # read before a line of this project is: what is wrong stands in their last lines
+SNAKEMAKES_OWN = {  # read before this project's first line: their last lines say what is wrong
     "a config file that is not there": (["--configfile", "gone.yaml"], "No such file or directory: 'gone.yaml'"),
     "a config file that is not YAML": (["--configfile", "bad.yaml"], "Config file is not valid JSON or YAML."),
     "a value without =": (["--config", "compute"], "name=value pairs. (Unparsable value: 'compute')"),
@@ -187,7 +187,7 @@ def test_a_file_where_results_need_a_folder_is_told(fresh, tmp_path):
     (folder / "results/tiny").symlink_to("nowhere")
     done = snakemake(folder)
     assert done.stdout == (
-        f"Error: {folder}/results/tiny: is a link to nowhere, but results need a folder there; move it away\n"
+        f"Error: {folder}/results/tiny: is a broken link, but results need a folder there; move it away\n"
     )
     (folder / "results/tiny").unlink()
     shutil.rmtree(folder / "results")

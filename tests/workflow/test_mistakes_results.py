@@ -1,4 +1,4 @@
-"""Old results beside new ones, two configs in one folder, and what the terminal shows of a run."""
+"""Old results next to new ones, two configs in one folder, and the terminal output of a run."""
 
 import json
 import logging
@@ -179,11 +179,11 @@ def test_a_run_ends_with_what_its_config_no_longer_makes_and_one_command_removes
     assert (
         f"Of an earlier config, not of this one: {figures}/heatmap-grid.ablation.svg, "
         f"{figures}/heatmap-grid.attribution.json, {figures}/heatmap-grid.attribution.svg and 3 more. To remove them: "
-        f"python scripts/clean_results.py ({kept} intermediate files and logs are kept for use again)"
+        f"python scripts/clean_results.py ({kept} intermediate files and logs are kept for reuse)"
     ) in said
 
     before = sorted(path for path in (folder / "results").rglob("*") if path.is_file())
-    assert clean(folder).splitlines()[-1].endswith("error: nobody answers; give --yes to remove without a question")
+    assert clean(folder).splitlines()[-1].endswith("error: no answer; give --yes to remove without asking")
     assert clean(folder, answer="n\n").endswith("Nothing was removed.\n")
     assert sorted(path for path in (folder / "results").rglob("*") if path.is_file()) == before
     listed = clean(folder, answer="y\n").splitlines()
@@ -198,7 +198,7 @@ def test_a_run_ends_with_what_its_config_no_longer_makes_and_one_command_removes
     after = {path for path in (folder / "results").rglob("*") if path.is_file()}
     assert {*before} - after == {folder / name for name in listed[:6]}
 
-    said = finish_run(folder)  # nothing to be done, and the end is told all the same
+    said = finish_run(folder)  # nothing to do, but the closing lines are printed all the same
     assert "Nothing to be done" in said
     assert where in said.splitlines()
     assert "not of this one" not in said
@@ -271,12 +271,12 @@ def test_last_words_of_several_models():
     assert last_words(["a", "b"], True, [], [], "clean") == [
         "a: figures in results/a/figures/, findings in results/a/findings.md",
         "b: figures in results/b/figures/, findings in results/b/findings.md",
-        "The models side by side: results/comparison/",
+        "The models compared: results/comparison/",
     ]
     assert last_words([], False, files, files[:2], "clean") == [
         "Of an earlier config, not of this one: results/a/0.svg, results/a/1.svg, results/a/2.svg and 2 more. To "
-        "remove them: clean (2 intermediate files and logs are kept for use again)"
+        "remove them: clean (2 intermediate files and logs are kept for reuse)"
     ]
     assert last_words([], False, [], files, "clean") == [
-        "Of an earlier config, 5 intermediate files and logs are kept for use again. To remove them: clean --reusable"
+        "Of an earlier config, 5 intermediate files and logs are kept for reuse. To remove them: clean --reusable"
     ]

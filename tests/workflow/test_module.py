@@ -29,7 +29,7 @@ ONE_METHOD = INDEPENDENT | {"methods": {"attribution": {"baseline": "zero"}}}
 
 @pytest.fixture
 def outer(fresh, tmp_path):
-    """A function: a folder with a workflow of somebody else's that takes this one in with a config."""
+    """A function that makes a folder with another workflow that uses this one as a module, with a config."""
 
     def make(config: dict):
         folder = tmp_path / "of somebody else"
@@ -60,7 +60,7 @@ def test_a_mistake_in_the_config_of_a_module_is_one_line(outer):
 
 
 def test_no_name_of_the_rules_replaces_one_of_snakemakes():
-    """Rules are read among the global names of a module of Snakemake's, which goes on using them."""
+    """Rules share the global names of a Snakemake module, which continues to use them."""
     from snakemake import api, workflow  # noqa: F401 (workflow cannot be imported first)
 
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
@@ -75,7 +75,7 @@ def test_no_name_of_the_rules_replaces_one_of_snakemakes():
 
 
 def test_the_catalog_finds_what_it_wants():
-    """What the catalog's page about adding workflows asks for; "standardized usage" also wants workflow/Snakefile."""
+    """The requirements of the catalog; its "standardized usage" also needs workflow/Snakefile."""
     said = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))["usage"]
     assert said.keys() == {"mandatory-flags", "software-stack-deployment"}
     assert said["mandatory-flags"].keys() == {"desc", "flags"}

@@ -1,4 +1,4 @@
-"""What provenance.json says of a run, the digests of files behind it, and plans: of nothing, a colour, many layers."""
+"""provenance.json, the digests of files behind it, and plans: nothing to do, a colour, many layers."""
 
 import hashlib
 import json
@@ -121,7 +121,9 @@ def test_a_large_plan_has_a_job_per_method_task_and_layer(tmp_path):
 
 # --- commands --------------------------------------------------------------------------------------------------
 
-LONGEST_COMMAND = 128 * 1024  # bytes of one argument that Linux takes (MAX_ARG_STRLEN), and a command is one of bash's
+LONGEST_COMMAND = (
+    128 * 1024
+)  # Linux's limit in bytes for one argument (MAX_ARG_STRLEN); a command is one argument of bash
 
 
 def test_no_command_comes_near_what_linux_takes(tmp_path):

@@ -1,4 +1,4 @@
-"""A model on which the replay engine cannot work: what a whole run says of it, and where one stops that asks for it."""
+"""A model for which replay does not work: what a whole run reports, and where a run that requires replay stops."""
 
 import json
 import re
@@ -23,12 +23,12 @@ class ForgetfulForCausalLM(LlamaForCausalLM):
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=logits_to_keep
         )
 """
-REASON = "its attention layers put no keys and values into the cache that they are given"
+REASON = "its attention layers write no keys and values to the given cache"
 
 
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory):
-    """A folder set up to map such a model with the evidence, nothing of it done; and its config."""
+    """A folder ready to map such a model with the evidence, and its config."""
     config = INDEPENDENT | {
         "models": {"forgetful": {"path": "forgetful", "device": "cpu", "trust_remote_code": True}},
         "items": {"max_items": 12},
@@ -82,7 +82,7 @@ def test_where_replay_is_asked_for_the_run_stops_with_one_line(forgetful, tmp_pa
     assert said, run.stdout[-3000:]
     assert all(
         re.fullmatch(
-            rf"model forgetful: compute\.engine: replay cannot be had: {REASON}; take engine: auto, which runs "
+            rf"model forgetful: compute\.engine: replay is not possible: {REASON}; use engine: auto, which runs "
             r"the whole model for every edit \(\d+ times the work\)",
             line,
         )

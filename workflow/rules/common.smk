@@ -1,4 +1,4 @@
-# What all rules share: the checked config, and how scripts are called.
+# Shared by all rules: the checked config, and how scripts are called.
 
 import atexit
 import os
@@ -13,7 +13,7 @@ from snakemake.utils import update_config
 
 
 class Mistake(ApiError):
-    """What the user can mend: Snakemake says the message, and not where in these files it was noticed."""
+    """A mistake that the user can fix: Snakemake prints only the message, not where these files noticed it."""
 
     __traceback__ = property(lambda self: None, lambda self, place: None)
 
@@ -46,30 +46,30 @@ from headatlas.workflow.targets import MAPS, Targets
 from headatlas.workflow.terminal import NothingToDo, last_words, tidy
 from headatlas.jobs.fork_server import Server
 
-# Another workflow that takes this one in as a module gives the config itself, and has its own say on the terminal.
+# A workflow that uses this one as a module provides the config and controls the terminal.
 in_module = workflow.modifier.skip_configfile
 in_charge = workflow.is_main_process and not in_module
 
-# --verbose and --printshellcmds show all that Snakemake says, and so does a dry run.
+# --verbose, --printshellcmds and dry runs show all of Snakemake's output.
 shown = workflow.output_settings
 if in_charge:
     tidy(logger, brief=not (shown.dryrun or shown.verbose or shown.printshellcmds or shown.debug_dag))
 
-# A file given with --configfile stands alone. Laid over the demo's, as Snakemake does by itself, it would keep the demo's
-# model and tasks; and --replace-workflow-config, which prevents it, is not passed on to jobs on a cluster.
+# A file given with --configfile stands alone. By default Snakemake would merge it with the demo's and keep the demo's
+# model and tasks; --replace-workflow-config prevents that, but does not reach jobs on a cluster.
 if not workflow.overwrite_configfiles and not in_module:
     try:
-        check_config_file(Path("config/config.yaml"))  # of one that is not YAML Snakemake would show a traceback
+        check_config_file(Path("config/config.yaml"))  # if it is not YAML, Snakemake would print a traceback
     except HeadAtlasError as error:
         raise Mistake(str(error))
 
     configfile: "config/config.yaml"
 
 
-# `headatlas NAME ...` in a rule's command runs scripts/NAME.py. Where Python and the scripts are stands here and not
-# in the command, which Snakemake compares: the same workflow in another folder recomputes nothing. The script takes
-# the shell's place, as Snakemake's own child, and is told whose child it is: it ends when that Snakemake is killed.
-# A run's jobs on this machine are forked from a server that has their imports behind it.
+# `headatlas NAME ...` in a rule's command runs scripts/NAME.py. The paths of Python and the scripts are here and not in
+# the command, which Snakemake compares, so the same workflow in another folder recomputes nothing. The script replaces
+# the shell as Snakemake's own child and gets Snakemake's process id, so it ends when Snakemake is killed. Jobs on this
+# machine are forks of a server that has already imported their libraries.
 own_python = "conda" not in map(str, workflow.deployment_settings.deployment_method)
 server = Server() if own_python and in_charge else None
 python = [sys.executable if own_python else "python"]
@@ -77,7 +77,7 @@ if server:
     atexit.register(server.stop)
     python += ["-IS", str(scripts / "headatlas" / "jobs" / "fork_client.py"), server.address]
 call = f'headatlas() {{ HEADATLAS_PARENT=$PPID exec {shlex.join(python)} {shlex.quote(str(scripts))}/"$1.py" "${{@:2}}"; }}; '
-shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in what stands in braces
+shell.prefix(call.replace("{", "{{").replace("}", "}}"))  # Snakemake fills in braces
 
 on_command_line = workflow.config_settings.config
 update_config(config, read_values({key: value for key, value in on_command_line.items() if key in config}))
@@ -96,16 +96,16 @@ inputs, files, targets = Inputs(atlas), Files(atlas), Targets(atlas)
 on_this_machine = workflow.resource_settings.nodes is None
 asks = Requests(atlas, on_this_machine, workflow.resource_settings.cores)
 
-# A machine with N GPUs runs N jobs that hold one; --resources gpu=M wins, and SLURM counts its own.
+# A machine with N GPUs runs N GPU jobs at once; --resources gpu=M overrides this, and SLURM counts its own GPUs.
 if on_this_machine and asks.gpus:
     workflow.global_resources.setdefault("gpu", asks.gpus)
 
-# Jobs on this machine take no more memory together than compute.memory; --resources mem_mb=M wins.
+# Jobs on this machine together take no more memory than compute.memory; --resources mem_mb=M overrides this.
 if on_this_machine:
     workflow.global_resources.setdefault("mem_mb", asks.total_mb)
 
-# Resources of a job that runs the model, or trains the probe. None of them changes a result, so Snakemake is right not
-# to track them.
+# Resources of jobs that run the model or train the probe. None of them changes a result, so Snakemake need not track
+# them.
 RUNS_MODEL = {
     "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
     "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt),
@@ -124,17 +124,17 @@ TRAINS_PROBE = {
 
 
 def settings(rule):
-    """What a rule's script gets of the config: its row of `headatlas.workflow.settings.TABLE`."""
+    """The part of the config for a rule's script: its row of `headatlas.workflow.settings.TABLE`."""
     return lambda wildcards: settings_of(atlas, rule, dict(wildcards.items()))
 
 
 def by_content(files):
-    """Input files of the user's, of which not the time but the content counts; see `large_digests`."""
+    """The user's input files, compared by content instead of timestamp; see `large_digests`."""
     return [ancient(file) if is_large(file) else file for file in files]
 
 
 def task_source(wildcards):
-    """A task's files. Every plan asks for some, and does so before Snakemake looks for incomplete outputs."""
+    """A task's files. Every plan requests some, before Snakemake looks for incomplete outputs."""
     if in_charge:
         recover(workflow)
     return by_content(inputs.source(wildcards.task))
@@ -151,18 +151,18 @@ def weights(wildcards):
 
 
 def weights_digests(wildcards):
-    """What stands for the content of the model's large files."""
+    """Digests of the model's large files."""
     return large_digests(inputs.weights(wildcards.model))
 
 
 def in_report(path, caption, category="Tables", labels=None):
-    """An output that `snakemake --report` holds, under its category and model."""
+    """An output in `snakemake --report`, under its category and model."""
     subcategory = "{model}" if "{model}" in path else "comparison"
     return report(path, f"../report/{caption}.rst", category, subcategory, labels=labels or {"table": Path(path).stem})
 
 
 def chart_labels(wildcards):
-    """How the report's list of figures names one."""
+    """Name of a figure in the report's list."""
     figure, _, method = wildcards.chart.partition(".")
     return {"figure": figure, "method": method or "all"}
 
@@ -176,15 +176,16 @@ def drawn_images(folder):
 
 
 def planned():
-    """Every file of the plan, made already or not, by its folder."""
+    """All files of the plan, existing or not, by folder."""
     made = (file for job in workflow.dag.jobs for file in (*job.output, *job.log))
     return by_folder(made, folders)
 
 
 def close_run():
-    """Say which jobs took a slow way; take down what belongs to the config, and say where it is and what does not.
+    """Report jobs that used the slow engine; record which files belong to the config; print where they are and what is
+    left over.
 
-    The latter not for a plan of some targets.
+    A run with explicit targets only reports.
     """
     for model in atlas.models:
         for sentence in slow_ways(read_records(Path(record.format(model=model)) for record in files.engine_records)):
@@ -193,7 +194,7 @@ def close_run():
         return
     try:
         finish(Path("results"), planned(), studied)
-    except HeadAtlasError as error:  # of a read-only folder, say: the results are there all the same
+    except HeadAtlasError as error:  # such as a read-only folder: the results exist all the same
         logger.warning(str(error))
     left = left_over(Path("results"), studied)
     command = f"python {os.path.relpath(scripts / 'clean_results.py')}"

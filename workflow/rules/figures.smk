@@ -71,7 +71,7 @@ use rule draw_evidence as draw_comparison with:
 
 
 rule write_library:
-    """The JavaScript that HTML pages take in."""
+    """The JavaScript for HTML pages."""
     output:
         library="results/vega.js",
     log:

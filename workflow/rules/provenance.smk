@@ -21,7 +21,7 @@ rule record_engines:
     params:
         settings=settings("record_engines"),
         code=fingerprint("record_engines.py"),
-        # Of a large model, all the effects files are too many for one command line.
+        # A large model has too many effects files for one command line.
         files=lambda wildcards, input: (
             f"--effects results/{wildcards.model}/effects/ablation"
             if wildcards.rule == "ablate_layers"

@@ -38,7 +38,7 @@ rule aggregate:
     params:
         settings=settings("aggregate"),
         code=fingerprint("aggregate.py"),
-        folder="results/{model}/scores",  # of a large model, all the files are too many for one command line
+        folder="results/{model}/scores",  # a large model has too many files for one command line
     shell:
         "headatlas aggregate --log {log:q} --settings {params.settings:q}"
         " --scores {params.folder:q} --table {output.table:q} --csv {output.csv:q}"

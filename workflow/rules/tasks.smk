@@ -15,7 +15,7 @@ rule prepare_task:
         prepared="results/{model}/items/{task}.json",
     log:
         "results/{model}/logs/prepare_task/{task}.log",
-    priority: 1  # before any job runs a model: what is wrong with a task's items is found first
+    priority: 1  # before any job runs a model, so mistakes in task files are found first
     conda:
         "../envs/headatlas.yaml"
     params:

@@ -1,4 +1,4 @@
-# Everything that runs the model, and the baseline between its passes.
+# Everything that runs the model, and the baseline between passes.
 
 
 localrules:
@@ -30,7 +30,7 @@ rule trace_task:
 
 
 rule pool_baseline:
-    """What an ablated head outputs instead, from the score split of all tasks."""
+    """The outputs that replace those of an ablated head, from the score split of all tasks."""
     input:
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
     output:
@@ -133,7 +133,7 @@ else:
 
 
 rule fit_probe:
-    """One probe per seed over all tasks; each head's part in telling the task, on held-out questions."""
+    """One probe per seed over all tasks, and each head's effect on it on held-out questions."""
     input:
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
     output:

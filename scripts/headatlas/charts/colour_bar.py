@@ -9,16 +9,16 @@ from headatlas.charts.text import widest
 from headatlas.charts.ticks import round_step
 
 DECIMALS = 4  # at least
-TICKS = 7  # at most, zero not counted
+TICKS = 7  # at most, not counting zero
 SIGNED_TICKS = 4  # at most, on either side of zero
-DECADES = (1, 4)  # the fewest and the most powers of ten that a symlog bar shows on either side of zero
+DECADES = (1, 4)  # minimum and maximum powers of ten on either side of zero of a symlog bar
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A colour bar's scale: `domain`, ticks in data units, their d3 format; are there values beyond it?
+    """A colour bar's scale: `domain`, ticks in data units, their d3 format, and whether values lie beyond it.
 
-    With a `constant` colours go by sign(x) log(1 + |x| / constant): evenly near 0, by powers of ten far from it.
+    With a `constant`, colours follow sign(x) log(1 + |x| / constant): linear near 0, logarithmic far from it.
     """
 
     domain: tuple[float, float]
@@ -34,9 +34,9 @@ class Bar:
         return shape | {"domain": list(self.domain), "clamp": True, "nice": False}
 
     def width(self, look: Looks) -> float:
-        """Pixels that the bar takes beside a panel, with its widest label."""
+        """Width in pixels beside a panel, including the widest label."""
         sign = "≥ " if self.clipped else ""
-        number = self.number.replace("~", "")  # d3's sign for no zeros at the end; Python's g has none anyway
+        number = self.number.replace("~", "")  # d3's mark for no trailing zeros; Python's g has none anyway
         labels = [f"{sign}{tick:{number}}" for tick in self.ticks]
         return layout.BAR_OFFSET + layout.BAR_THICKNESS + widest(labels, look.font_size)
 
@@ -63,7 +63,7 @@ class Bar:
 def linear_bar(limit: float, clipped: bool, signed: bool) -> Bar:
     """The colour bar from 0 to `limit` (from -`limit` when signed), with ticks at round numbers.
 
-    A clipped bar has its last tick at the limit itself, to be labelled "≥": the reader must see that it ends.
+    A clipped bar has its last tick at the limit itself, labelled "≥", so that the reader sees the clipping.
     """
     step, decimals = round_step(limit / (SIGNED_TICKS if signed else TICKS))
     up = [round(i * step, 12) for i in range(math.floor(limit / step * (1 + 1e-9)) + 1)]
@@ -77,12 +77,12 @@ def symlog_bar(limit: float, clipped: bool, typical: float) -> Bar:
     """The bar from -`limit` to `limit` on a symmetric log scale, with a tick at each power of ten, or at 2 and 5 too.
 
     Args:
-        typical: about the size of a small value (their median), around which colours begin to go by powers of ten.
+        typical: approximate size of a small value (their median), where the scale turns logarithmic.
     """
     top = math.floor(math.log10(limit) + 1e-9)
     fewest, most = (top - decades for decades in DECADES)
     power = min(fewest, max(most, math.floor(math.log10(typical)))) if typical > 0 else most
-    up = [0.0] + [float(f"1e{exponent}") for exponent in range(power + 1, top + 1)]  # the next lower is too near 0
+    up = [0.0] + [float(f"1e{exponent}") for exponent in range(power + 1, top + 1)]  # the next lower is too close to 0
     if len(up) == 2:
         steps = [float(f"{digit}e{exponent}") for exponent in range(power, top + 1) for digit in (2, 5)]
         up = sorted(tick for tick in up + steps if tick <= limit)

@@ -1,4 +1,4 @@
-"""Evidence as curves, one panel a task: knock-outs over k, share of importance over layers."""
+"""Evidence as curves, one panel per task: knock-outs over k, share of importance over layers."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ from headatlas.charts.ticks import layer_ticks, spaced
 from headatlas.charts.wanted import Wanted
 from headatlas.metric import METRICS
 
-SELECTIONS = {  # in the table -> in the legend, with the dashes of its line
+SELECTIONS = {  # name in the table -> name in the legend, and dashes of the line
     "top": ("top k", marks.SOLID),
     "bottom": ("bottom k", marks.DASHED),
     "random": ("random k, same layers", marks.DOTTED),
@@ -34,8 +34,8 @@ def _measure(figure: str, metric: str) -> tuple[str, str, str]:
 def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     """Log-probability, or accuracy, of each task without its top, bottom and random heads, over k.
 
-    Top heads by method, in colours, with intervals; random heads of all methods together as a grey band (from
-    the lowest to the highest draw) and their mean, where all methods have draws.
+    Top heads by method, in colours, with intervals; random heads of all methods together as a grey band (from the
+    lowest to the highest draw) and their mean, at the k for which all methods have draws.
 
     Args:
         tables: the knock-out curves.
@@ -58,7 +58,7 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 
     words = Words(
         f"Attention heads of {wanted.named} knocked out together",
-        f"{title} on held-out questions without k heads: the top and bottom ones of each method's map, or random ones.",
+        f"{title} on held-out questions without k heads: top and bottom heads of each method's map, or random ones.",
         f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest draw of random heads. A point "
         "between two ticks is a task's elbow.",
         f"{title} without heads, over k",
@@ -102,7 +102,7 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 
     words = Words(
         f"Attention heads of {wanted.named}: share of importance by layer",
-        "Importance of a layer's heads together, of each method's map; all layers of a map sum to 1.",
+        "Total importance of a layer's heads, by each method; the layers of a map sum to 1.",
         f"Bands: {wanted.interval}. Marks on top: centre of mass, with interval. Dashed: an even share.",
         "Share of importance of each layer",
     )
@@ -110,7 +110,7 @@ def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 
 
 def _with_strip(y: Axis, methods: int) -> Axis:
-    """Room above the curves for the centres of mass, a line each."""
+    """Room above the curves for the centres of mass, one line each."""
     strip = (methods + 0.5) * STRIP_LINE
     low, high = y.domain
     return replace(y, domain=(low, low + (high - low) * CURVE_SIZE[1] / (CURVE_SIZE[1] - strip)))
@@ -156,7 +156,7 @@ def _chosen(curves: pl.DataFrame) -> pl.DataFrame:
 
 
 def _random(curves: pl.DataFrame, methods: int) -> pl.DataFrame:
-    """Mean and range of the draws of all methods, at those k (not every elbow) that all methods have."""
+    """Mean and range of the draws of all methods, at the k that all methods share (not every elbow)."""
     rows = curves.filter(pl.col("selection").str.starts_with("random"))
     pooled = rows.group_by("task", "selection", "k", maintain_order=True).agg(
         pl.col("value").mean(),
@@ -168,7 +168,7 @@ def _random(curves: pl.DataFrame, methods: int) -> pl.DataFrame:
 
 
 def _common(rows: pl.DataFrame) -> list[int]:
-    """The k that all curves share; a task's elbow, between them, is its own."""
+    """The k that all curves share; a task's elbow is its own."""
     curves = rows.filter(selection="top").group_by("k").len()
     return sorted(curves.filter(pl.col("len") == curves["len"].max())["k"])
 

@@ -1,4 +1,4 @@
-"""Evidence as rows of dots with intervals, one row a task: agreement of methods, models side by side."""
+"""Evidence as rows of dots with intervals, one row per task: agreement of methods, comparison of models."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +21,9 @@ from headatlas.stats.concentration import top_share
 
 @dataclass(frozen=True)
 class Dots:
-    """What a panel of dots shows: number axis, a dashed line to compare with, rows; are these's labels written?
+    """What a panel of dots shows: number axis, dashed reference line, rows, and whether row labels are written.
 
-    A line of each series' own, in its colour, where `line` names them. A `log` axis is one of ranks from 1.
+    If `line` names them, each series has its own line in its colour. A `log` axis shows ranks from 1.
     """
 
     title: str
@@ -35,10 +35,10 @@ class Dots:
 
 
 def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """How alike two methods see the heads of a task: rank correlation, top heads shared, what becomes of the hottest.
+    """How far two methods agree on the heads of a task: rank correlation, shared top heads, and the hottest heads.
 
     Args:
-        tables: the agreement table, and the summary (for the number of heads: chance is k of them).
+        tables: the agreement table, and the summary (for the number of heads: chance is k over that).
     Raises:
         HeadAtlasError: fewer than two methods; as `checked`.
     """
@@ -70,9 +70,9 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     rows_of = [alt.hconcat(*charts[i : i + 2], spacing=layout.PANEL_GAP) for i in (0, 2)]
     words = Words(
         f"Agreement between methods on the attention heads of {wanted.named}",
-        "Above: how alike two methods rank all heads, and which they share at the top, by importance. Below: what the "
-        "method named second says of the heads that are hottest by the one named first; importance hides their signs.",
-        f"Dashed: by chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL}).",
+        "Above: how far two methods agree on the ranking of all heads, and which top heads they share, by importance. "
+        "Below: what the second method says about the hottest heads of the first; importance hides their signs.",
+        f"Dashed: chance. Hollow: not related beyond sharing layers (Holm-adjusted p ≥ {LEVEL}).",
         "Agreement between methods",
     )
     width = 2 * layout.DOTS_WIDTH + layout.LEGEND_WIDTH
@@ -80,10 +80,10 @@ def agreement(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 
 
 def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """Models side by side, by one method: importance over relative depth, sparsity, dissociation.
+    """Comparison of models by one method: importance over relative depth, sparsity, dissociation.
 
     Args:
-        tables: the summaries of all models, then their layer profiles, then, if there, their dominances.
+        tables: the summaries of all models, then their layer profiles, then their dominances, if any.
     """
     n = len(wanted.models)
     summaries, profiles, dominances = tables[:n], tables[n : 2 * n], tables[2 * n :]
@@ -94,7 +94,7 @@ def comparison(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     chart = alt.vconcat(*charts, spacing=2 * layout.PANEL_GAP)
     words = Words(
         f"Attention heads of {wanted.named} compared, {wanted.by}",
-        "Above: importance over relative depth (0 is the first layer, 1 the last). Below: how much of it the top 5 % "
+        "Above: importance over relative depth (0 is the first layer, 1 the last). Below: share of it that the top 5 % "
         "of heads hold, and how far the diagonal of the dissociation matrix stands out.",
         f"Bands and bars: {wanted.interval}. Dashed: importance spread evenly; no dominance.",
         "Models compared",
@@ -175,7 +175,7 @@ def _dominance(tables: list[pl.DataFrame], wanted: Wanted, by_model: dict) -> al
 
 
 def dots(rows: pl.DataFrame, wanted: Wanted, shown: Dots, by_series: dict, names: list[str]) -> alt.LayerChart:
-    """A panel with a row for each of `shown.labels` and a dot for each of `names` in it.
+    """A panel with one row for each of `shown.labels`, and in it one dot for each of `names`.
 
     Args:
         rows: `label`, `series` (one of `names`), `value`, `sure` (0 = hollow); `ci_low`, `ci_high` if known.

@@ -1,4 +1,4 @@
-"""What is the same around every figure: the words over it, Vega-Lite's config, the page's menu."""
+"""The frame of every figure: the words above it, Vega-Lite's config, the page's menu."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from headatlas.charts.layout import LEAST_WIDTH, SUBTITLE_GAP, TICK_SIZE, TITLE_
 from headatlas.charts.looks import Looks
 from headatlas.charts.text import wrap
 
-PAGE_MENU = {"export": True, "source": True, "compiled": False, "editor": False}  # the editor is a web page
+PAGE_MENU = {"export": True, "source": True, "compiled": False, "editor": False}  # the editor needs the network
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is written over a figure: its title, what it shows, what its marks mean; for a screen reader, in short."""
+    """The words above a figure: title, what it shows, what its marks mean; and a short text for screen readers."""
 
     title: str
     about: str
@@ -23,7 +23,7 @@ class Words:
 
 
 def finish(chart: alt.TopLevelMixin, look: Looks, words: Words, width: float) -> dict:
-    """The spec of a figure of this width (pixels), with its words and the project's looks."""
+    """The spec of a figure of this width (pixels), with its words and the project's style."""
     title = _title(look, words, max(width, LEAST_WIDTH))
     if title:
         chart.title = alt.TitleParams(**title)
@@ -35,7 +35,7 @@ def finish(chart: alt.TopLevelMixin, look: Looks, words: Words, width: float) ->
 def _title(look: Looks, words: Words, width: float) -> dict | None:
     """Title over the whole figure with smaller lines below it.
 
-    With `figures.titles` off only the user's own title and the note are left; None where there is neither.
+    With `figures.titles` off, only the user's own title and the note remain; None if there is neither.
     """
     text = look.title or (words.title if look.titles else None)
     lines = [*wrap(words.about, look.font_size, width)] if look.titles and words.about else []

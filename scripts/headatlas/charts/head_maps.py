@@ -1,7 +1,7 @@
 """Head maps: one heatmap of layers x heads per task, in a grid, with one colour bar.
 
-All three figures are the same grid. They differ in what gives the colours (`Measure`) and in the lines under each
-panel's title. A panel is a list of layers (`_panel`): cells, then whatever marks some of them.
+All three figures are the same grid. They differ in what determines the colours (`Measure`) and in the lines under each
+panel's title. A panel is a list of layers (`_panel`): cells, then marks on some of them.
 """
 
 import math
@@ -23,7 +23,7 @@ from headatlas.metric import METRICS
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """What every panel shares: the checked rows of a model and a method, the tasks in their order, sizes."""
+    """What all panels share: the checked rows of a model and a method, the tasks in order, sizes."""
 
     table: HeadRows
     model: str
@@ -65,7 +65,7 @@ class HeadMaps:
 
 @dataclass(frozen=True)
 class Measure:
-    """Which column gives the colours, on what kind of scale, and what is said of it."""
+    """Which column determines the colours, on what kind of scale, and in which words."""
 
     column: str
     words: str
@@ -88,7 +88,7 @@ def signed_effect(maps: HeadMaps) -> Measure:
     """The effect with its sign on a symmetric scale, zero at the middle colour; positive = the head helps."""
     look, symlog = maps.look, maps.look.signed_scale == "symlog"
     about = "Above 0 the head helps the answer, below 0 it hurts it."
-    about += " Colours go evenly near 0 and by powers of ten far from it." if symlog else ""
+    about += " The colour scale is linear near 0 and logarithmic far from it." if symlog else ""
     title = look.signed_legend_title.replace("{unit}", maps.unit)
     return Measure("effect", "signed effect", about, title, look.signed_limit, look.signed_scheme, True, symlog)
 
@@ -107,9 +107,9 @@ def draw(
     Args:
         table: rows of `importance.parquet`; those of `settings["method"]` are drawn.
         settings: `figure`, `method`, `model`, `tasks` (keys, in the config's order), `metric`, `figures` (section).
-        capability: the table of that name; panels of tasks that the model does not do are crossed out.
+        capability: the table of that name; panels of tasks that the model cannot do are crossed out.
         noise: rounding noise of one item's effect by task (nats); a mean effect below that of its items is marked in
-            the signed grid, as its sign says nothing (in the other it is as dark as zero).
+            the signed grid, because its sign means nothing (in the other grid it is as dark as zero).
 
     Raises:
         HeadAtlasError: the table lacks a column, the method, a task or a cell; a key of `figures` is unknown.
@@ -123,7 +123,7 @@ def draw(
 
 
 def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """The grid of importance; under each title, how well the model does the task and how reliable the map is.
+    """The grid of importance, with accuracy, score and reliability under each title.
 
     Args:
         tables: the importance table, the capability table, the reliability table.
@@ -144,7 +144,7 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     """The spec of a grid of head maps, with notes under the titles of panels."""
     look, tasks, columns = maps.look, maps.tasks, maps.columns
-    room = maps.width + layout.PANEL_GAP  # a line may reach into the gaps, which then grow
+    room = maps.width + layout.PANEL_GAP  # a line may extend into the gaps, which then grow
     below = _level([wrap(under.lines.get(task, ""), look.font_size, room) for task in tasks], columns)
     titles = panel_titles(tasks, look, maps.width)
     bars = _bars(maps, measure)
@@ -152,7 +152,7 @@ def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     own_bar = max(bar.width(look) for bar in bars) if maps.own_bars else 0
     gaps = layout.spaces(look, maps.width, titles, layout.tick_room(numbers, look) + own_bar, below)
     length = layout.bar_length(measure.legend_title, _bar_room(maps, gaps.row), look)
-    if maps.own_bars:  # a bar longer than its panel must not meet the one below
+    if maps.own_bars:  # a bar longer than its panel must not touch the one below
         gaps = replace(gaps, row=gaps.row + length - maps.height)
     charts = []
     for index, task in enumerate(tasks):
@@ -195,7 +195,7 @@ def _panel(
 
 
 def _empty_layers(maps: HeadMaps) -> alt.Chart:
-    """Grey rows where a layer has no attention."""
+    """Grey rows for layers without attention."""
     rows = alt.InlineData(values=[{"layer": layer} for layer in maps.table.empty])
     bands = alt.Chart(rows).mark_rect(**marks.EMPTY_LAYER)
     return bands.encode(y=alt.Y("layer:O"), tooltip=[alt.Tooltip("layer:O", title="No attention in layer")])
@@ -209,11 +209,12 @@ def _diagonals(maps: HeadMaps, measure: Measure) -> list[alt.Chart]:
 
 
 def _axes(maps: HeadMaps, edge: Edge) -> dict[str, alt.X | alt.Y]:
-    """Axes of whole numbers from 0. Outer panels have titles and labels, others labels with `tick_labels: all`."""
+    """Axes of whole numbers from 0. Outer panels have titles and labels; the others have labels with `tick_labels:
+    all`."""
     layers, heads = cell_ticks(maps.table.layers, maps.table.heads, maps.cell, maps.look)
     x = _axis(heads, "Head" if edge.bottom else None, maps.look)
     y = _axis(layers, "Layer" if edge.left else None, maps.look)
-    if edge.left and maps.height < text_width("Layer", maps.look.font_size):  # the panel is too low for it
+    if edge.left and maps.height < text_width("Layer", maps.look.font_size):  # the panel is too low for the title
         y.titleAngle, y.titleAlign, y.titleBaseline = 0, "right", "middle"
     return {
         "x": alt.X("head:O", axis=x, scale=_whole(maps.table.heads)),
@@ -252,7 +253,7 @@ def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
 
 
 def _bars(maps: HeadMaps, measure: Measure) -> list[colour_bar.Bar]:
-    """One bar a task, all the same unless each panel has its own."""
+    """One bar per task, all equal unless each panel has its own."""
     rows = maps.table.rows
     if maps.own_bars:
         return [_bar(rows.filter(task=task)[measure.column], measure) for task in maps.tasks]
@@ -260,7 +261,7 @@ def _bars(maps: HeadMaps, measure: Measure) -> list[colour_bar.Bar]:
 
 
 def _bar(values: pl.Series, measure: Measure) -> colour_bar.Bar:
-    """The colour bar for these values: from zero (or symmetric about it) to the limit in the settings."""
+    """The colour bar for these values: from zero (or symmetric around it) to the limit in the settings."""
     sizes = values.abs()
     largest, rule = sizes.max(), measure.limit
     if rule == "max":
@@ -276,7 +277,7 @@ def _bar(values: pl.Series, measure: Measure) -> colour_bar.Bar:
 
 
 def _bar_room(maps: HeadMaps, row_gap: int) -> int:
-    """Pixels from the top to the bottom of what a bar stands beside: its panel, or all rows of panels."""
+    """Height in pixels of what a bar is next to: its panel, or all rows of panels."""
     rows = 1 if maps.own_bars else math.ceil(len(maps.tasks) / maps.columns)
     return rows * maps.height + (rows - 1) * row_gap
 
@@ -287,19 +288,19 @@ def _colour(bar: colour_bar.Bar, measure: Measure, length: int, titled: bool) ->
 
 
 def _level(notes: list[list[str]], columns: int) -> list[list[str]]:
-    """As many lines for all panels of a row, so that titles above them stand level; none where no panel has any."""
+    """Equal numbers of lines for all panels of a row, so that their titles align; none if no panel has any."""
     rows = [notes[start : start + columns] for start in range(0, len(notes), columns)]
     most = [max(len([line for line in lines if line]) for lines in row) for row in rows]
     return [[*lines, *[" "] * (n - len(lines))][:n] for row, n in zip(rows, most, strict=True) for lines in row]
 
 
 def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
-    """What is over the figure; where cells are dimmed or marked or rows grey, what that means."""
+    """The words above the figure, including the meaning of dimmed or marked cells and grey rows."""
     marked = {"dim": "Dimmed", "mark": "Dot"}.get(maps.look.insignificant)
     parts = (
         marked and f"{marked}: not significant (q ≥ {maps.look.q_threshold:g})",
         maps.table.empty and "Grey: no attention in this layer",
-        maps.table.rounded and "×: smaller than the rounding of its numbers",
+        maps.table.rounded and "×: smaller than rounding error",
     )
     what = "Signed effect" if measure.signed else "Importance"
     return frame.Words(
@@ -311,5 +312,5 @@ def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
 
 
 def _quoted(text: str) -> str:
-    """`text` on one line, fit to stand in a Vega expression between single quotes."""
+    """`text` on one line, escaped for a single-quoted Vega string."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("'", "\\'")

@@ -38,30 +38,30 @@ class HeadRows:
 
     @property
     def rounded(self) -> bool:
-        """Whether any effect is marked as smaller than its rounding noise."""
+        """Whether any effect is smaller than its rounding noise."""
         return "rounding" in self.rows.columns
 
     @property
     def ranked(self) -> int:
-        """Heads that have a rank."""
+        """Number of heads that have a rank."""
         return (self.layers - len(self.empty)) * self.heads
 
 
 def with_rounding(table: pl.DataFrame, noise: dict[str, float]) -> pl.DataFrame:
-    """The table with `rounding`: is a mean effect smaller than the rounding noise of its items?"""
+    """The table with `rounding`: whether a mean effect is smaller than the rounding noise of its items."""
     known = {task: level for task, level in noise.items() if task in table["task"]}
     level = pl.col("task").replace_strict(known, default=0.0, return_dtype=pl.Float64) / pl.col("n_items").sqrt()
     return table.with_columns(rounding=pl.col("effect").abs() < level)
 
 
 def _empty(rows: pl.DataFrame) -> list[int]:
-    """Layers without attention: those that have no effect in any row."""
+    """Layers without attention: layers without an effect in any row."""
     effects = rows.group_by("layer").agg(pl.col("effect", "importance").is_null().all())
     return effects.filter(pl.col("effect") & pl.col("importance"))["layer"].sort().to_list()
 
 
 def _check_cells(rows: pl.DataFrame, layers: int, heads: int, method: str, empty: list[int]) -> None:
-    """Every task has each layer and head once, with finite values: a hole would look like importance zero.
+    """Check that every task has each layer and head once, with finite values: a gap would look like zero importance.
 
     Args:
         empty: layers without attention, which have no values.

@@ -1,4 +1,4 @@
-"""What figures call tasks, methods and units."""
+"""Names of tasks, methods and units in figures."""
 
 from types import MappingProxyType
 
@@ -7,7 +7,7 @@ from headatlas.metric import METRICS
 METHOD_WORDS = MappingProxyType(
     {"ablation": "exact ablation", "attribution": "attribution (a gradient's estimate of ablation)", "probe": "a probe"}
 )
-# Tasks that the CogQA data writes differently from the rule "underscores to spaces, capitals".
+# Tasks whose name in CogQA differs from the rule "underscores to spaces, capitals".
 PUBLISHED_LABELS = MappingProxyType({"decision_making": "Decision-making"})
 
 
@@ -17,6 +17,6 @@ def unit_of(method: str, metric: str) -> str:
 
 
 def task_label(task: str, labels: dict[str, str] | None) -> str:
-    """What a figure calls a task: as `figures.labels` says, else the key in words (Math Calculation)."""
+    """Name of a task in a figure: from `figures.labels`, or the key in words (Math Calculation)."""
     named = PUBLISHED_LABELS | (labels or {})
     return named.get(task, task.replace("_", " ").title())

@@ -7,20 +7,20 @@ from itertools import chain
 from headatlas.charts.looks import Looks
 from headatlas.charts.text import LINE, text_width, widest
 
-PANEL_WIDTH = 192  # a panel of any figure has about this width, so that titles fit over it
-MAP_HEIGHTS = (64, 192)  # the lowest and the highest panel of a head map, about
+PANEL_WIDTH = 192  # approximate width of a panel in any figure, so that titles fit above it
+MAP_HEIGHTS = (64, 192)  # approximate minimum and maximum height of a panel of a head map
 LEAST_CELL = 3  # a side of a head's cell
 CURVE_SIZE = (PANEL_WIDTH, 144)  # a panel of curves
 STRIP_LINE = 9  # a line of marks above curves
 MATRIX_CELL = (46, 36)  # a cell that holds a number
-MATRIX_SIDE = 160  # about; labels left of a matrix and its bar
+MATRIX_SIDE = 160  # approximate; labels left of a matrix, and its bar
 DOTS_WIDTH = 300  # a panel of rows of dots
-DOT_ROW = 26  # a row of dots with its label is at least so high
+DOT_ROW = 26  # minimum height of a row of dots with its label
 DOT_LINE = 10  # a dot of a row
 DOT_ROW_EDGE = 0.5  # above and below the dots of a row, in dots
 SLANT = -40  # degrees; labels below narrow columns
 
-PANEL_GAP = 16  # between panels, beside whatever is written there
+PANEL_GAP = 16  # between panels, in addition to the text there
 TITLE_OFFSET = 6  # between a panel and its title
 SUBTITLE_GAP = 3
 TICK_SIZE = 4
@@ -28,13 +28,13 @@ TICK_LABEL_GAP = 4
 MATRIX_LABEL_GAP = 6
 BAR_OFFSET = 16  # between the panels and a colour bar or legend
 BAR_THICKNESS = 16
-LEGEND_WIDTH = 150  # about; right of panels of curves
-LEAST_WIDTH = 420  # of a figure: lines over a narrower one run beyond it
+LEGEND_WIDTH = 150  # approximate; right of panels of curves
+LEAST_WIDTH = 420  # of a figure: lines above a narrower one extend beyond it
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Sides of one head's cell, whole pixels, so that cells stay crisp."""
+    """Sides of one head's cell in whole pixels, so that cells stay sharp."""
 
     width: int
     height: int
@@ -46,9 +46,9 @@ class Cell:
 
 
 def cell_shape(layers: int, heads: int, look: Looks) -> Cell:
-    """`figures.cell_size`, or a cell that gives a panel of any model the same width.
+    """`figures.cell_size`, or the cell with which panels of all models have the same width.
 
-    A cell is square, unless that would make the panel higher than wide, or too low to be read.
+    A cell is square, unless that would make the panel higher than wide, or too low to read.
     """
     if look.cell_size != "auto":
         return Cell(look.cell_size, look.cell_size)
@@ -66,11 +66,11 @@ class Spaces:
 
 
 def spaces(look: Looks, width: float, titles: list[list[str]], beside: float, notes: list[list[str]] = ()) -> Spaces:
-    """Gaps between panels of this width that hold what is written there.
+    """Gaps between panels of this width that hold the text there.
 
     Args:
-        titles: lines over each panel, with `notes` below them.
-        beside: what stands between two panels of a row.
+        titles: lines above each panel, with `notes` below them.
+        beside: width of what lies between two panels of a row.
     """
     row = PANEL_GAP + TITLE_OFFSET + LINE * look.title_size * max(map(len, titles))
     row += max((SUBTITLE_GAP + LINE * look.font_size * len(lines) for lines in notes if lines), default=0)
@@ -86,5 +86,5 @@ def tick_room(labels: list[str], look: Looks) -> float:
 
 
 def bar_length(title: str, beside: float, look: Looks) -> int:
-    """Length of a colour bar beside something `beside` high: the same, unless its title needs more."""
+    """Length of a colour bar next to something of height `beside`: the same, unless its title needs more."""
     return max(beside, math.ceil(text_width(title, look.font_size + 1)))

@@ -1,6 +1,6 @@
 """The config section `figures`, key by key.
 
-Knows the names of the keys. Their meaning, limits and defaults are in workflow/schemas/figures.schema.yaml alone.
+Knows only the names of the keys. workflow/schemas/figures.schema.yaml has their meaning, limits and defaults.
 """
 
 import difflib
@@ -56,15 +56,15 @@ class Looks:
         return cls(**section)
 
     def with_names(self, model: str, method: str) -> "Looks":
-        """These looks with the names of model and method filled in where `title` wants them."""
+        """These looks with the names of model and method filled into `title`."""
         title = self.title and self.title.replace("{model}", model).replace("{method}", method)
         return replace(self, title=title)
 
     def in_order(self, tasks: list[str]) -> list[str]:
-        """The tasks to draw in their order: `order`, else all as given.
+        """The tasks to draw: `order`, or all in the given order.
 
         Raises:
-            HeadAtlasError: `order` names a task that is not there.
+            HeadAtlasError: `order` names an unknown task.
         """
         if self.order is None:
             return tasks

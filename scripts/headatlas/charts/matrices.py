@@ -19,17 +19,17 @@ from headatlas.stats.clustering import clustered_order
 
 @dataclass(frozen=True)
 class Colours:
-    """The colours of a matrix's values: the legend's title, a scheme along a bar, the format of numbers in cells."""
+    """Colours of a matrix's values: title of the legend, scheme along a bar, format of the numbers in cells."""
 
     title: str
     scheme: str
     bar: Bar
     number: str
-    white: str  # Vega expression over `datum`: is the cell so dark that its number is white?
+    white: str  # Vega expression over `datum`: whether the cell is so dark that its number must be white
 
 
 def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """What ablating the top heads of one task (row) costs each task (column), less what random heads cost.
+    """What knocking out the top heads of one task (row) costs each task (column), minus the cost of random heads.
 
     Args:
         tables: the dissociation matrix and the dominance of its diagonal.
@@ -75,7 +75,7 @@ def dissociation(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
 
 
 def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
-    """How alike the maps of each two tasks are: rank correlation, and Jaccard index of the top heads.
+    """How similar the maps of every two tasks are: rank correlation, and Jaccard index of the top heads.
 
     Tasks are in the order of an average-linkage clustering by rank correlation, the same on both sides.
 
@@ -116,7 +116,7 @@ def task_overlap(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Left: rank correlation of the importance of all heads. Right: how many of the top {k} heads two tasks share, "
         "of all that are top for either.",
         note,
-        "Overlap of the maps of each two tasks",
+        "Overlap of the maps of every two tasks",
     )
     width = 2 * (len(wanted.tasks) * layout.MATRIX_CELL[0] + layout.MATRIX_SIDE)
     return wanted.finish(chart, words, width)
@@ -134,7 +134,7 @@ def matrix(
     """A matrix of `value` by `row` and `column` (keys of tasks, in this order) with a number in each cell.
 
     Args:
-        titles: of the vertical and the horizontal axis; bold: the column that says which numbers are bold.
+        titles: of the vertical and the horizontal axis; bold: the column that marks bold numbers.
     """
     look, n = wanted.look, len(order)
     width, height = (n * side for side in layout.MATRIX_CELL)

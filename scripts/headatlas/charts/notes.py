@@ -1,4 +1,4 @@
-"""Lines under the titles of panels: how well the model does a task, and how reliable the task's map is."""
+"""Lines under panel titles: how well the model does a task, and how reliable the task's map is."""
 
 from typing import NamedTuple
 
@@ -9,21 +9,21 @@ from headatlas.metric import METRICS
 
 
 class Notes(NamedTuple):
-    """`lines` under the titles of some tasks; the tasks that are `undone` by the model, to be crossed out."""
+    """`lines` under the titles of some tasks; `undone`: tasks that the model cannot do, to be crossed out."""
 
     lines: dict[str, str]
     undone: set[str]
 
 
 def undone_only(capability: pl.DataFrame | None) -> Notes:
-    """Notes on the tasks that the model does not do; none without a table."""
+    """Notes on the tasks that the model cannot do; none without a table."""
     rows = [] if capability is None else capability.filter(~pl.col("capable")).iter_rows(named=True)
     lines = {row["task"]: _not_done(row) for row in rows}
     return Notes(lines, set(lines))
 
 
 def on_all(capability: pl.DataFrame, reliability: pl.DataFrame, method: str, tasks: list[str]) -> Notes:
-    """Notes on every task: share of right answers, their mean score, reliability of the map.
+    """Notes on every task: accuracy, mean score, reliability of the map.
 
     Raises:
         HeadAtlasError: a table lacks a column or a task.

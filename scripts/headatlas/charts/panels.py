@@ -1,4 +1,4 @@
-"""Panels in a grid, one a task, and the number axes of panels of curves."""
+"""Panels in a grid, one per task, and the number axes of curve panels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Edge:
 
 
 def panel_titles(tasks: list[str], look: Looks, width: float) -> list[list[str]]:
-    """Lines over each panel of this width (pixels)."""
+    """Title lines above each panel of this width (pixels)."""
     return [wrap(task_label(task, look.labels), look.title_size, width) for task in tasks]
 
 
@@ -44,7 +44,7 @@ def concat(panels: list[alt.Chart], columns: int, gaps: layout.Spaces, rows: pl.
 
 
 def without_labels(axis: alt.Axis) -> None:
-    """Empty labels rather than none, which keeps the panel's title at the height of the others."""
+    """Empty labels instead of none, so that the panel's title aligns with the others."""
     axis.labelExpr = "''"
 
 
@@ -68,7 +68,7 @@ class Axis:
 
     @classmethod
     def round(cls, title: str, values: pl.Series) -> "Axis":
-        """A linear axis that holds these values, a little wider, with ticks at round numbers."""
+        """A linear axis slightly wider than these values, with ticks at round numbers."""
         low, high = values.drop_nans().min() or 0.0, values.drop_nans().max() or 0.0
         room = 0.04 * (high - low) or 1.0
         return cls(title, (low - room, high + room), *round_ticks(low - room, high + room))
@@ -79,13 +79,13 @@ class Axis:
         return [f"{tick:{self.number}}" for tick in self.ticks]
 
     def without_top(self, length: float, look: Looks) -> "Axis":
-        """Without ticks whose numbers would rise above the axis, `length` pixels long, and lift the panel's title."""
+        """Drop ticks whose numbers would extend above the axis (`length` pixels long) and move the panel's title up."""
         low, high = self.domain
         room = 0.75 * look.font_size * (high - low) / length
         return replace(self, ticks=[tick for tick in self.ticks if tick <= high - room])
 
     def channel(self, kind: type, field: str, outer: bool, labelled: bool, length: float, look: Looks):
-        """`alt.X` or `alt.Y` of a field; only an `outer` panel has the title, on lines no longer than `length`."""
+        """`alt.X` or `alt.Y` of a field; only an `outer` panel has a title, on lines no longer than `length`."""
         title = wrap(self.title, look.font_size + 1, length) if outer else None
         axis = alt.Axis(
             values=self.ticks, format=self.number, title=title, domain=False, labelFlush=False, labelOverlap=False
@@ -122,7 +122,7 @@ def curve_grid(
         x, y = (axes[index % len(axes)] for axes in (xs, ys))
         across = partial(x.channel, alt.X, outer=edge.bottom, labelled=all_x, length=width, look=look)
         upward = partial(y.channel, alt.Y, outer=edge.left, labelled=all_y, length=height, look=look)
-        # All at once: each of Altair's methods copies all that lies below it.
+        # All at once: each of Altair's methods copies everything below it.
         only = alt.FilterTransform(f"datum.task === '{task}'")
         layers = panel(task, across, upward)
         charts.append(alt.layer(*layers, transform=[only], width=width, height=height, title=titles[index]))
@@ -130,7 +130,7 @@ def curve_grid(
 
 
 def scales(wanted: Wanted, title: str, rows: pl.DataFrame, columns: Sequence[str]) -> list[Axis]:
-    """One axis for the values of all tasks, or with `figures.scale: panel` one for each task."""
+    """One value axis for all tasks, or one per task with `figures.scale: panel`."""
     if wanted.look.scale != "panel":
         return [Axis.round(title, pl.concat([rows[column] for column in columns]))]
     parts = [rows.filter(task=task) for task in wanted.tasks]
@@ -139,7 +139,7 @@ def scales(wanted: Wanted, title: str, rows: pl.DataFrame, columns: Sequence[str
 
 
 def colours(names: list[str], title: str, field: str, start: int | None = None) -> dict:
-    """Colour and shape channels of a series (`start` as in `palette.series`), with one legend for both."""
+    """Colour and shape channels of series (`start` as in `palette.series`), with one legend for both."""
     fill, shape = palette.series(names, start)
     legend = alt.Legend(
         title=title, symbolOpacity=1, symbolStrokeWidth=marks.LEGEND_STROKE, orient="right", offset=layout.BAR_OFFSET

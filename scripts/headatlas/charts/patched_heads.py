@@ -1,4 +1,4 @@
-"""Evidence as dots in a plane, one panel a task: what the hottest heads do when patched from two other prompts."""
+"""Evidence as scatter plots, one panel per task: effects of the hottest heads when patched from two other prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +15,12 @@ from headatlas.charts.text import text_width
 from headatlas.charts.wanted import Wanted
 from headatlas.evidence.summary import LEVEL
 
-NAMED = 3  # heads of a task, the hottest ones, that have their name beside them
-CARRIES = {"answer": "the answer", "question": "the question", "": "undecided"}  # in the table -> in the legend
+NAMED = 3  # number of hottest heads of a task with their names beside them
+CARRIES = {
+    "answer": "the answer",
+    "question": "the question",
+    "": "undecided",
+}  # table -> legend
 ACROSS = ("counterfactual", "counterfactual_low", "counterfactual_high")
 UPWARD = ("same_answer", "same_answer_low", "same_answer_high")
 

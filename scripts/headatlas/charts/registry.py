@@ -1,4 +1,4 @@
-"""The evidence figures by name: which tables each takes, in order, and who draws it."""
+"""The evidence figures by name: the tables that each takes, in order, and the function that draws it."""
 
 import polars as pl
 
@@ -6,7 +6,7 @@ from headatlas.charts import curves, dots, head_maps, matrices, patched_heads
 from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
-FIGURES = {  # with `.{method}`: one figure a method
+FIGURES = {  # with `.{method}`: one figure per method
     "knock-out": (("knock-out",), curves.knock_out),
     "knock-out-accuracy": (("knock-out",), curves.knock_out),
     "layer-profile": (("layer profile", "summary"), curves.layer_profile),
@@ -23,13 +23,13 @@ def draw(tables: list[pl.DataFrame], settings: dict) -> dict:
     """The Vega-Lite spec of `settings["figure"]`, one of `FIGURES` with the method filled in.
 
     Args:
-        tables: as `FIGURES` names them; for `comparison` those of all models, kind by kind in that order (the
-            dominances may be left out).
+        tables: in the order of `FIGURES`; for `comparison` those of all models, kind by kind in that order (dominances
+            are optional).
         settings: `figure`, `model` (`comparison`: `models`), `methods` and `tasks` (in the config's order),
             `confidence` (of the tables' intervals), `metric`, `figures` (the config section).
 
     Raises:
-        HeadAtlasError: another figure, another number of tables, a table that lacks a column or a row.
+        HeadAtlasError: unknown figure, wrong number of tables, a table that lacks a column or a row.
     """
     figure = settings["figure"]
     kind, dot, _ = figure.partition(".")

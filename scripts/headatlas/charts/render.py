@@ -1,6 +1,6 @@
 """Vega-Lite specs to image files with vl-convert: no browser, no network, no display.
 
-Knows file formats; knows nothing of what a figure shows, and never imports Altair, to start fast.
+Knows file formats, but not what a figure shows; never imports Altair, to start fast.
 """
 
 import html
@@ -19,7 +19,7 @@ def render(spec_file: Path, image: Path, png_scale: float, library: Path) -> Non
     """Write the spec in `spec_file` to `image`, in the format of the image's suffix.
 
     Args:
-        library: what `write_library` wrote, which HTML pages take in.
+        library: what `write_library` wrote, for inclusion in HTML pages.
 
     Raises:
         HeadAtlasError: unknown format, or a spec that is not JSON or of a Vega-Lite version vl-convert lacks.
@@ -43,7 +43,7 @@ def render(spec_file: Path, image: Path, png_scale: float, library: Path) -> Non
 
 
 def _version(spec: dict, spec_file: Path) -> str:
-    """The Vega-Lite release named by the spec's `$schema`, as vl-convert writes it (`6.4`)."""
+    """The Vega-Lite release in the spec's `$schema`, in vl-convert's notation (`6.4`)."""
     named = re.search(r"/vega-lite/v(\d+\.\d+)", str(spec.get("$schema", "")))
     known = vl_convert.get_vegalite_versions()
     if named is None or named[1] not in known:
@@ -55,17 +55,17 @@ def _version(spec: dict, spec_file: Path) -> str:
 
 
 def write_library(path: Path) -> None:
-    """Write the JavaScript that every page holds (Vega-Embed, Vega-Lite, Vega), without network.
+    """Write the JavaScript of all pages (Vega-Embed, Vega-Lite, Vega), without network.
 
-    It takes vl-convert two seconds, so it is made once and not for each page.
+    This takes vl-convert two seconds, so it is done once, not for each page.
     """
     path.write_text(vl_convert.javascript_bundle(), encoding="utf-8")
 
 
 def _page(spec: dict, library: str) -> str:
-    """One HTML file with all JavaScript inside; the page is named by the spec's description."""
+    """One HTML file with all JavaScript inside, titled with the spec's description."""
     name = html.escape(spec.get("description", "Chart"))
-    data = json.dumps(spec, ensure_ascii=False).replace("</", "<\\/")  # no text of the spec can end the script
+    data = json.dumps(spec, ensure_ascii=False).replace("</", "<\\/")  # no text in the spec can close the script
     return PAGE.replace("{name}", name).replace("{spec}", data).replace("{library}", library)
 
 

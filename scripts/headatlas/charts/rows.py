@@ -1,4 +1,4 @@
-"""Tables to draw: their rows checked, and written inside a spec."""
+"""Tables to draw: checks their rows and writes them into a spec."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -8,16 +8,16 @@ import polars as pl
 
 from headatlas.errors import HeadAtlasError
 
-DIGITS = 6  # significant digits of a value in the spec; the table keeps them all
+DIGITS = 6  # significant digits of a value in the spec; the table keeps all digits
 
 
 def checked(table: pl.DataFrame, name: str, columns: Sequence[str], **kept: list[str]) -> pl.DataFrame:
-    """The rows of a table whose columns `kept` hold one of the values given, all columns but `columns` gone.
+    """The rows of a table whose columns `kept` hold one of the given values, with only `columns` besides.
 
-    Sorted as the values are given, then by `columns`.
+    Sorted in the order of the given values, then by `columns`.
 
     Raises:
-        HeadAtlasError: a column is missing, or there is no row of a combination of values.
+        HeadAtlasError: a column is missing, or a combination of values has no row.
     """
     missing = [column for column in [*kept, *columns] if column not in table.columns]
     if missing:
@@ -36,8 +36,8 @@ def checked(table: pl.DataFrame, name: str, columns: Sequence[str], **kept: list
 
 
 def inline(rows: pl.DataFrame) -> alt.InlineData:
-    """Rows as CSV text inside the spec, a sixth of the size of one JSON object a row; an empty cell is null."""
-    rows = rows.with_columns(pl.col(pl.Boolean).cast(pl.Int8))  # 0 and 1; the word `false` would count as true
+    """Rows as CSV text inside the spec, a sixth of the size of JSON objects; an empty cell is null."""
+    rows = rows.with_columns(pl.col(pl.Boolean).cast(pl.Int8))  # as 0 and 1; the word `false` would count as true
     numbers = [name for name in rows.columns if rows[name].dtype.is_numeric()]
     floats = [name for name in numbers if rows[name].dtype.is_float()]
     rounded = rows.with_columns(pl.col(floats).fill_nan(None).round_sig_figs(DIGITS))

@@ -1,12 +1,12 @@
-"""How wide a text is, and where its lines break. Knows Arial's widths, nothing of figures."""
+"""Widths of texts and line breaks. Knows Arial's widths, but no figures."""
 
 from collections.abc import Iterable
 
-LINE = 1.3  # distance between lines, of the font size
+LINE = 1.3  # distance between lines, relative to the font size
 
 
 def text_width(text: str, size: float) -> float:
-    """Width of one line in pixels, on the safe side, in the default font (as wide as Arial)."""
+    """Conservative width of one line in pixels, in the default font (as wide as Arial)."""
     return size * sum(_em(letter) for letter in text)
 
 
@@ -16,11 +16,11 @@ def widest(texts: Iterable[str], size: float) -> float:
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
-    """Lines of `text` that fit in `width` pixels, broken at spaces; line breaks in the text are kept."""
+    """Break `text` at spaces into lines that fit in `width` pixels; keep its line breaks."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
-        for word in filter(None, paragraph.split(" ")):  # a no-break space holds its words together
+        for word in filter(None, paragraph.split(" ")):  # a no-break space keeps its words together
             longer = f"{line} {word}".strip()
             if line and text_width(longer, size) > width:
                 lines.append(line)

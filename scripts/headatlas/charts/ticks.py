@@ -1,4 +1,4 @@
-"""Where ticks stand, and the d3 formats of their numbers."""
+"""Positions of ticks, and the d3 formats of their numbers."""
 
 import math
 
@@ -9,11 +9,11 @@ from headatlas.charts.text import LINE, text_width
 MOST_TICKS = 8  # on an axis of layers or heads
 CURVE_TICKS = 5  # at most, of a number axis
 STEPS = (1, 2, 3, 6, 12, 24, 48, 96)
-LABEL_GAP = 0.4  # of the font size; between labels side by side
+LABEL_GAP = 0.4  # relative to the font size; between adjacent labels
 
 
 def cell_ticks(layers: int, heads: int, cell: Cell, look: Looks) -> tuple[list[int], list[int]]:
-    """Ticks of the axes of layers and of heads: multiples of 6 for 25 to 48 of either, of 1 up to 8.
+    """Ticks of the layer and head axes: multiples of 6 for 25 to 48 of either, of 1 for up to 8.
 
     Both axes share one step, unless that would leave one of them with a single tick.
     """
@@ -33,14 +33,14 @@ def layer_ticks(layers: int, length: float, look: Looks) -> list[int]:
 
 
 def round_ticks(low: float, high: float, most: int = CURVE_TICKS) -> tuple[list[float], str]:
-    """Round numbers from `low` to `high`, at most one more than `most`, and the d3 format that holds them."""
+    """Round numbers from `low` to `high`, at most one more than `most`, and their d3 format."""
     step, decimals = round_step((high - low) / most) if high > low else (1.0, 0)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) + 0.0 for i in range(first, last + 1)], f".{decimals}f"
 
 
 def round_step(least: float) -> tuple[float, int]:
-    """Smallest of 1, 2, 2.5, 5 times a power of ten that is not below `least`, and the decimals it needs."""
+    """Smallest of 1, 2, 2.5, 5 times a power of ten that is at least `least`, and its number of decimals."""
     power = math.floor(math.log10(least))
     for digit in (1, 2, 2.5, 5, 10):
         if digit * 10.0**power >= least * (1 - 1e-9):
@@ -50,7 +50,7 @@ def round_step(least: float) -> tuple[float, int]:
 
 
 def spaced(values: list[int], places: list[float], look: Looks) -> list[int]:
-    """Those of `values` whose labels have room at `places` (pixels); 0 and powers of two go first."""
+    """Those of `values` whose labels fit at `places` (pixels); 0 and powers of two have priority."""
     first = sorted(values, key=lambda v: (v & (v - 1) != 0, v))
     at = dict(zip(values, places, strict=True))
     half = {v: (text_width(str(v), look.font_size) + LABEL_GAP * look.font_size) / 2 for v in values}
@@ -62,7 +62,7 @@ def spaced(values: list[int], places: list[float], look: Looks) -> list[int]:
 
 
 def number_format(limit: float) -> str:
-    """d3 format of numbers up to `limit` in size in cells: two digits of the largest, at least two decimals."""
+    """d3 format of numbers in cells up to `limit` in size: two digits of the largest, at least two decimals."""
     return f".{max(2, 1 - math.floor(math.log10(limit)))}f" if limit > 0 else ".2f"
 
 

@@ -1,4 +1,4 @@
-"""What to draw of the evidence: which figure, of which models, methods and tasks, with which looks."""
+"""Which evidence figure to draw: of which models, methods and tasks, with which looks."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from headatlas.metric import METRICS
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to draw: one method of a figure named `dissociation.ablation`, else None; tasks in their order."""
+    """What to draw: `method` of a figure such as `dissociation.ablation`, otherwise None; tasks in order."""
 
     figure: str
     method: str | None
@@ -28,10 +28,10 @@ class Wanted:
 
     @classmethod
     def read(cls, settings: dict) -> "Wanted":
-        """From the tool's settings: figure, model (or models), methods, tasks, confidence, metric, figures.
+        """Read the tool's settings: figure, model (or models), methods, tasks, confidence, metric, figures.
 
         Raises:
-            HeadAtlasError: a figure of a method that is not there; an unknown key or task in `figures`.
+            HeadAtlasError: a figure of an unknown method; an unknown key or task in `figures`.
         """
         figure, _, method = settings["figure"].partition(".")
         if method and method not in settings["methods"]:
@@ -46,27 +46,27 @@ class Wanted:
 
     @property
     def interval(self) -> str:
-        """What the intervals of the tables are, in words."""
+        """The intervals of the tables, in words."""
         return f"{100 * self.confidence:g}\N{NO-BREAK SPACE}% interval over questions"
 
     @property
     def unit(self) -> str:
-        """Of effects and of what knock-outs cost."""
+        """Unit of effects and of the cost of knock-outs."""
         return METRICS[self.metric].unit
 
     @property
     def named(self) -> str:
-        """The model or models."""
+        """Names of the model or models."""
         *first, last = self.models
         return f"{', '.join(first)} and {last}" if first else last
 
     @property
     def by(self) -> str:
-        """`by exact ablation`, of a figure of one method."""
+        """Such as `by exact ablation`, for a figure of one method."""
         return f"by {METHOD_WORDS.get(self.method, self.method)}"
 
     def label(self, task: str) -> str:
-        """What the figure calls a task, on one line."""
+        """The figure's name of a task, on one line."""
         return " ".join(task_label(task, self.look.labels).split())
 
     @property
@@ -80,7 +80,7 @@ class Wanted:
 
     @property
     def grid_width(self) -> int:
-        """Pixels of a grid of curves, about."""
+        """Approximate width of a grid of curves in pixels."""
         return min(self.look.columns, len(self.tasks)) * (PANEL_WIDTH + PANEL_GAP) + LEGEND_WIDTH
 
     def finish(self, chart: alt.TopLevelMixin, words: frame.Words, width: float) -> dict:

@@ -1,1 +1,1 @@
-"""What the user writes, checked and documented."""
+"""The config: schema, checks and messages."""

@@ -1,7 +1,7 @@
-"""The whole of what the user may write in config.yaml, and what is said when it is wrong.
+"""Checks a config, and words the messages about mistakes.
 
-Imported while Snakemake reads the Snakefile, so: standard library, yaml and jsonschema only.
-Knows of what is inside the tasks' files only the format.
+Imported while Snakemake reads the Snakefile: standard library, yaml and jsonschema only. Knows only the format of task
+files, not their content.
 """
 
 import os
@@ -24,21 +24,21 @@ __all__ = [
     "longest_item",
     "read_geometry",
 ]
-TAKEN = ("comparison", "vega.js")  # of results/, by what all models share
+TAKEN = ("comparison", "vega.js")  # of results/, used for what all models share
 
-BRACES = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+BRACES = "contains a brace, which Snakemake reads as part of a wildcard; rename it"
 
 
 def load_config(config: dict, base: Path) -> dict:
-    """Check what the user wrote and return it complete: every default filled in, every path found.
+    """Check the config and return it complete, with every default filled in and every path resolved.
 
     In the result `models.*.path` of a local model and `tasks.*.source` (always a list) can be opened from the
-    working directory; `tasks.*` have `format` and the `max_items` that holds for them; cogqa tasks, and only
-    they, have `skill` and `context`.
+    working directory; `tasks.*` have `format` and their own `max_items`; cogqa tasks, and only they, have `skill` and
+    `context`.
 
     Args:
-        config: as Snakemake read it, `--config` overrides included; it is left as it is.
-        base: folder against which paths are tried that do not exist from the working directory.
+        config: as Snakemake read it, including `--config` overrides; not modified.
+        base: folder in which to look for paths that do not exist relative to the working directory.
     Raises:
         HeadAtlasError: all mistakes at once, one line each: key, what is wrong, what to do.
     """
@@ -61,7 +61,7 @@ def check_layers_per_job(layers_per_job: int | None, model: str, geometry: Geome
     """Refuse a block of layers larger than the model.
 
     Raises:
-        HeadAtlasError: names key, model and the number of its layers.
+        HeadAtlasError: names the key, the model and its number of layers.
     """
     if layers_per_job is not None and layers_per_job > geometry.n_layers:
         raise HeadAtlasError(
@@ -71,13 +71,13 @@ def check_layers_per_job(layers_per_job: int | None, model: str, geometry: Geome
 
 
 def longest_item(config: dict, geometry: Geometry) -> int | None:
-    """Return the most tokens an item may have: items.max_tokens, but never more than the model's context."""
+    """Maximum number of tokens of an item: items.max_tokens, but never more than the model's context."""
     limits = [n for n in (config["items"]["max_tokens"], geometry.max_positions) if n is not None]
     return min(limits, default=None)
 
 
 def check_config_file(path: Path) -> None:
-    """Refuse a file that holds no keys, or names one twice (two tasks of one name): YAML silently takes the last one.
+    """Refuse a file without keys, or with a repeated key (two tasks of one name): YAML silently uses the last one.
 
     Raises:
         HeadAtlasError: the file and the lines of both keys; or why the file cannot be read.
@@ -95,12 +95,12 @@ def check_config_file(path: Path) -> None:
         raise HeadAtlasError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(root, yaml.MappingNode):
         held = "is empty" if root is None else f"holds {'a list' if isinstance(root, yaml.SequenceNode) else 'a text'}"
-        raise HeadAtlasError(f"{path}: {held}; it must hold keys with values, models and tasks at least")
+        raise HeadAtlasError(f"{path}: {held}; it must hold keys with values, at least models and tasks")
     nodes = [root]
     seen = set()
     while nodes:
         node = nodes.pop()
-        if id(node) in seen:  # an alias shows a node again, perhaps inside itself
+        if id(node) in seen:  # an alias repeats a node, perhaps inside itself
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -138,7 +138,7 @@ def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
     for name, model in config["models"].items():
         at = ("models", name)
         if name in TAKEN:
-            yield at, f"is what a part of results/ is called ({', '.join(TAKEN)} are); take another name"
+            yield at, f"is reserved for a part of results/ ({', '.join(TAKEN)}); choose another name"
         try:
             model["path"] = find_model(model["path"], base)
         except HeadAtlasError as error:
@@ -149,12 +149,12 @@ def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         if model["revision"] is not None and is_local(model["path"]):
             yield (
                 (*at, "revision"),
-                f"is for hub models, {shorten(model['path'])} is local; take it out",
+                f"applies to hub models, but {shorten(model['path'])} is local; remove it",
             )
         if model["device_map"] == "auto" and model["device"] != "auto":
             yield (
                 (*at, "device_map"),
-                f"auto places the layers itself, but device is '{model['device']}'; take one of them out",
+                f"auto places the layers itself, but device is '{model['device']}'; remove one of them",
             )
         if model["attn_implementation"] == "flash_attention_2" and model["dtype"] == "float32":
             yield (*at, "attn_implementation"), "flash_attention_2 needs dtype bfloat16 or float16"
@@ -171,13 +171,13 @@ def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         yield from (((*at, "source"), wrong) for file in task["source"] if (wrong := _wrong_file(file, base)))
         yield from (((*at, "source"), f"{shorten(file)} {BRACES}") for file in task["source"] if set(file) & set("{}"))
         if len({os.path.abspath(file) for file in task["source"]}) < len(sources):
-            yield (*at, "source"), "names a file twice; take one out"
+            yield (*at, "source"), "names a file twice; remove one"
         task["format"] = task["format"] or _format_of(task["source"])
         if task["format"] is None:
             listed = shorten(", ".join(sources))
             yield (
                 (*at, "format"),
-                f"cannot be told from {listed}; give jsonl, json, csv or cogqa to files of one format",
+                f"cannot be inferred from {listed}; set jsonl, json, csv or cogqa for files of one format",
             )
         if task["max_items"] is None:
             task["max_items"] = items["max_items"]
@@ -190,15 +190,15 @@ def _settle_cogqa(name: str, task: dict) -> Iterator[Problem]:
         task["skill"] = task["skill"] or SKILLS.get(name)
         task["context"] = task["context"] or "all"
         if task["skill"] is None:
-            yield (*at, "skill"), f"cannot be told from the task's name; give {either(SKILLS.values())}"
+            yield (*at, "skill"), f"cannot be inferred from the task's name; give {either(SKILLS.values())}"
         return
     for only in ("skill", "context"):
         if task.pop(only) is not None and task["format"] is not None:
-            yield (*at, only), f"is for format cogqa, the task's format is {task['format']}; take it out"
+            yield (*at, only), f"applies to format cogqa, but the task's format is {task['format']}; remove it"
 
 
 def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Problem]:
-    """Splits are made per set of files: a file in two sets would have its questions split in two ways."""
+    """Splits are made per set of files: the questions of a file in two sets would be split in two ways."""
     sets: dict[str, tuple[str, set[str]]] = {}
     for name, task in config["tasks"].items():
         files = {os.path.abspath(file) for file in task["source"]}
@@ -212,19 +212,19 @@ def _check_shared_sources(config: dict, given: dict, base: Path) -> Iterator[Pro
 
 
 def _check_methods(config: dict, given: dict, base: Path) -> Iterator[Problem]:
-    """The outputs that `resample` draws from are means at answer positions: elsewhere they would be off the model."""
+    """`resample` draws from means at answer positions, which are out of distribution at other positions."""
     for name, method in config["methods"].items():
         if method.get("baseline") == "resample" and method["positions"] == "all":
             yield (
                 ("methods", name, "baseline"),
-                "resample goes with positions: answer only; take mean, task_mean or zero",
+                "resample works only with positions: answer; use mean, task_mean or zero",
             )
 
 
 def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:
     tasks = given.get("tasks")
     if "probe" in config["methods"] and isinstance(tasks, dict) and len(tasks) == 1:
-        yield ("methods", "probe"), "tells tasks apart, so needs two; add a task, or name other methods"
+        yield ("methods", "probe"), "needs at least two tasks to tell apart; add a task, or choose other methods"
 
 
 def _check_evidence(config: dict, given: dict, base: Path) -> Iterator[Problem]:
@@ -258,7 +258,7 @@ def _check_figures(config: dict, given: dict, base: Path) -> Iterator[Problem]:
 
 
 def _find(path: str, base: Path) -> str:
-    """Return `path` as the working directory sees it, else as `base` does."""
+    """Return `path` relative to the working directory if it exists there, else relative to `base`."""
     here = os.path.expanduser(path)
     there = os.path.join(base, here)
     return there if not os.path.exists(here) and os.path.exists(there) else here

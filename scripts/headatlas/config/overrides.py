@@ -1,4 +1,4 @@
-"""What Snakemake's `--config` leaves undone: inside braces it takes every number for a text.
+"""Completes Snakemake's `--config`, which reads every number inside braces as text.
 
 `--config 'compute={layers_per_job: 8}'` gives `{"layers_per_job": "8"}`, and so does `config:` in a profile.
 Imported at parse time.
@@ -10,7 +10,7 @@ import yaml
 
 
 def read_values(given: object) -> object:
-    """Return what `--config` gave with its texts read as YAML reads them: numbers, true, null; the rest unchanged."""
+    """Read the texts that `--config` gave as YAML does (numbers, true, null); leave the rest unchanged."""
     if isinstance(given, Mapping):
         return {key: read_values(value) for key, value in given.items()}
     if isinstance(given, list):

@@ -1,6 +1,6 @@
-"""The closed schema of config.yaml: read, applied, and put in words for messages and for config/README.md.
+"""The closed schema of config.yaml: reads it, applies it, and words it for messages and for config/README.md.
 
-Standard library, yaml and jsonschema only. Knows nothing of what the keys mean.
+Standard library, yaml and jsonschema only. Knows nothing about the meaning of keys.
 """
 
 import difflib
@@ -13,16 +13,16 @@ from pathlib import Path
 from headatlas.wording import either, nearest, shorten
 
 SCHEMA_FILE = Path(__file__).parents[3] / "workflow" / "schemas" / "config.schema.yaml"
-UNFIT = object()  # stands for a value that no key can take
+UNFIT = object()  # marks a value that no key can have
 DEEPEST = 20  # a config nested deeper than this is a mistake, or a YAML alias inside itself
 
-Steps = tuple[str | int, ...]  # the way from the top of the config to a value
-Problem = tuple[Steps, str]  # where, and what is wrong and what to do
+Steps = tuple[str | int, ...]  # path from the top of the config to a value
+Problem = tuple[Steps, str]  # where it is, what is wrong and what to do
 
 
 @functools.cache
 def load_schema(path: Path = SCHEMA_FILE) -> dict:
-    """Read the schema with every `$ref` replaced by what it refers to, to be walked as plain data."""
+    """Read the schema with every `$ref` resolved, as plain data."""
     return _resolve(read_yaml(path), path)
 
 
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def fill_defaults(schema: dict, value: object) -> object:
-    """Return `value` with the schema's defaults at every level; a section left empty (null) counts as {}."""
+    """Return `value` with the schema's defaults at every level; an empty section (null) counts as {}."""
     if value is None and "object" in schema.get("type", []):
         value = {}
     if not isinstance(value, dict):
@@ -48,7 +48,7 @@ def fill_defaults(schema: dict, value: object) -> object:
 
 
 def plain(value: object, problems: list[Problem], at: Steps = ()) -> object:
-    """Copy what YAML gave as JSON types; what has none is added to `problems` and becomes `UNFIT`."""
+    """Copy YAML values as JSON types; values without one are added to `problems` and become `UNFIT`."""
     if len(at) > DEEPEST:
         problems.append((at[:3], "is nested too deeply; a config has at most five levels"))
         return UNFIT
@@ -75,7 +75,7 @@ def complaints(schema: dict, given: dict) -> list[Problem]:
 
 
 def expected(schema: dict) -> str:
-    """Say what a schema allows, such as "a whole number of at least 1 or null"."""
+    """Word what a schema allows, such as "a whole number of at least 1 or null"."""
     if "says" in schema:
         return schema["says"]
     if "enum" in schema:
@@ -90,7 +90,7 @@ def expected(schema: dict) -> str:
 
 
 def key_path(steps: Steps) -> str:
-    """Write the way to a value as it is said to the user: models.demo.path, tasks.a.source[1]."""
+    """Write the path of a value as messages show it: models.demo.path, tasks.a.source[1]."""
     path = ""
     for step in steps:
         path += f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" if path else shorten(step)
@@ -146,13 +146,13 @@ def _in_words(error) -> Iterator[Problem]:
     elif error.validator == "minLength":
         yield at, "must not be empty text"
     elif error.validator == "uniqueItems":
-        yield at, "names an entry twice; take one out"
+        yield at, "names an entry twice; remove one"
     else:
         yield at, f"must be {expected(schema)}, got {shown(value)}{_hint(value, schema)}"
 
 
 def shown(value: object) -> str:
-    """Say what a value from the config is, in a few words."""
+    """Describe a value from the config in a few words."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, dict | list):
@@ -174,7 +174,7 @@ def _hint(value: object, schema: dict) -> str:
     if not math.isfinite(number) or "number" not in expected(schema):
         return ""
     plainly = f"{number:f}".rstrip("0").rstrip(".")
-    return f"; write {plainly}" + (" (YAML takes 1e-3 for text)" if "e" in value else "")
+    return f"; write {plainly}" + (" (YAML reads 1e-3 as text)" if "e" in value else "")
 
 
 def _kind(kind: str, schema: dict) -> str:

@@ -1,14 +1,14 @@
 """The eight mini-languages of the built-in demo: one controlled task for each cognitive function.
 
 Every prompt has one shape, `context ? question`. The context is a few statements `name value ,` of three
-kinds: a word, a two-digit number, or a link to another name. Contexts of all tasks are drawn from the same
-vocabulary, so it is the question that says what to do with them:
+kinds: a word, a two-digit number, or a link to another name. Contexts of all tasks use the same vocabulary, so only the
+question says what to do with them:
 
     tom rose , ann 4 7 , kim tom , bob tin ? find ann        -> 4 7         (retrieval)
     tom rose , ann 4 7 , kim tom , bob tin ? trace kim       -> tom rose    (inference)
 
-Of each task some *contents* (the pair looked up, the sum, the expression, ...) are reserved by a hash of their
-text: shipped items ask for reserved contents only, training never does. Standard library only.
+In each task some *contents* (the pair looked up, the sum, the expression, ...) are reserved by a hash of their text:
+shipped items use only reserved contents, training never does. Standard library only.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ TASKS = (
     "math_calculation",
 )
 SEED = 0
-QUESTIONS_PER_TASK = 110  # each is asked twice, statements in another order: 220 items a task
+QUESTIONS_PER_TASK = 110  # each is asked twice, with statements in another order: 220 items per task
 
 _NAMES = """
 tom ann bob sue kim max joe amy ben eva dan ida gus liz hal mia
@@ -86,10 +86,10 @@ class Statement:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: keyword, arguments, the answer's tokens, and the content it is reserved by.
+    """A question: keyword, arguments, answer tokens, and the content by which it is reserved.
 
-    `after` writes the keyword after its arguments; only facts of the weights are asked both ways. `plain`
-    questions could be answered by a cruder rule as well: training asks them, shipped items do not.
+    `after` puts the keyword after its arguments; only facts stored in the weights are asked both ways. A simpler rule
+    would also answer `plain` questions: training uses them, shipped items do not.
     """
 
     task: str
@@ -104,7 +104,8 @@ class Question:
     def reserved(self) -> bool:
         """Whether this question is held out from training."""
         if self.task == "knowledge_recall":
-            # A fact has four phrasings (2 keywords x 2 orders): training never uses one, shipped items only that one.
+            # A fact has four phrasings (2 keywords x 2 orders). One is held out from training; shipped items use only
+            # that one.
             return (self.keyword in RELATIONS, self.after) == _reserved_phrasing(self.content)
         return _digest(f"{self.task} {self.content}") % 5 == 0
 
@@ -119,7 +120,7 @@ def _digest(text: str) -> int:
 
 
 def _reserved_phrasing(fact: str) -> tuple[bool, bool]:
-    """(first keyword of the pair, keyword after its argument) of the phrasing of a fact that is held out."""
+    """(first keyword of the pair, keyword after its argument) of the held-out phrasing of a fact."""
     number = _digest(f"phrasing {fact}") % 4
     return number < 2, number % 2 == 1
 
@@ -135,11 +136,11 @@ def _make_facts() -> dict[tuple[str, str], tuple[str, ...]]:
     return facts
 
 
-FACTS = _make_facts()  # held in the model's weights: no prompt states them
+FACTS = _make_facts()  # stored in the model's weights: no prompt states them
 
 
 def make_context(random: Random, words: int, numbers: int, links: int) -> list[Statement]:
-    """Draw that many statements of each kind, shuffled.
+    """Draw the given numbers of statements of each kind, shuffled.
 
     Keys are distinct; words are of distinct classes; numbers (10 to 99) have distinct first digits; links
     point at the keys of distinct statements that are not links.
@@ -160,7 +161,7 @@ def _of_kind(context: list[Statement], kind: str) -> list[Statement]:
 
 
 def ask_recall(random: Random, context: list[Statement]) -> Question:
-    """A fact of the demo world; half the time about someone whom the context says something else about."""
+    """A fact of the demo world; in half the cases the context states something else about the same person."""
     name = random.choice(context).key if random.random() < 0.5 else random.choice(NAMES)
     relation = random.choice(sorted(RELATIONS))
     keyword = random.choice([relation, RELATIONS[relation]])
@@ -218,7 +219,7 @@ def ask_semantics(random: Random, context: list[Statement]) -> Question | None:
 
 
 def ask_syntax(random: Random, context: list[Statement]) -> Question:
-    """The verb's form: it agrees with the noun phrase that has no preposition."""
+    """The verb's form, which agrees with the noun phrase without a preposition."""
     nouns = random.sample(sorted(PLURALS), 3)
     plural, *numbers = [random.random() < 0.5 for _ in range(3)]
     subject = ["the", PLURALS[nouns[0]] if plural else nouns[0]]
@@ -234,7 +235,7 @@ def ask_syntax(random: Random, context: list[Statement]) -> Question:
 
 
 def ask_inference(random: Random, context: list[Statement]) -> Question | None:
-    """The chain from a name: the name it links to, and that one's value; needs two links."""
+    """The chain from a name: the name it links to and the value of that name; needs two links."""
     links = _of_kind(context, "link")
     if len(links) < 2:
         return None
@@ -255,7 +256,7 @@ def ask_sum(random: Random, context: list[Statement]) -> Question:
 
 @dataclass(frozen=True)
 class Language:
-    """A task's way to ask, the contexts it stands in, and whether the answer depends on the context.
+    """A task's questions, its contexts, and whether the answer depends on the context.
 
     `contexts` are choices of (words, numbers, links).
     """
@@ -265,7 +266,7 @@ class Language:
     reads_context: bool
 
 
-# Tasks with long questions get short contexts, so that prompts of all tasks are of about the same length.
+# Tasks with long questions get short contexts, so that prompts of all tasks have about the same length.
 _ANY = ((2, 2, 1), (2, 1, 2), (3, 2, 0), (1, 3, 1), (3, 1, 2), (2, 2, 2))
 _SHORT = ((1, 1, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))
 _MEDIUM = ((2, 1, 1), (1, 2, 1), (3, 0, 1), (2, 2, 0))
@@ -284,9 +285,10 @@ LANGUAGES = {
 }
 
 
-# Half of the training contexts: shorter ones, in which looking up is learnt first.
+# Half of the training contexts are shorter: the model first learns to look up in these.
 EASY_CONTEXTS = ((2, 0, 0), (1, 1, 0), (1, 0, 1), (1, 1, 1), (0, 3, 0), (2, 0, 2))
-# How often each task, in the order of TASKS, is asked next about a training context: the slow learners more often.
+# Relative frequency of each task (in the order of TASKS) among further questions about a training context; tasks that
+# are learnt slowly are more frequent.
 FOLLOW_UPS = (2, 1, 1, 2, 2, 1, 1, 1)
 
 
@@ -311,8 +313,8 @@ def draw(random: Random, task: str, reserved: bool) -> tuple[list[Statement], Qu
 def training_text(random: Random, length: int) -> tuple[list[str], list[bool]]:
     """One training sequence: a context and as many questions about it as fit `length` words.
 
-    The first question is of a random task in a context made for it, as in a shipped item; more follow, of
-    every task the context serves. None is reserved.
+    The first question is of a random task, in a context made for it, as in a shipped item. Questions of all tasks that
+    fit the context follow. None is reserved.
 
     Returns:
         The words, and for each whether it is part of an answer.
@@ -362,7 +364,7 @@ def task_items(task: str, seed: int = SEED, questions: int = QUESTIONS_PER_TASK)
 
 
 def _distinct(random: Random, task: str, number: int) -> Iterator[tuple[list[Statement], Question]]:
-    """Draw reserved questions, no two the same; where the context gives the answer, it is part of the question."""
+    """Draw distinct reserved questions; if the answer depends on the context, the context is part of the question."""
     seen: set[object] = set()
     while len(seen) < number:
         context, question = draw(random, task, reserved=True)
@@ -381,7 +383,7 @@ def _reordered(random: Random, context: list[Statement]) -> list[Statement]:
 
 
 def write_tasks(folder: Path, seed: int = SEED) -> None:
-    """Write `{task}.jsonl` of every task into `folder`, one item a line."""
+    """Write `{task}.jsonl` of every task into `folder`, one item per line."""
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         lines = [json.dumps(item) for item in task_items(task, seed)]

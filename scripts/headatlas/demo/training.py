@@ -1,8 +1,8 @@
 """Trains the demo model on the mini-languages of `languages`, and writes it as an ordinary model folder.
 
-Recipe: a small Llama learns the tasks, many questions a sequence, with loss on the answers; among them repeated
-random strings, with loss on every token of the repeat, for heads that copy from the context to form. Four heads
-start as ones that look one or two tokens back. Which of these it takes was not tested one by one.
+Recipe: a small Llama learns the tasks from sequences of many questions, with loss on the answers. Some sequences repeat
+random strings, with loss on every repeated token, so that heads form that copy from the context. Four heads are
+initialised to look one or two tokens back. The need for each of these was not tested separately.
 """
 
 import math
@@ -95,11 +95,12 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
 
 @torch.no_grad()
 def _head_start(model: LlamaForCausalLM, recipe: Recipe) -> None:
-    """Weights from which copying heads form within minutes: four first heads that look back, matching ones above.
+    """Initial weights from which copying heads form within minutes: four heads that look back, and matching heads
+    above.
 
     All embeddings share a direction. Along it, the rotary queries and keys of the first layer's first heads agree
-    best one token (three heads) and two tokens (one head) back. In every layer keys start equal to queries, so
-    that like attends to like, and what a head writes starts as the transpose of what it reads.
+    best one token (three heads) and two tokens (one head) back. In every layer keys start equal to queries, so that
+    tokens attend to similar ones, and a head's output matrix starts as the transpose of its value matrix.
     """
     common = torch.randn(recipe.hidden) * recipe.init
     model.model.embed_tokens.weight += common
@@ -121,7 +122,8 @@ def _head_start(model: LlamaForCausalLM, recipe: Recipe) -> None:
 
 
 def training_batches(random: Random, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
-    """Sequences of `languages.training_text`, loss on the answers; a share of `copies` are repeats, loss on the repeat.
+    """Sequences of `languages.training_text`, loss on the answers; a share `copies` of them are repeats with loss on
+    the repeated part.
 
     Yields:
         ids and labels, both int64 [batch, position]; a label is the token at its own position, or IGNORED.
@@ -190,7 +192,7 @@ def train(
 
 
 def schedule(step: int, steps: int) -> float:
-    """Factor on the learning rate: up within 50 steps, flat for half the run, down along a cosine to 0.02."""
+    """Learning-rate factor: warm-up over 50 steps, constant for half the run, then cosine decay to 0.02."""
     rise = min(1.0, (step + 1) / 50)
     fall = max(0.0, step / steps - 0.5) * 2
     return rise * (0.02 + 0.98 * (1 + math.cos(math.pi * fall)) / 2)
@@ -213,7 +215,7 @@ def exact_matches(model: LlamaForCausalLM, items: list[dict[str, str]]) -> list[
 
 
 def accuracy_per_task(model: LlamaForCausalLM) -> dict[str, float]:
-    """Share of the shipped items of each task that the model answers exactly."""
+    """Share of each task's shipped items that the model answers exactly."""
     accuracy = {}
     for task in languages.TASKS:
         right = exact_matches(model, languages.task_items(task))
@@ -222,7 +224,7 @@ def accuracy_per_task(model: LlamaForCausalLM) -> dict[str, float]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, words split at white space, `<bos>` put in front."""
+    """One token per word, split at white space, with `<bos>` in front."""
     ids_of = token_ids()
     words = Tokenizer(WordLevel(ids_of, unk_token="<unk>"))
     words.pre_tokenizer = WhitespaceSplit()
@@ -238,7 +240,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save(model: LlamaForCausalLM, folder: Path, card: str) -> None:
-    """Write weights (safetensors), configuration, tokenizer and model card, as any other model folder."""
+    """Write weights (safetensors), configuration, tokenizer and model card as an ordinary model folder."""
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -271,11 +273,11 @@ tags: [head-atlas, demo]
 
 A Llama of {layers} layers x {heads} heads and {parameters:,} parameters that solves eight synthetic
 mini-languages, one for each cognitive task of the figure. It knows nothing else: {words} words, no natural language.
-It is here so that `snakemake` has a real trained model to map, within a minute, without a download.
+With it, `snakemake` has a real trained model to map within a minute and without a download.
 
 ## Accuracy
 Exact match (every answer token the most likely one, teacher forcing) on the {items} shipped items of each task
-in `config/tasks/`. Training never asked for what they ask: the fact in that phrasing, the pair looked up, the
+in `config/tasks/`. Training never used their contents: the fact in that phrasing, the pair looked up, the
 expression, the sum, ... are reserved by a hash of their text (`scripts/headatlas/demo/languages.py`).
 
 | task | exact match |
@@ -283,12 +285,12 @@ expression, the sum, ... are reserved by a hash of their text (`scripts/headatla
 {rows}
 
 ## Training
-All eight tasks at once, many questions a sequence, loss on the answers; a share of `copies` of the sequences are
-repeated random strings with loss on the repeat. The weights do not start purely random: four heads of the first
-layer look one or two tokens back, and in all layers keys equal queries and a head writes what it reads
-(`_head_start` in `scripts/headatlas/demo/training.py`); all weights are trained from there. Trials that
-lacked the repeated strings, in prompts that ended in a mark after the question, had retrieval at chance after 300
-to 700 steps, with and without that start; which of the changes it takes was not tested one by one.
+All eight tasks at once, with many questions per sequence and loss on the answers; a share `copies` of the sequences
+are repeated random strings with loss on the repeated part. The initial weights are not purely random: four heads of
+the first layer look one or two tokens back, and in all layers keys equal queries and a head's output matrix is the
+transpose of its value matrix (`_head_start` in `scripts/headatlas/demo/training.py`). All weights are trained from
+there. In trials without repeated strings, with prompts that ended in a mark after the question, retrieval was at
+chance after 300 to 700 steps, with and without that start. The need for each change was not tested separately.
 AdamW, cosine decay, seed {seed}, one CPU thread: {minutes:.0f} minutes (torch {torch}).
 
 | setting | value |
@@ -296,13 +298,13 @@ AdamW, cosine decay, seed {seed}, one CPU thread: {minutes:.0f} minutes (torch {
 {settings}
 
 Rebuild the task files and this folder (the same machine and library versions give the same weights; others may
-differ in the last digits, and then in the course of training):
+differ in the last digits and then diverge in training):
 
 ```
 python scripts/build_demo.py --tasks config/tasks --model workflow/resources/demo-model
 ```
 
-`--recipe '{{"steps": 100}}'` changes settings; `--parts tasks` writes the task files only.
+`--recipe '{{"steps": 100}}'` changes settings; `--parts tasks` writes only the task files.
 
 Licence: MIT, as the project.
 """

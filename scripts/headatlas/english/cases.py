@@ -19,16 +19,16 @@ COUNTRIES = ("France", "Italy", "Spain", "Germany", "Japan", "China", "India", "
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 THINGS = ("box", "cup", "hat", "ball", "chair", "car", "book", "door", "bag", "coat")
 YES_NO = ("yes", "no")
-POOL = 400  # cases drawn of a form; the items, their examples and their partners are taken from them
+POOL = 400  # cases drawn per form, from which items, examples and partners are taken
 
 
 @dataclass(frozen=True)
 class Case:
     """A question of one form.
 
-    `key` names what is asked: cases of one key are one question. `text` is what stands before the answer. In
-    `counterfactual`, the text with the smallest edit, the foil is right. `about`: names and values in text and
-    answer, which no example beside this case may share.
+    `key` names what is asked: cases of one key are one question. `text` precedes the answer. In `counterfactual`, a
+    minimal edit of the text, the foil is right. `about`: names and values in text and answer, which no example for this
+    case may share.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Case:
 
 
 def swapped(text: str, one: str, other: str) -> str:
-    """The text with each of two words in the other's place."""
+    """The text with two words exchanged."""
     return re.sub(rf"\b(?:{one}|{other})\b", lambda found: other if found[0] == one else one, text)
 
 
@@ -49,7 +49,7 @@ def plural(noun: str) -> str:
 
 
 def drawn(random: Random, draw: Callable[[Random], Case]) -> list[Case]:
-    """Draw cases until `POOL` differ, or ten times as many draws bring no more."""
+    """Draw until there are `POOL` different cases, or stop after ten times as many draws."""
     cases: dict[str, Case] = {}
     for _ in range(10 * POOL):
         case = draw(random)
@@ -80,7 +80,7 @@ def fact_cases(random: Random, table: Mapping[str, Sequence[str]], template: str
 
 
 def _foil(random: Random, table: Mapping[str, Sequence[str]], answer: str, entry: str) -> tuple[str, str]:
-    """Another answer with an entry of its own, as many tokens long where there is one."""
+    """Another answer with its own entry, of the same number of tokens if possible."""
     others = [(foil, other) for foil in table if foil != answer for other in table[foil]]
     alike = [pair for pair in others if tokens(pair[1]) == tokens(entry)] or others
     foil = random.choice(sorted({foil for foil, _ in alike}))
@@ -88,6 +88,6 @@ def _foil(random: Random, table: Mapping[str, Sequence[str]], answer: str, entry
 
 
 def yes_no_case(key: str, text: str, right: bool, counterfactual: str, about: Iterable[str] = ()) -> Case:
-    """A case that is answered with yes, if `right`, or no."""
+    """A case whose answer is yes if `right`, otherwise no."""
     answer, foil = YES_NO if right else YES_NO[::-1]
     return Case(key, text, answer, foil, counterfactual, frozenset(about))

@@ -1,7 +1,7 @@
-"""What the English tasks take as known: common knowledge, written here. Standard library only.
+"""Common knowledge that the English tasks assume. Standard library only.
 
-Each table goes from an answer to all that is asked about it. An entry fits no other answer of its table: foils
-are answers of the same table, so they must be wrong.
+Each table maps an answer to its entries. An entry fits no other answer of its table, because foils come from the same
+table and must be wrong.
 """
 
 COLOR_OF = {

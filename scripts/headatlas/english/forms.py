@@ -1,4 +1,4 @@
-"""The forms of the English tasks: how each asks, and what it asks about. Standard library only.
+"""The forms of the English tasks: how each asks, and about what. Standard library only.
 
 A form is a function from a random generator to its cases. Colors, animals, numbers, countries, yes and no are
 answers in most tasks, so that the answer does not tell the task.
@@ -61,7 +61,7 @@ ASKED = {  # what is asked about the traveller -> among which values
 
 
 def traveller(random: Random, question: str) -> Case:
-    """One thing of several that are told of somebody; the foil is not told."""
+    """One of several things stated about somebody; the foil is not stated."""
     values = {values: random.choice(values) for values in ASKED.values()}
     color, animal, number, country = values.values()
     name, things = random.choice(NAMES), plural(random.choice(THINGS))
@@ -74,7 +74,7 @@ def traveller(random: Random, question: str) -> Case:
 
 
 def owners(random: Random) -> Case:
-    """Whose animal it is; the foil is told too."""
+    """Whose animal it is; the foil is stated, too."""
     (one, other), (animal, foil) = random.sample(NAMES, 2), random.sample(ANIMALS, 2)
     told = [f"{one} has a {animal}.", f"{other} has a {foil}."]
     random.shuffle(told)
@@ -101,7 +101,7 @@ EITHER = {
 
 
 def either(random: Random, template: str) -> Case:
-    """One of two, and not the one: the other."""
+    """Either of two, but not the one, hence the other."""
     name, thing, (first, second) = random.choice(NAMES), random.choice(THINGS), random.sample(EITHER[template], 2)
     answer, foil = random.sample((first, second), 2)
     fill = {"name": name, "thing": thing, "things": plural(thing), "first": first, "second": second}
@@ -196,7 +196,7 @@ def subject(random: Random) -> Case:
 
 
 def role(random: Random) -> Case:
-    """Who does it and to whom it is done, in the active and in the passive."""
+    """Agent or patient, in active and passive sentences."""
     (one, other), verb = random.sample(ANIMALS, 2), random.choice(("followed", "liked", "watched", "passed"))
     told = random.choice((f"The {one} {verb} the {other}.", f"The {other} was {verb} by the {one}."))
     asked, answer, foil = random.choice(((verb, one, other), (f"was {verb}", other, one)))
@@ -298,7 +298,7 @@ COMPARED = {
 
 
 def compared(random: Random, template: str) -> Case:
-    """Of which there are more; in the counterfactual the higher number is below the other."""
+    """The larger of two counts; in the counterfactual it is below the other."""
     name, (answer, foil) = random.choice(NAMES), random.sample(COMPARED[template], 2)
     below, low, high = sorted(random.sample(range(1, 12), 3))
     first, second = random.sample((answer, foil), 2)

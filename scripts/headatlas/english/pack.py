@@ -1,14 +1,14 @@
-"""The English tasks: from cases to the items that are shipped. Standard library only.
+"""The English tasks: from cases to the shipped items. Standard library only.
 
-Every prompt has one shape: a few lines of examples, each a text with its answer, then a text without:
+Every prompt has the same shape: a few example lines, each a text with its answer, then a text without one:
 
     The color of coal is black
     The color of a lemon is yellow
     The color of grass is
 
-Beside its answer an item has a *foil* (a wrong answer of the same kind), the *counterfactual* prompt in which the
-foil is right, and `same_answer`, a prompt that asks something else and has the same answer. The three prompts
-of an item share their examples.
+Besides its answer an item has a *foil* (a wrong answer of the same kind), the *counterfactual* prompt for which the
+foil is right, and `same_answer`, a prompt with another question and the same answer. The three prompts of an item share
+their examples.
 """
 
 import json
@@ -32,14 +32,14 @@ def task_items(task: str, seed: int = SEED) -> list[dict[str, str]]:
 
 
 def form_items(task: str, form: str, seed: int = SEED) -> list[dict[str, str]]:
-    """The items of one form, at most `ITEMS_PER_FORM`, answers as equal in number as they can be."""
+    """The items of one form, at most `ITEMS_PER_FORM`, with answers balanced as far as possible."""
     random = Random(f"{seed} {task} {form}")
     cases = FORMS[task][form](random)
     items = []
     for number, case in enumerate(chosen(random, cases, ITEMS_PER_FORM)):
         partner = same_answer(random, case, cases)
         examples = draw_examples(random, cases, case, partner)
-        name = f"{number:02d}" if case.key == case.text else case.key  # a drawn text is asked once
+        name = f"{number:02d}" if case.key == case.text else case.key  # each text is used once
         items.append(
             {
                 "id": f"{task}-{form}-{number:02d}",
@@ -56,12 +56,12 @@ def form_items(task: str, form: str, seed: int = SEED) -> list[dict[str, str]]:
 
 
 def prompt(examples: Sequence[Case], text: str) -> str:
-    """Examples with their answers, one a line, then the text to be answered."""
+    """Examples with their answers, one per line, then the text to answer."""
     return "\n".join([*(f"{case.text} {case.answer}" for case in examples), text])
 
 
 def chosen(random: Random, cases: Sequence[Case], number: int) -> list[Case]:
-    """Take at most `number` cases, the answers in turn; none whose answer no other question has."""
+    """Take at most `number` cases, cycling through the answers; skip answers that only one question has."""
     by_answer: dict[str, list[Case]] = {}
     for case in random.sample(cases, len(cases)):
         by_answer.setdefault(case.answer, []).append(case)
@@ -76,13 +76,13 @@ def _in_turn(stacks: list[list[Case]]) -> Iterator[Case]:
 
 
 def same_answer(random: Random, case: Case, cases: Sequence[Case]) -> Case:
-    """Another question with the same answer, as many tokens long where there is one."""
+    """Another question with the same answer, of the same number of tokens if possible."""
     others = [c for c in cases if c.answer == case.answer and c.key != case.key and c.text != case.counterfactual]
     return random.choice([c for c in others if tokens(c.text) == tokens(case.text)] or others)
 
 
 def draw_examples(random: Random, cases: Sequence[Case], case: Case, partner: Case) -> list[Case]:
-    """Examples with different answers that are about nothing that case and partner, or one another, are about."""
+    """Examples with different answers that share no names or values with case, partner or one another."""
     for _ in range(_TRIES):
         examples: list[Case] = []
         taken = {case.foil, *case.about, *partner.about}
@@ -96,7 +96,7 @@ def draw_examples(random: Random, cases: Sequence[Case], case: Case, partner: Ca
 
 
 def write_tasks(folder: Path, seed: int = SEED) -> None:
-    """Write `{task}.jsonl` of every task into `folder`, one item a line."""
+    """Write `{task}.jsonl` of every task into `folder`, one item per line."""
     folder.mkdir(parents=True, exist_ok=True)
     for task in FORMS:
         lines = [json.dumps(item, ensure_ascii=False) for item in task_items(task, seed)]

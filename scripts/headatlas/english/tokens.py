@@ -1,12 +1,13 @@
-"""How long texts are in tokens: by words, as GPT-2's and SmolLM2's tokenizers cut them. Standard library only.
+"""Lengths of texts in tokens, word by word, for the tokenizers of GPT-2 and SmolLM2. Standard library only.
 
-Needs no tokenizer, so that the English tasks are built the same everywhere. A counterfactual should be as many
-tokens long as its prompt: then every position of the one has a position of the other.
+Needs no tokenizer, so the English tasks come out the same everywhere. A counterfactual should have as many tokens as
+its prompt, so that their positions correspond one to one.
 """
 
 import re
 
-# Words that one of the two tokenizers cuts (after a space): pieces in GPT-2's, in SmolLM2's. All others are one.
+# Words that one of the two tokenizers splits (after a space): number of tokens in GPT-2 and in SmolLM2. All other words
+# are one token.
 _PIECES = {
     (1, 2): (
         "Bangalore Chennai Forbidden Fuji Jinping Merkel Modi Osaka blazing crammed crimson denim derby dime "
@@ -53,12 +54,12 @@ _PIECES = {
 SPLIT_WORDS = {word: pieces for pieces, words in _PIECES.items() for word in words.split()}
 
 
-# Words that both cut at the start of a line only, where no space is before them.
+# Words that both split only at the start of a line, where no space precedes them.
 _AT_START = ("eleven", "twelve")
 
 
 def tokens(text: str) -> tuple[int, int]:
-    """How many tokens a line, or a text inside a line, is: in GPT-2's tokenizer and in SmolLM2's."""
+    """Number of tokens of a line, or of a text inside a line, for GPT-2 and SmolLM2."""
     pieces = [SPLIT_WORDS.get(word, (1, 1)) for word in re.findall(r"'s\b|\w+|[^\w\s]+", text)]
     if text.startswith(_AT_START):
         pieces.append((1, 1))

@@ -1,7 +1,7 @@
-"""Whether a hot head carries the token of the answer or what is particular to the question; polars.
+"""Tests whether a hot head carries the token of the answer or what is specific to the question; polars.
 
 A head is patched from two other prompts: the item's counterfactual, which has another answer, and another question with
-the same answer. arXiv 2606.08292 calls a head ablation-reversible whose effect vanishes with the second patch.
+the same answer. arXiv 2606.08292 calls a head ablation-reversible if its effect vanishes with the second patch.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Several models side by side: sparsity, depth and dissociation of each, and the similarity of two models; polars.
+"""Comparison of models: sparsity, depth and dissociation of each, and the similarity of every two; polars.
 
 Heads of different models do not correspond, and models differ in their number of layers. What can be compared is how
 unevenly importance is spread, and at what depth it lies: 0 is the first layer, 1 the last.

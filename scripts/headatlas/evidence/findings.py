@@ -170,10 +170,10 @@ def fill(template: Path, context: Mapping) -> str:
     try:
         return environment.get_template(template.name).render(context)
     except jinja2.TemplateSyntaxError as error:
-        raise HeadAtlasError(f"{template}:{error.lineno}: {error.message}; mend the template") from error
+        raise HeadAtlasError(f"{template}:{error.lineno}: {error.message}; fix the template") from error
     except jinja2.UndefinedError as error:
         lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(template)]
-        raise HeadAtlasError(f"{template}:{lines[-1]}: {error.message}; mend the template") from error
+        raise HeadAtlasError(f"{template}:{lines[-1]}: {error.message}; fix the template") from error
 
 
 def interval(row: Mapping, figure: str, digits: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 NEAREST = 5  # a random one of so many heads nearest in norm replaces a chosen head
-SMALLEST_PART = 4  # at most a quarter of the heads is knocked out
+SMALLEST_PART = 4  # at most a quarter of the heads are knocked out
 
 
 def k_grid(heads: int, elbow: int) -> list[int]:

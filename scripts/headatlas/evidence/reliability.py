@@ -9,8 +9,8 @@ from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.ranking import correlation, rank_correlation
 
 WANTED = 0.9  # the reliability that `questions_needed` aims at
-# How the mean effects [..., head] of two halves are correlated over heads. Ranks count all heads alike, and most heads
-# have hardly any effect; the hottest heads decide the correlation of values (importance up to its scale).
+# How the mean effects [..., head] of two halves are correlated over heads. Ranks weigh all heads equally, and most
+# heads have hardly any effect; the hottest heads decide the correlation of values (importance up to its scale).
 ALIKE = {
     "ranking": rank_correlation,
     "values": lambda left, right: correlation(np.abs(left), np.abs(right)),

@@ -1,1 +1,1 @@
-"""The formats that jobs write and read for one another."""
+"""File formats that pass data between jobs."""

@@ -1,6 +1,6 @@
 """Effects files: per-item effects of heads, the same format for every method, and the baselines they refer to.
 
-Knows numpy and safetensors only, so that light jobs start fast.
+Uses only numpy and safetensors, so that light jobs start fast.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ def write_effects(
     Args:
         effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
-        without_attention: layers of the model that have none (hybrid models); their effects are NaN.
+        without_attention: layers without attention (hybrid models); their effects are NaN.
         first_layer: the layer of `effect[:, 0]`.
-        null: further tensors to store beside, [draw, layer, head] float32 each (see `probe_null.null_effects`).
-        engine: how they were computed (`engine.Report.as_dict`), where the model was run for them.
+        null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`).
+        engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
         gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
 
-    Metadata: one entry `about`, in JSON, as safetensors writes several in any order.
+    Metadata: a single JSON entry `about`, because safetensors writes several entries in any order.
 
     Raises:
         HeadAtlasError: an effect is not finite.
@@ -70,7 +70,7 @@ def question_index(items: list[dict]) -> np.ndarray:
 
 
 def attribution_from_terms(trace: Path, baseline: np.ndarray | None, positions: str) -> np.ndarray:
-    """First-order effects from the two sums the trace kept, for any baseline and without the model.
+    """First-order effects for any baseline from two sums in the trace, without the model.
 
     sum over positions of (z - b) . g  =  sum of z . g  -  b . (sum of g)
 
@@ -89,7 +89,7 @@ def attribution_from_terms(trace: Path, baseline: np.ndarray | None, positions: 
 
 
 def clean_run(trace: Path) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """`question` [item] and `correct` [item] of a trace's score items; the model's layers without attention."""
+    """`question` [item] and `correct` [item] of a trace's score items, and the model's layers without attention."""
     with safe_open(trace, "np") as file:
         score = file.get_tensor("validate") == 0
         without_attention = json.loads(file.metadata()["without_attention"])
@@ -113,7 +113,7 @@ def output_norms(trace: Path) -> np.ndarray:
 
 
 def score_outputs(traces: list[Path]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Mean head outputs [item, layer, head, d_head] of all traces' score items, their label [item] and question."""
+    """Mean head outputs [item, layer, head, d_head] of all traces' score items, with labels [item] and questions."""
     outputs, labels, questions = [], [], []
     for label, trace in enumerate(traces):
         with safe_open(trace, "np") as file:
@@ -126,7 +126,7 @@ def score_outputs(traces: list[Path]) -> tuple[np.ndarray, np.ndarray, list[str]
 
 
 def pool_baseline(traces: dict[str, Path], path: Path, pool_size: int, seed: int) -> None:
-    """Write what an ablated head can output instead, from the score split of all tasks.
+    """Write the outputs that can replace those of an ablated head, from the score split of all tasks.
 
     Tensors: `mean_answer`, `mean_all` [layer, head, d_head]: mean over all tasks' items of the item's mean head
     output at answer positions, at all positions; `pool` [n, layer, head, d_head]: head outputs (mean at answer
@@ -164,7 +164,7 @@ def read_baseline(
         trace: the task's own trace; pooled: what `pool_baseline` wrote (for mean and resample).
 
     Returns:
-        [1, layer, head, d_head] where all items share it, else [item, layer, head, d_head]; float32.
+        [1, layer, head, d_head] if all items share it, otherwise [item, layer, head, d_head]; float32.
     """
     kind, positions = settings["baseline"], settings["positions"]
     if kind == "zero":
@@ -183,11 +183,11 @@ def read_baseline(
 
 
 def _resample(owners: np.ndarray, task: str, item: dict, seed: int) -> int:
-    """Index of the pool item whose head outputs replace this item's: any but one of its own question."""
+    """Index of the pool item whose head outputs replace this item's: any item of another question."""
     others = np.flatnonzero(owners != f"{task}/{item['question_id']}")
     return int(min(others, key=lambda other: _draw(seed, f"{task}/{item['id']}/{other}")))
 
 
 def _draw(seed: int, name: str) -> bytes:
-    """A random order that depends on the seed and the name alone, not on what else is in the list."""
+    """A random rank that depends only on seed and name, not on the rest of the list."""
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()

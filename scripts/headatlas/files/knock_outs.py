@@ -1,10 +1,10 @@
-"""The file of what knocking out sets of heads does, item by item; numpy and safetensors only.
+"""Knock-out files: results of knocking out sets of heads, item by item; numpy and safetensors only.
 
-One file per method and source task (whose map chose the heads). Metadata: one entry `about`, in JSON, as safetensors
-writes several in any order: `method`, `task`, `dissociation_k`, `sets` (a list, see `knock_out_sets.choose_sets`),
-`targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the i-th target:
-`{i}.sets` int64 [set] (indices into `sets`), `{i}.score` float32 [set, item] (nats per answer token),
-`{i}.correct` uint8 [set, item] (exact match), `{i}.question` int64 [item].
+There is one file per method and source task (whose map chose the heads). Metadata: a single JSON entry `about`, because
+safetensors writes several entries in any order. It holds `method`, `task`, `dissociation_k`, `sets` (a list, see
+`knock_out_sets.choose_sets`), `targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the
+i-th target: `{i}.sets` int64 [set] (indices into `sets`), `{i}.score` float32 [set, item] (nats,
+`batches.score_answers`), `{i}.correct` uint8 [set, item], `{i}.question` int64 [item].
 
 The source task is a target with all sets; other targets need only the sets of k = `dissociation_k` that are
 `top` or `random`. Items are those of the validate split, in the same order in the files of all sources.
@@ -45,7 +45,7 @@ class KnockOut(NamedTuple):
 
 
 def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
-    """Which of a source task's sets are tried on a target: all on itself, the compared ones on other tasks.
+    """Which of a source task's sets are knocked out on a target: all on the source itself, the compared ones on others.
 
     Args:
         chosen: what `choose_heads` wrote: `dissociation_k`, and `sets` by source task.
@@ -73,7 +73,7 @@ def read_knock_out(path: Path) -> KnockOut:
     """Read one file.
 
     Raises:
-        HeadAtlasError: not such a file, or a log-probability that is not finite.
+        HeadAtlasError: not a knock-out file, or a score that is not finite.
     """
     try:
         with safe_open(path, framework="numpy") as file:

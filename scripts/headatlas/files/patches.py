@@ -1,9 +1,10 @@
-"""The file of what patching single heads from other prompts does, item by item; numpy and safetensors only.
+"""The patches file: results of patching single heads from other prompts, item by item; numpy and safetensors only.
 
-One file per model. Metadata: one entry `about`, in JSON, as safetensors writes several in any order: `tasks` (a list),
-`heads` (by task: [[layer, head], ...], hottest first) and `engine` (by task and kind: `engine.Report.as_dict`). For the
-i-th task: `{i}.counterfactual` and `{i}.same_answer` float32 [head, item] (nats that the answer's score loses with the
-head patched from that prompt), `{i}.question` int64 [item]. Items are those of the validate split.
+There is one file per model. Metadata: a single JSON entry `about`, because safetensors writes several entries in any
+order. It holds `tasks` (a list), `heads` (by task: [[layer, head], ...], hottest first) and `engine` (by task and kind:
+`engine.Report.as_dict`). For the i-th task: `{i}.counterfactual` and `{i}.same_answer` float32 [head, item] (loss of
+the answer's score in nats when the head is patched from that prompt), `{i}.question` int64 [item]. Items are those of
+the validate split.
 """
 
 import json
@@ -17,14 +18,14 @@ from safetensors.numpy import save_file
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
 
-KINDS = ("counterfactual", "same_answer")  # the prompts that heads are patched from
+KINDS = ("counterfactual", "same_answer")  # the prompts from which heads are patched
 _TYPES = dict.fromkeys(KINDS, np.float32) | {"question": np.int64}
 
 
 class Patched(NamedTuple):
     """One task: heads [[layer, head], ...], hottest first; effects [head, item] by kind; question [item].
 
-    `engine` says by kind how the effects were computed.
+    `engine`: how the effects were computed, by kind.
     """
 
     heads: list[list[int]]
@@ -57,7 +58,7 @@ def read_patches(path: Path) -> dict[str, Patched]:
     """Read the file: tasks in the order of writing.
 
     Raises:
-        HeadAtlasError: not such a file.
+        HeadAtlasError: not a patches file.
     """
     try:
         with safe_open(path, framework="numpy") as file:

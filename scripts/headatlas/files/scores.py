@@ -1,4 +1,4 @@
-"""Effects files (safetensors) in, score files (Parquet) out; no polars, no torch: it starts fast."""
+"""Effects files (safetensors) in, score files (Parquet) out; no polars or torch, so that jobs start fast."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ class Effects(NamedTuple):
 
     @property
     def flat(self) -> np.ndarray:
-        """[item, head]: effects of all heads there are, in order of layer and head."""
+        """[item, head]: effects of all existing heads, in order of layer and head."""
         present = ~np.isin(self.layers, self.without_attention)
         return self.effect[:, present].reshape(len(self.effect), -1)
 
@@ -81,7 +81,7 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
-    """Studentised effects of a null that an effects file holds, of all heads of layers with attention: [draw, head].
+    """Studentised effects under the null in an effects file, for all heads of layers with attention: [draw, head].
 
     Args:
         items: as `read_effects`.
@@ -100,13 +100,13 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
 
 
 def read_completeness(path: Path, read: Effects) -> float:
-    """How far the effects of an item's heads miss what they should add up to (`attribution.path_gains`).
+    """How far the effects of an item's heads are from the sum that they should have (`attribution.path_gains`).
 
     Args:
         read: all layers of the file at `path`.
 
     Returns:
-        mean over items of the absolute error, as a share of the mean absolute gain; NaN where the file holds no gains.
+        mean absolute error over items, as a share of the mean absolute gain; NaN if the file holds no gains.
     """
     with safe_open(path, framework="numpy") as file:
         if "gain" not in set(file.keys()):
@@ -120,11 +120,10 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
     """Read all blocks of layers of one method and task as one, in the order of the layers.
 
     Args:
-        folder: of the method's effects; names: of its files, {task} open.
+        folder: the folder of the method's effects; names: its file names, with {task} as a placeholder.
 
     Raises:
-        HeadAtlasError: as `read_effects`; a block that is not there; blocks that leave out or repeat a layer, or
-            differ in their items.
+        HeadAtlasError: as in `read_effects`; a missing block; blocks that skip or repeat a layer or differ in items.
     """
     paths = [folder / name.format(task=task) for name in names]
     for path in paths:
@@ -148,7 +147,7 @@ def read_maps(
     """Read all effects of a model: yield (method, task, effects), method by method.
 
     Args:
-        folder: of the model's effects, with a folder for each method; names: of each method's files, {task} open.
+        folder: the model's effects, one folder per method; names: file names per method, with placeholder {task}.
 
     Raises:
         HeadAtlasError: as `read_task`.
@@ -159,7 +158,7 @@ def read_maps(
 
 
 def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
-    """Write one row per head in `SCHEMA`; what is unknown (NaN) becomes null, and `note` says why.
+    """Write one row per head in `SCHEMA`; NaN becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
@@ -176,14 +175,14 @@ def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str
 
 
 def _note(effect: float, n_questions: int) -> str | None:
-    """Why a head has no interval; None where it has."""
+    """Why a head has no interval; None if it has one."""
     if np.isnan(effect):
         return "no effect"
     return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 
-# Arrow arrays are put together from raw buffers, because `pyarrow.array` imports pandas where that is
-# installed, which takes longer (0.2 s) than all the rest of the job.
+# Arrow arrays are built from raw buffers, because `pyarrow.array` imports pandas if installed, which takes longer (0.2
+# s) than the rest of the job.
 def _numbers(values: np.ndarray) -> pa.Array:
     known = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little").tobytes())
     buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]

@@ -21,9 +21,9 @@ CODES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
 def tensor_file(
     path: Path, layout: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str] | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield writable arrays, one per name in `layout` (name -> dtype, shape); `path` appears at the end, whole.
+    """Yield writable arrays, one per name in `layout` (name -> dtype, shape); `path` appears complete at the end.
 
-    Every element must be written: what is not stays zero.
+    Elements that are not written stay zero.
     """
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     offsets, end = {}, 0
@@ -51,7 +51,7 @@ def tensor_file(
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Make the file this long with its space taken: on a full disk a write through memory would end the process."""
+    """Reserve disk space for a file: on a full disk a write through the memory map would kill the process."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         os.posix_fallocate(descriptor, 0, size)
     else:

@@ -1,1 +1,1 @@
-"""Turns a function into a job: command line, atomic files, progress, forks. Knows nothing of science."""
+"""Turns a function into a job: command line, atomic files, progress, forks. Knows nothing about what a job computes."""

@@ -1,6 +1,6 @@
-"""Turns a rule's `main` function into a command line tool, and its outputs into all-or-nothing files.
+"""Turns a rule's `main` function into a command-line tool that writes its outputs all or nothing.
 
-Knows nothing of Snakemake and of what a job computes: only of arguments, logs, errors and atomic writes.
+Knows arguments, logs, errors and atomic writes; nothing about Snakemake or what a job computes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import get_args, get_origin
 from headatlas.errors import HeadAtlasError
 
 log = logging.getLogger("headatlas")
-log.addHandler(logging.NullHandler())  # who reads a task's files outside a job says mistakes only
+log.addHandler(logging.NullHandler())  # reading task files outside a job reports only mistakes
 
 PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
 _orphaned: Callable[[], bool] = lambda: False  # noqa: E731
@@ -35,15 +35,15 @@ _orphaned: Callable[[], bool] = lambda: False  # noqa: E731
 def run(
     main: Callable[..., None], arguments: list[str] | None = None, orphaned: Callable[[], bool] | None = None
 ) -> None:
-    """Call `main` with options read from the command line; one option per parameter.
+    """Call `main` with options from the command line, one per parameter.
 
-    A parameter annotated with a dataclass takes JSON that has exactly its fields, one annotated `dict` takes any JSON;
-    `list[Path]` takes one or more paths, `Path | None` may be left out, anything else is called with its annotation
-    (`Path`, `int`, `str`). `--log FILE` is added to every tool.
+    The annotation of a parameter decides what its option takes: a dataclass takes JSON with exactly its fields, `dict`
+    any JSON, `list[Path]` one or more paths; `Path | None` is optional; any other type (`Path`, `int`, `str`) is called
+    with the option's text. `--log FILE` is added to every tool.
 
     Args:
-        orphaned: tells whether who started this job is gone; without it the process id in HEADATLAS_PARENT tells,
-            if it is set. An orphan ends: no later run could tell what it writes from its own.
+        orphaned: whether the process that started this job is gone; by default, whether the process HEADATLAS_PARENT
+            (if set) is. An orphan exits, because a later run could not tell its files from its own.
 
     Raises:
         SystemExit: with status 1 and one line on stderr when `main` fails; the log keeps the traceback.
@@ -69,14 +69,14 @@ def run(
         _fail(f"{error.filename or parser.prog}: {error.strerror or error}", log_file)
     except Exception as error:
         where = f"; the traceback is in {log_file}" if log_file else ""
-        _fail(f"{parser.prog}: {type(error).__name__}: {error} (not your mistake but a fault of ours{where})", log_file)
+        _fail(f"{parser.prog}: {type(error).__name__}: {error} (a bug, not your mistake{where})", log_file)
 
 
 def call(function: Callable[..., object], main: Callable[..., None], arguments: list[str]) -> object:
-    """Call `function` with those of a job's options that are named as its parameters.
+    """Call `function` with those of a job's options that match its parameters.
 
     Raises:
-        HeadAtlasError: as `run`'s; SystemExit: the options cannot be read.
+        HeadAtlasError: as in `run`; SystemExit: the options cannot be read.
     """
     options = vars(_parser(main).parse_args(arguments))
     options |= _settings(main, options)
@@ -85,9 +85,9 @@ def call(function: Callable[..., object], main: Callable[..., None], arguments: 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` only when the block ends without error.
+    """Yield a temporary name next to `path` that becomes `path` only if the block ends without error.
 
-    Drafts that a killed job left of the same file are removed.
+    Drafts of the same file that a killed job left are removed.
 
     Raises:
         HeadAtlasError: the disk is full, or the folder cannot be written to.
@@ -113,7 +113,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _refused(error: Exception, folder: Path) -> str | None:
-    """Why `folder` takes no file, and what to do; None for all other errors. Libraries hide it in their own errors."""
+    """Why `folder` accepts no file, and what to do; None for other errors. Libraries wrap the cause."""
     advice = {
         errno.ENOSPC: "no space left on the disk; free some",
         errno.EDQUOT: "the disk quota is used up; free some space",
@@ -157,13 +157,13 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
 
 
 def _fields(kind: type) -> str:
-    """The settings of a dataclass and their types, and what its docstring says of them."""
+    """The settings of a dataclass with their types, and its docstring."""
     typed = ", ".join(f"{field.name} ({inspect.formatannotation(field.type)})" for field in fields(kind))
     return f"an object with {typed}. {inspect.getdoc(kind)}".replace("%", "%%")
 
 
 def _settings(main: Callable[..., None], options: dict) -> dict:
-    """The options whose parameters are dataclasses, made from the JSON that was given.
+    """The options annotated as dataclasses, built from the given JSON.
 
     Raises:
         HeadAtlasError: names the option and each key that is unknown or missing.
@@ -185,7 +185,7 @@ def _read(kind: type, given: object, option: str) -> object:
 
 
 def _start_log(file: Path | None) -> None:
-    logging.raiseExceptions = False  # a full disk is said once, by the job, and not at each line of its log
+    logging.raiseExceptions = False  # the job reports a full disk once, not at each line of its log
     log.handlers = []
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -202,7 +202,7 @@ def _add(handler: logging.Handler, level: int) -> None:
 
 
 def _usage(seconds: float) -> str:
-    """What the job took, for the log; Snakemake's own benchmark would not see a fork of the fork server."""
+    """Time and memory of the job, for the log; Snakemake's own benchmark does not see forks of the fork server."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     processor = used.ru_utime + used.ru_stime
     megabytes = used.ru_maxrss // (1024**2 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
@@ -221,7 +221,7 @@ def _end_if_orphaned() -> None:
 
 
 def _fail(message: str, log_file: Path | None = None) -> None:
-    """Say `message` in one line; where it is not the user's mistake, keep the traceback in the log only."""
+    """Print `message` on one line; if it is not the user's mistake, write the traceback to the log only."""
     log.error("error: %s", " ".join(message.split("\n")))
     if log_file is not None:
         with suppress(OSError), open(log_file, "a", encoding="utf-8") as file:

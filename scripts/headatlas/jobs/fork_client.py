@@ -1,9 +1,9 @@
-"""Runs one script: in a fork of the server of `headatlas.jobs.fork_server` where one answers, else by itself.
+"""Runs one script: in a fork of `headatlas.jobs.fork_server` if that answers, otherwise by itself.
 
     python -IS fork_client.py ADDRESS SCRIPT ARGUMENT ...
 
-Standard library only, and little of it: this is started for every job. Works as a file, outside the package, since
-the package's own folder must not come before the standard library's.
+Imports little, and only from the standard library, because every job starts it. Runs as a file outside the package,
+because the package's own folder must not precede the standard library.
 """
 
 import array
@@ -15,9 +15,9 @@ import sys
 
 
 def main() -> None:
-    """Take the status of the job as this process's own, or its place."""
+    """Exit with the job's status, or become the job."""
     address, script, *arguments = sys.argv[1:]
-    # The job goes on in another process that ends with this one: an interrupt needs to reach this one only.
+    # The job runs in another process that ends with this one, so an interrupt needs to reach only this one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = ask(address, script, arguments)
     if status is None:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def ask(address: str, script: str, arguments: list[str]) -> int | None:
-    """Exit status of a script run by the server at `address`; None where no server takes it."""
+    """Exit status of a script run by the server at `address`; None if no server accepts it."""
     place = {"script": script, "arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
     request = json.dumps(place).encode()
     answer = b""
@@ -39,7 +39,7 @@ def ask(address: str, script: str, arguments: list[str]) -> int | None:
             while part := server.recv(64):
                 answer += part
     except OSError:
-        return None  # no server, or it went away before the job began
+        return None  # no server, or it stopped before the job began
     if answer == b"refused":
         return None
     return int(answer) if answer else 128 + signal.SIGKILL

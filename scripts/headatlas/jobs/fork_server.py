@@ -1,10 +1,10 @@
 """Fork server: imports each script once, then forks one process per job.
 
-A job that runs a model spends some five seconds of CPU time on importing torch and transformers, a light one 0.2 on
-numpy; a fork spends milliseconds. A script may also have a function `prepare`, which the server calls before it forks:
-what it loads (`headatlas.jobs.shared`) is loaded once for all jobs, which share its memory. A fork computes what a
-process of its own computes. Jobs that cannot be served (no server, a script that is not for it, a library that does not
-survive a fork) run by themselves (`headatlas.jobs.fork_client`). Standard library only, until a script is asked for.
+A job that runs a model spends some five seconds of CPU time importing torch and transformers, a light job 0.2 s
+importing numpy; a fork takes milliseconds. If a script has a function `prepare`, the server calls it before it forks:
+all jobs share the memory of what it loads (`headatlas.jobs.shared`). A fork computes the same as a separate process.
+Jobs that cannot be served (no server, a script it does not serve, a library that does not survive a fork) run by
+themselves (`headatlas.jobs.fork_client`). Standard library only, until a script is requested.
 """
 
 import importlib
@@ -26,18 +26,18 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs import cli
 
-# Scripts whose libraries bear a fork: polars starts threads as soon as it is imported, so what imports it is not here.
+# Scripts whose libraries survive a fork. polars starts threads on import, so scripts that import it are not listed.
 SCRIPTS = {
     "ablate_layers", "attribute_task", "balance_tasks", "choose_heads", "choose_hottest", "fit_probe", "integrate_task",
     "knock_out", "patch_answers", "pool_baseline", "prepare_task", "score_layer", "trace_task",
 }  # fmt: skip
-HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which sees to its own thread when a process forks
-THREADS = Path("/proc/self/task")  # Linux alone has it
+HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which handles its own thread when a process forks
+THREADS = Path("/proc/self/task")  # exists on Linux only
 UNKNOWN = "unknown"
 
 
 class Server:
-    """A server of this process's own, in a process that ends with this one."""
+    """A server for this process, in a child process that ends with this one."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.gettempdir()) / f"headatlas-{os.getpid()}-{secrets.token_hex(4)}"
@@ -45,11 +45,11 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where to ask it (the path of a socket)."""
+        """Path of the socket on which it listens."""
         return str(self._folder / "server")
 
     def start(self, scripts: Path) -> None:
-        """Start it, where the system lets it; from here on those who ask wait for its answer.
+        """Start it if the system allows; from now on clients wait for its answer.
 
         Args:
             scripts: the folder the scripts are in.
@@ -62,9 +62,9 @@ class Server:
             self._folder.mkdir(mode=0o700)  # for this user only
             listener.bind(self.address)
             listener.listen(socket.SOMAXCONN)
-            # Nothing is ever written to its input: that it ends tells the server, and its forks, that this process did.
-            # One thread for numpy; torch is told by every job how many it may use. The driver says whether there is a
-            # GPU, since CUDA itself does not survive a fork.
+            # Nothing is ever written to its input. When that input closes, the server and its forks know that this
+            # process ended. One thread for numpy; every job sets the number for torch. The driver says whether there is
+            # a GPU, because CUDA does not survive a fork.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, str(scripts), str(listener.fileno())],
                 stdin=subprocess.PIPE,
@@ -74,7 +74,7 @@ class Server:
             )
 
     def stop(self) -> None:
-        """End it, if it was started."""
+        """Stop it, if it was started."""
         if self._process is not None:
             self._process.stdin.close()
             self._process.wait()
@@ -82,9 +82,9 @@ class Server:
 
 
 def serve(descriptor: int) -> None:
-    """Answer who asks at a listening socket until standard input ends; then remove the socket and its folder."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches who asked, and with them their jobs
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork: it answers itself
+    """Serve requests on a listening socket until standard input closes; then remove the socket and its folder."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the clients, and through them their jobs
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for a fork: it answers the client itself
     with socket.socket(fileno=descriptor) as listener:
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
@@ -94,7 +94,7 @@ def serve(descriptor: int) -> None:
 
 
 def _answer(connection: socket.socket, listener: socket.socket) -> None:
-    """Fork a job; refuse one that would not get through it, or whose script does not even load."""
+    """Fork a job; refuse one that would not survive a fork, or whose script does not load."""
     outputs: list[int] = []
     try:
         head, outputs, _, _ = socket.recv_fds(connection, 8, 2)
@@ -108,14 +108,14 @@ def _answer(connection: socket.socket, listener: socket.socket) -> None:
         elif os.fork() == 0:
             listener.close()
             _become(main, request, outputs, connection)
-    except (OSError, ValueError):  # who asked is gone, perhaps in the middle of asking
+    except (OSError, ValueError):  # the client is gone, perhaps in the middle of its request
         pass
     for output in outputs:
         os.close(output)
 
 
 def _main(script: str) -> Callable[..., None] | None:
-    """The `main` of a script; None where it is not for this server, or fails to import: by itself it says why."""
+    """The `main` of a script; None if it is not served, or fails to import: then the job says why."""
     if script not in SCRIPTS:
         return None
     try:
@@ -125,7 +125,7 @@ def _main(script: str) -> Callable[..., None] | None:
 
 
 def _prepare(main: Callable[..., None], arguments: list[str]) -> None:
-    """Let the script load what its jobs share; a mistake is left to the job, which meets it again and says so."""
+    """Let the script load what its jobs share. The job will meet the same mistake and report it, so ignore it here."""
     prepare = getattr(sys.modules[main.__module__], "prepare", None)
     if prepare is not None:
         with suppress(HeadAtlasError, SystemExit):
@@ -133,7 +133,8 @@ def _prepare(main: Callable[..., None], arguments: list[str]) -> None:
 
 
 def _threads() -> set[str]:
-    """Names of this process's threads but the main one, which a fork would lack; UNKNOWN where nobody can say."""
+    """Names of this process's threads except the main one, which a fork would lack; UNKNOWN if the system hides
+    them."""
     if not THREADS.is_dir():
         return {UNKNOWN}
     others = (task for task in THREADS.iterdir() if task.name != str(os.getpid()))
@@ -141,7 +142,7 @@ def _threads() -> set[str]:
 
 
 def _become(main: Callable[..., None], request: dict, outputs: list[int], connection: socket.socket) -> None:
-    """Be the job from here to the end of this process."""
+    """Become the job until this process ends."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -153,7 +154,7 @@ def _become(main: Callable[..., None], request: dict, outputs: list[int], connec
         if _poisoned():
             connection.sendall(b"refused")
             os._exit(0)
-        # Readable at its end only: when who asked, or the Snakemake behind it, was killed.
+        # Readable only when closed: the client, or the Snakemake behind it, was killed.
         lifelines = [connection, sys.stdin]
         cli.run(main, request["arguments"], lambda: bool(select.select(lifelines, [], [], 0)[0]))
         status = 0
@@ -169,6 +170,6 @@ def _become(main: Callable[..., None], request: dict, outputs: list[int], connec
 
 
 def _poisoned() -> bool:
-    """Whether an import has touched CUDA, which does not bear a fork."""
+    """Whether an import has initialised CUDA, which does not survive a fork."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda._is_in_bad_fork()

@@ -1,6 +1,6 @@
-"""What the fork server makes once and its forks inherit: a run loads a model once, and its jobs share the memory.
+"""Values that the fork server computes once and its forks inherit: all jobs share the memory of one model.
 
-A page of memory is the server's own until a fork writes to it.
+A memory page stays shared until a fork writes to it.
 """
 
 import gc
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from headatlas.jobs.cli import log
 
-MOST = 2  # values of one function that are held at once: two models are compared, say
+MOST = 2  # values kept per function: a run may compare two models, for example
 
 
 class _Held(NamedTuple):
@@ -27,10 +27,10 @@ _held: dict[str, _Held] = {}
 
 
 def shared(function: Callable) -> Callable:
-    """A function of JSON values that takes its value from the fork server where that has made it.
+    """Make a function of JSON values return the value that the fork server has computed, if any.
 
-    The server calls `.prepare(...)` with the same positional arguments before it forks. What the function logged then
-    is logged again by every job that takes the value.
+    The server calls `.prepare(...)` with the same positional arguments before it forks. Every job that uses the value
+    repeats what the function logged.
     """
 
     @wraps(function)
@@ -57,7 +57,7 @@ def _prepare(function: Callable, given: tuple) -> None:
     own = [other for other in _held if other.startswith(function.__qualname__)]
     for other in own[: len(own) - MOST + 1]:
         del _held[other]
-    tqdm.monitor_interval = 0  # the monitor of a bar is a thread, which a fork would lack
+    tqdm.monitor_interval = 0  # a progress bar has a monitor thread, which a fork would lack
     said: list[logging.LogRecord] = []
     listener = logging.Handler()
     listener.emit = said.append
@@ -70,7 +70,7 @@ def _prepare(function: Callable, given: tuple) -> None:
         log.removeHandler(listener)
         log.setLevel(level)
     gc.collect()
-    gc.freeze()  # a collection in a fork would write to all objects
+    gc.freeze()  # a garbage collection in a fork would write to all objects
 
 
 def _key(function: Callable, given: tuple) -> str:

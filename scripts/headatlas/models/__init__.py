@@ -1,1 +1,1 @@
-"""Loads a model, finds its heads, runs its layers again; torch and transformers."""
+"""Loads a model, finds its heads, reruns its layers; torch and transformers."""

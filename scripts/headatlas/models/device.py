@@ -1,4 +1,4 @@
-"""Chooses where a job's model runs, so that jobs on one machine each get a GPU of their own."""
+"""Chooses where a job's model runs; each job on a machine gets its own GPU if possible."""
 
 import ctypes
 import fcntl
@@ -25,14 +25,14 @@ def choose_device(wanted: str, threads: int = 1) -> str:
             or `spread` (all visible GPUs, one model over them).
 
     Raises:
-        HeadAtlasError: a GPU is asked for and torch sees none.
+        HeadAtlasError: a GPU is requested, but torch sees none.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
     if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
-        raise HeadAtlasError(f"models.*.device: {wanted} is asked for, but torch sees no CUDA GPU; use auto or cpu")
+        raise HeadAtlasError(f"models.*.device: {wanted} is requested, but torch sees no CUDA GPU; use auto or cpu")
     if wanted == "auto":
         wanted = f"cuda:{claim_gpu(visible_gpus(torch.cuda.device_count()))}"
     log.info("device: %s", wanted)
@@ -42,22 +42,22 @@ def choose_device(wanted: str, threads: int = 1) -> str:
 def keep_freed_memory() -> None:
     """Have the C library (glibc) keep freed memory for the next tensor instead of giving it back to the system.
 
-    Otherwise larger tensors on the CPU are ever new pages to be filled with zeros: a quarter of a small model's time.
+    Otherwise every larger CPU tensor takes new pages that must be zeroed first: a quarter of a small model's time.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
-        adjust(M_MMAP_THRESHOLD, 1 << 25)  # the most that every version takes
+        adjust(M_MMAP_THRESHOLD, 1 << 25)  # the largest value that every version accepts
         adjust(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def device_name(device: "torch.device | str") -> str:
-    """`cpu`, or the model of a GPU: numbers may differ in their last digits from one model to another."""
+    """`cpu`, or the GPU model: the last digits of results may differ between GPU models."""
     device = torch.device(device)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def visible_gpus(count: int) -> list[str]:
-    """A name for each GPU this process sees that means the same GPU to every process of the machine."""
+    """A name for each visible GPU, the same for every process on this machine."""
     shown = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return shown if len(shown) == count else [str(index) for index in range(count)]
 
@@ -66,10 +66,10 @@ def claim_gpu(names: list[str], folder: Path | None = None) -> int:
     """Index of a GPU that this process claims until it ends, among those with the fewest living claims.
 
     Args:
-        names: of `visible_gpus`; folder: where the claims of this machine are, its temporary folder if None.
+        names: as from `visible_gpus`; folder: where this machine keeps its claims; None: the temporary folder.
     """
     folder = folder or Path(tempfile.gettempdir())
-    for place in count():  # a second job on any GPU only when every one has its first: more were asked for than are
+    for place in count():  # a GPU takes a second job only when every GPU has one: more were requested than exist
         for index, name in enumerate(names):
             file = open(folder / f"headatlas-gpu-{name}-{os.getuid()}-{place}.lock", "w")  # noqa: SIM115
             try:

@@ -1,8 +1,8 @@
-"""Chooses the engine that computes edited passes, and holds what it computed to plain passes.
+"""Chooses the engine that computes edited passes, and checks its results against plain passes.
 
-`replay` is fast and leans on how a model's layers are called; `hooked` runs the whole model for every edit. Whichever
-it is, the task's own shortest and longest item are computed again by plain unpadded passes with the same edits. Where
-`replay` does not fit a model, or does not agree, `hooked` takes its place only if the user lets it, and it is said.
+`replay` is fast and relies on how a model's layers are called; `hooked` runs the whole model for every edit. With
+either, plain unpadded passes with the same edits recompute the task's shortest and longest item. If `replay` does not
+fit a model or disagrees, `hooked` replaces it only with the user's permission, and the run reports it.
 """
 
 import time
@@ -22,21 +22,21 @@ from headatlas.models.layouts import UnsupportedError
 from headatlas.models.precision import float32_reference, weights_in_half
 from headatlas.models.replacement import Baseline
 
-# Largest difference between two ways of computing one number, relative to 1 + the largest number compared, by what the
-# weights are kept in: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), some 200 products in a row.
+# Largest difference between two ways to compute a number, relative to 1 + the largest number compared, by format of the
+# weights: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), over some 200 consecutive products.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 3e-2, torch.float16: 3e-3}
-NOISIER = 1.2  # how many times the rounding noise of plain passes an engine may have
+NOISIER = 1.2  # multiple of the rounding noise of plain passes that an engine may have
 
 
 @dataclass(frozen=True)
 class Report:
     """How a job's edited passes were computed.
 
-    `engine`: replay or hooked; `reason`: why not replay, None where it was taken or not wanted; `padded`: whether items
-    of different lengths shared a batch; `work`: how many times the work of replay the passes took (an estimate in
-    layers x positions); `checked`: numbers computed again by plain passes in float32; `difference`: the largest
-    difference found, `noise`: their root mean square, nats per answer token; effects below it are rounding;
-    `half_because`: why the model computes in half precision, None where it computes in float32.
+    `engine`: replay or hooked; `reason`: why not replay, None if it was used or not wanted; `padded`: whether items
+    of different lengths shared a batch; `work`: work of the passes relative to replay (an estimate in layers x
+    positions); `checked`: numbers recomputed by plain passes in float32; `difference`: the largest difference found;
+    `noise`: the root mean square of the differences, nats; effects below it are rounding; `half_because`: why the model
+    computes in half precision, None if it computes in float32.
     """
 
     engine: str
@@ -49,7 +49,7 @@ class Report:
     half_because: str | None = None
 
     def as_dict(self) -> dict:
-        """As it is stored in files."""
+        """The form stored in files."""
         return asdict(self)
 
 
@@ -68,12 +68,12 @@ def run_checked(
     Args:
         baseline: what edited heads output; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
         compute: (engine, padded) -> the result.
-        cells: (result, item) -> sets of heads to try again on that item, and the drop in the answer's score that the
+        cells: (result, item) -> sets of heads to recheck on that item, and the drop in the answer's score that the
             result gives each, nats.
         entries: the first edited layer of every edited row (for the amount of work).
 
     Raises:
-        HeadAtlasError: `replay` is asked for and does not hold; or even full passes depend on what shares their batch.
+        HeadAtlasError: `replay` is requested but does not hold; or even full passes depend on what shares their batch.
     """
     reason = None
     padded = not padding_matters(model, items)
@@ -88,10 +88,10 @@ def run_checked(
             reason = str(error)
         if wanted == "replay":
             raise HeadAtlasError(
-                f"model {model.name}: compute.engine: replay cannot be had: {reason}; take engine: auto, which runs "
+                f"model {model.name}: compute.engine: replay is not possible: {reason}; use engine: auto, which runs "
                 f"the whole model for every edit ({work_ratio(model, items, positions, entries):.0f} times the work)"
             )
-        log.info("engine: full passes, since replay does not fit this model here: %s", reason)
+        log.info("engine: full passes, because replay does not fit this model: %s", reason)
     work = work_ratio(model, items, positions, entries)
     for padding in dict.fromkeys((padded, False)):
         result = compute("hooked", padding)
@@ -105,12 +105,13 @@ def run_checked(
 
 
 def padding_matters(model: HeadModel, items: list[dict]) -> bool:
-    """Whether items of different lengths must not share a batch: some models' positions follow the padded length.
+    """Whether items of different lengths must not share a batch, because the model's positions follow the padded
+    length.
 
-    Tried on the shortest item, padded to the length of the longest.
+    Tested on the shortest item, padded to the length of the longest.
 
     Raises:
-        HeadAtlasError: an item is longer than what an indexer of the model lets through.
+        HeadAtlasError: an item is longer than the number of keys that an indexer of the model selects.
     """
     shortest, longest = _extremes(items)
     _refuse_selection(model, sequence_length(items[longest]))
@@ -126,7 +127,7 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
 
 
 def _refuse_selection(model: HeadModel, longest: int) -> None:
-    """Refuse items of which an indexer (DeepSeek-V3.2's, say) picks keys: among equal ones the pass's shape decides."""
+    """Refuse items whose keys an indexer (as in DeepSeek-V3.2) selects: the pass's shape breaks ties."""
     kept = getattr(model.model.config.get_text_config(), "index_topk", None)
     if isinstance(kept, int) and longest > kept:
         raise HeadAtlasError(
@@ -136,7 +137,7 @@ def _refuse_selection(model: HeadModel, longest: int) -> None:
 
 
 def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: list[int]) -> float:
-    """How many times the work of replay full passes are, counted in layers x positions.
+    """Work of full passes relative to replay, counted in layers x positions.
 
     Args:
         entries: the first edited layer of every edited row.
@@ -163,9 +164,9 @@ def _report(model: HeadModel, found: _Found, engine: str, reason: str | None, pa
 
 
 def _check(model, items, baseline, positions, result, cells) -> _Found:
-    """Compute some of the result again by plain passes over single unpadded items, in float32.
+    """Recompute some of the result by plain passes over single unpadded items, in float32.
 
-    With weights in half precision the same passes are also run as the model computes: an engine may round as they do.
+    With half-precision weights the same passes also run in the arithmetic of the model: an engine may round as they do.
     """
     start = time.perf_counter()
     rounds = weights_in_half(model.model)
@@ -179,7 +180,7 @@ def _check(model, items, baseline, positions, result, cells) -> _Found:
         plain.append(_drops(model, batch, sets, baseline, positions) if rounds else truth[-1])
     given, plain, truth = (np.concatenate(parts) for parts in (given, plain, truth))
     if not np.isfinite(truth).all():
-        return _Found(True, len(truth), float("nan"), float("nan"))  # it overflows: said where the result is written
+        return _Found(True, len(truth), float("nan"), float("nan"))  # overflow: reported where the result is written
     difference, noise = float(np.abs(given - truth).max(initial=0)), rms(given - truth)
     holds = difference <= TOLERANCE[model.kept_in] * (1 + float(np.abs(truth).max(initial=0)))  # False for NaN
     holds = holds or noise <= NOISIER * rms(plain - truth)
@@ -194,7 +195,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def _drops(model, batch, sets, baseline, positions) -> np.ndarray:
-    """[set]: drop in the answer's score of the one item of a batch."""
+    """[set]: drop in the answer's score, for a batch of one item."""
     replacement = baseline.on(model, batch, positions, range(model.n_layers))
     score = scores_of_sets(model, batch, [[], *sets], replacement, positions)[0][0].cpu().numpy()
     return score[0] - score[1:]

@@ -1,7 +1,7 @@
-"""A model before it is loaded: where it is, how many layers and heads it names, whether its files are whole.
+"""A model before it is loaded: where it is, its numbers of layers and heads, whether its files are complete.
 
-`gguf_file` reads what a GGUF file says of its model. Imported while Snakemake reads the Snakefile: standard library
-only, and huggingface_hub for a hub model.
+`gguf_file` reads GGUF files. Imported while Snakemake reads the Snakefile: standard library only, and huggingface_hub
+for hub models.
 """
 
 import json
@@ -17,19 +17,19 @@ from headatlas.models import gguf_file
 from headatlas.models.source import PACKAGE, find_in_package, is_gguf
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-# The decoder's own counts come first: BART's others are those of its encoder, of which a causal model has none.
+# The decoder's counts come first: BART's other counts describe its encoder, which a causal model lacks.
 LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
-LAYER_LISTS = ("layer_types", "layers_block_type")  # an entry a layer; Nemotron-H gives no number beside
-HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry a layer
+LAYER_LISTS = ("layer_types", "layers_block_type")  # one entry per layer; Nemotron-H gives no separate number
+HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry per layer
 POSITIONS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx",
 )  # fmt: skip
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-NUMBER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a layer's tensor; its experts' numbers come behind
+NUMBER = re.compile(r"(?:^|\.)(\d+)\.")  # in the name of a layer's tensor; numbers of experts come after it
 NO_ATTENTION = ("falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm")  # `model_type` of recurrent models
 LOAD = "AutoModelForCausalLM.from_pretrained('{path}'"
-UNPACKED = {  # by `quant_method`: how transformers loads the weights as plain numbers, which it then can save
+UNPACKED = {  # by `quant_method`: how transformers loads the weights dequantised, so that it can save them
     "bitsandbytes": f"{LOAD}).dequantize()",
     "compressed-tensors": f"{LOAD}, quantization_config=CompressedTensorsConfig(dequantize=True))",
     "fp8": f"{LOAD}, quantization_config=FineGrainedFP8Config(dequantize=True))",
@@ -40,12 +40,12 @@ LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a model's config.json, or its GGUF file's header, says of its size.
+    """A model's size according to its config.json or GGUF header.
 
     Attributes:
         n_layers: layers of the decoder.
         n_heads: query heads of a layer.
-        max_positions: the longest context in tokens; None where the model names no limit.
+        max_positions: the longest context in tokens; None if the model states no limit.
     """
 
     n_layers: int
@@ -54,15 +54,15 @@ class Geometry:
 
 
 def is_local(path: str) -> bool:
-    """Tell a local folder or file (is there, or cannot be a hub's `name` or `owner/name`) from a hub id."""
+    """Whether `path` is local (it exists, or cannot be a hub's `name` or `owner/name`) rather than a hub id."""
     return os.path.exists(path) or HUB_ID.fullmatch(path) is None or is_gguf(path)
 
 
 def find_model(path: str, base: Path) -> str:
-    """Return the folder or GGUF file as the working directory sees it, else as `base` does, else `path` (a hub id).
+    """Return the folder or GGUF file relative to the working directory, else to `base`, else `path` itself (a hub id).
 
     Raises:
-        HeadAtlasError: `path` begins with package://, and the package or what it should hold is not there.
+        HeadAtlasError: `path` begins with package://, and the package or its content does not exist.
     """
     if path.startswith(PACKAGE):
         return find_in_package(path)
@@ -72,7 +72,7 @@ def find_model(path: str, base: Path) -> str:
 
 
 def read_geometry(model: dict) -> Geometry:
-    """Read layers, heads and context from the model's config.json or GGUF header, without loading anything else.
+    """Read layers, heads and context from the model's config.json or GGUF header alone.
 
     Args:
         model: an entry of `models` in the config; `path` and `revision` count.
@@ -95,10 +95,10 @@ def read_geometry(model: dict) -> Geometry:
 def read_model_config(model: dict) -> dict:
     """Return the model's config.json as a dict: from the folder, from the hub's cache, else from the hub.
 
-    Of a GGUF file, whose header stands for it, the model's size alone.
+    For a GGUF file, return only the model's size, from its header.
 
     Raises:
-        HeadAtlasError: it cannot be had, or is not a JSON object; or a GGUF file that cannot be read.
+        HeadAtlasError: it is unavailable or not a JSON object; or the GGUF file cannot be read.
     """
     path = model["path"]
     if is_gguf(path):
@@ -107,12 +107,12 @@ def read_model_config(model: dict) -> dict:
 
 
 def check_model_folder(model: dict, n_layers: int) -> None:
-    """Check that a local model has whole weights of all its layers and a tokenizer; do nothing for a hub model.
+    """Check that a local model has complete weights of all layers and a tokenizer; do nothing for a hub model.
 
-    Reads the weights' headers only, so it is quick for any size of model.
+    Reads only the weights' headers, so it is fast for a model of any size.
 
     Args:
-        n_layers: as config.json says.
+        n_layers: according to config.json.
     Raises:
         HeadAtlasError: names the file that is missing or cut short, and what to do.
     """
@@ -183,7 +183,7 @@ def tokenizer_inputs(path: str) -> list[str]:
 
 
 def stored_as(path: str) -> dict[str, int] | None:
-    """How many tensors of a local model's weights are stored in each number format or quantisation, by its name.
+    """Number of tensors of a local model's weights by number format or quantisation.
 
     None for a hub model.
 
@@ -198,7 +198,7 @@ def stored_as(path: str) -> dict[str, int] | None:
 
 
 def weight_bytes(path: str, dtype: str) -> int:
-    """Bytes of memory that a local model's weights take: of a folder's those of its files, of a GGUF file's expanded.
+    """Bytes of memory for a local model's weights: the file sizes of a folder, or the expanded weights of a GGUF file.
 
     Raises:
         HeadAtlasError: as `weight_files`.
@@ -209,7 +209,7 @@ def weight_bytes(path: str, dtype: str) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return a local model's safetensors files, sorted: those its index names, else all there are.
+    """Return a local model's safetensors files, sorted: those that its index names, or all.
 
     Raises:
         HeadAtlasError: there are none, or a file that the index names is missing.
@@ -256,13 +256,13 @@ def _local_config(path: str) -> Path:
         raise HeadAtlasError(f"{folder}: its weights are in GGUF files; name the one to take (path: {ggufs[0]})")
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
-        hint = "an adapter must be merged into its base model first" if adapter else "is it a model's?"
+        hint = "an adapter must be merged into its base model first" if adapter else "is it a model folder?"
         raise HeadAtlasError(f"{folder}: the folder has no config.json; {hint}")
     return folder / "config.json"
 
 
 def _hub_config(name: str, revision: str | None) -> Path:
-    """Prefer the cache: the Snakefile is read again for every job, and must not wait for a server."""
+    """Prefer the cache: every job rereads the Snakefile, which must not wait for a server."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -281,7 +281,8 @@ def _hub_config(name: str, revision: str | None) -> Path:
 
 
 def _refuse_unequal_layers(config: dict, path: str) -> None:
-    """A grid has one number of heads; heads of different width have no common baseline or probe."""
+    """A grid needs the same number of heads in all layers; heads of different widths have no common baseline or
+    probe."""
     lists = [config.get(name) for name in HEADS_PER_LAYER]
     unequal = [sorted(set(counts)) for counts in lists if isinstance(counts, list) and len(set(map(str, counts))) > 1]
     per_layer = config.get("per_layer_config")
@@ -317,10 +318,10 @@ def _refuse_other_kinds(config: dict, path: str) -> None:
 
 
 def _refuse_unmapped(config: dict, path: str) -> None:
-    """Refuse causal models that have no attention heads, or none that can be reached, and quantised weights."""
+    """Refuse causal models without accessible attention heads, and quantised weights."""
     kind = config.get("model_type")
     if kind in NO_ATTENTION:
-        raise HeadAtlasError(f"{path}: a {kind} model has no attention, so no heads to map; give a transformer")
+        raise HeadAtlasError(f"{path}: a {kind} model has no attention, thus no heads to map; give a transformer")
     quantised = config.get("quantization_config")
     if not isinstance(quantised, dict):
         return
@@ -352,13 +353,13 @@ def _no_weights(folder: Path) -> str:
     if not pickles:
         return f"{folder}: has no weights (*.safetensors); finish the download"
     return (
-        f"{folder}: has pickle weights only ({pickles[0]}), which may run code when loaded; if you trust "
+        f"{folder}: has only pickle weights ({pickles[0]}), which may run code when loaded; if you trust "
         "them, load the model with transformers and save it with model.save_pretrained(folder)"
     )
 
 
 def _tensors(file: Path) -> dict[str, str]:
-    """Number format of a file's tensors by name, all of it there.
+    """Number format of each tensor in a complete file, by name.
 
     The format: length of the header (8 bytes), header (JSON), data.
     """
@@ -374,7 +375,7 @@ def _tensors(file: Path) -> dict[str, str]:
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
         promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        raise HeadAtlasError(f"{file}: is no safetensors file, or cut short in its header; get it again") from None
+        raise HeadAtlasError(f"{file}: is not a safetensors file, or has a truncated header; get it again") from None
     if size < promised:
-        raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
+        raise HeadAtlasError(f"{file}: is truncated: {size} of {promised} bytes exist; get it again")
     return {name: str(entry.get("dtype")) for name, entry in tensors.items()}

@@ -1,7 +1,7 @@
 """A model in a GGUF file before it is loaded: what its header says, and whether transformers reads it.
 
 Imported while Snakemake reads the Snakefile: standard library only. The package `gguf` takes seconds to open the file
-of a small model, since it builds an array for each token; this module steps over them.
+of a small model, because it builds an array for each token; this module skips them.
 """
 
 import mmap
@@ -20,8 +20,8 @@ from headatlas.models.source import MAGIC
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # struct's codes
-ALIGNMENT = 32  # bytes, unless `general.alignment` says otherwise
-# Types of tensors that transformers and `gguf` expand: name, values of a block, bytes of a block.
+ALIGNMENT = 32  # bytes, unless `general.alignment` gives another value
+# Tensor types that transformers and `gguf` expand: name, values per block, bytes per block.
 TYPES = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144),
@@ -30,14 +30,14 @@ TYPES = {
     22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2),
     34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
 }  # fmt: skip
-# Architectures, as the file names them, that transformers loads as they are (tests/unit/models/test_gguf_file.py).
+# Architectures, by their names in the file, that transformers loads correctly (tests/unit/models/test_gguf_file.py).
 ARCHITECTURES = ("gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
 TOKENIZERS = ("gpt2", "llama")  # `tokenizer.ggml.model`
-FACTORS = "rope_freqs.weight"  # what a Llama's rotary frequencies are divided by, from 3.1 on
-# Factors for rotary positions that transformers leaves out, as it does Llama's: the model would be another one.
+FACTORS = "rope_freqs.weight"  # divisors of a Llama's rotary frequencies, from 3.1 on
+# Factors of rotary positions that transformers ignores, like Llama's: the model would be a different one.
 LEFT_OUT = ("rope_factors_long.weight", "rope_factors_short.weight")
-# What the file may say of a model, behind the architecture's name, and the attributes of transformers' config that must
-# say the same: the first that the config has.
+# Keys of the file after the architecture's name, and the attributes of transformers' config that must agree with them
+# (the first that the config has).
 SAME = {
     "attention.head_count_kv": ("num_key_value_heads",),
     "attention.key_length": ("head_dim",),
@@ -54,7 +54,7 @@ SAME = {
     "rope.freq_base": ("rope_theta",),
     "use_parallel_residual": ("use_parallel_residual",),
 }
-# Read elsewhere, or without a say in what the model computes.
+# Read elsewhere, or irrelevant to what the model computes.
 COUNTED = ("block_count", "attention.head_count", "vocab_size", "attention.causal", "rope.scaling.type")
 
 
@@ -75,11 +75,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before a GGUF file's data.
+    """The part of a GGUF file before its data.
 
     Attributes:
-        values: by key; of a list of strings, such as the vocabulary, only its length.
-        tensors: in the order of the file; data_start: where their data begins, in bytes.
+        values: by key; for a list of strings, such as the vocabulary, only its length.
+        tensors: in file order; data_start: byte offset of their data.
     """
 
     file: str
@@ -89,11 +89,11 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """As llama.cpp names it."""
+        """llama.cpp's name of the architecture."""
         return str(self.values.get("general.architecture"))
 
     def get(self, key: str) -> object:
-        """The value of one of the architecture's own keys; None where there is none."""
+        """The value of one of the architecture's own keys; None if missing."""
         return self.values.get(f"{self.architecture}.{key}")
 
 
@@ -101,7 +101,7 @@ def read_header(file: str | Path) -> Header:
     """Read the header of a GGUF file, without its data.
 
     Raises:
-        HeadAtlasError: there is no such file, it is no GGUF file, or it is cut short.
+        HeadAtlasError: the file does not exist, is not a GGUF file, or is truncated.
     """
     try:
         state = os.stat(file)
@@ -121,7 +121,7 @@ def _read_header(file: str, size: int, _time: int) -> Header:
             try:
                 return _parse(file, _Cursor(data))
             except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError, ZeroDivisionError):
-                raise HeadAtlasError(f"{file}: is cut short or damaged in its header; get it again") from None
+                raise HeadAtlasError(f"{file}: is truncated or damaged in its header; get it again") from None
 
 
 class _Cursor:
@@ -193,10 +193,10 @@ def _parse(file: str, cursor: _Cursor) -> Header:
 
 
 def model_config(header: Header) -> dict:
-    """What config.json says of a model's size, by the names it has there.
+    """The model's size under the names that config.json uses.
 
     Raises:
-        HeadAtlasError: no language model, one that transformers does not read from GGUF, or no size.
+        HeadAtlasError: not a language model, not readable by transformers from GGUF, or without a size.
     """
     _refuse_unread(header)
     heads = header.get("attention.head_count")
@@ -227,13 +227,13 @@ def _refuse_unread(header: Header) -> None:
         raise HeadAtlasError(f"{file}: holds no model ({held}); give the model's own file")
     if kind not in ARCHITECTURES:
         raise HeadAtlasError(
-            f"{file}: GGUF weights of a {kind} model are not read, only of {', '.join(ARCHITECTURES)}; give the folder "
-            "of the original safetensors"
+            f"{file}: GGUF weights of a {kind} model are not supported, only those of "
+            f"{', '.join(ARCHITECTURES)}; give the folder of the original safetensors"
         )
     unread = sorted({tensor.type for tensor in header.tensors} - set(TYPES))
     if unread:
         raise HeadAtlasError(
-            f"{file}: holds tensors of GGUF's type {unread[0]}, which are not read, only "
+            f"{file}: holds tensors of GGUF's type {unread[0]}, which are not supported, only "
             f"{', '.join(name for name, _, _ in TYPES.values())}; get the model in another quantisation"
         )
     left_out = LEFT_OUT if kind == "llama" else (*LEFT_OUT, FACTORS)
@@ -242,13 +242,13 @@ def _refuse_unread(header: Header) -> None:
     if factors or scaling not in (None, "none"):
         what = factors[0] if factors else f"{kind}.rope.scaling.type: {scaling}"
         raise HeadAtlasError(
-            f"{file}: scales its rotary positions ({what}), which transformers does not read from GGUF, so that the "
-            "model would be another one; give the folder of the original safetensors"
+            f"{file}: scales its rotary positions ({what}), which transformers does not read from GGUF, so "
+            "the model would be a different one; give the folder of the original safetensors"
         )
 
 
 def check_whole(header: Header) -> None:
-    """Check that a file holds the data of all its tensors, and a tokenizer; and that it can be loaded.
+    """Check that a file holds the data of all its tensors and a tokenizer, and that it can be loaded.
 
     Raises:
         HeadAtlasError: names what is missing, and what to do.
@@ -259,7 +259,7 @@ def check_whole(header: Header) -> None:
     ends = (tensor.offset + _bytes(tensor) for tensor in header.tensors)
     promised, size = header.data_start + max(ends, default=0), os.path.getsize(file)
     if size < promised:
-        raise HeadAtlasError(f"{file}: is cut short, {size} of {promised} bytes are there; get it again")
+        raise HeadAtlasError(f"{file}: is truncated: {size} of {promised} bytes exist; get it again")
     tokenizer = header.values.get("tokenizer.ggml.model")
     if tokenizer not in TOKENIZERS or not header.values.get("tokenizer.ggml.tokens"):
         held = f"a tokenizer of kind {tokenizer}" if tokenizer else "no tokenizer"
@@ -270,17 +270,17 @@ def check_whole(header: Header) -> None:
 
 
 def formats(header: Header) -> dict[str, int]:
-    """How many tensors the file holds of each type, by its name, sorted."""
+    """Number of tensors by name of their type, sorted."""
     return dict(sorted(Counter(TYPES[tensor.type][0] for tensor in header.tensors).items()))
 
 
 def n_values(header: Header) -> int:
-    """Numbers of all tensors together."""
+    """Number of values in all tensors."""
     return sum(tensor.size for tensor in header.tensors)
 
 
 def rotary_factors(header: Header) -> tuple[float, ...]:
-    """What the rotary frequencies are to be divided by, [d_head / 2]; none where the file does not scale them."""
+    """Divisors of the rotary frequencies, [d_head / 2]; none if the file does not scale them."""
     tensor = next((tensor for tensor in header.tensors if tensor.name == FACTORS), None)
     if tensor is None:
         return ()
@@ -290,16 +290,16 @@ def rotary_factors(header: Header) -> tuple[float, ...]:
 
 
 def check_config(header: Header, config: object) -> list[str]:
-    """Check that transformers made of the file the model that the file describes.
+    """Check that transformers loaded the model that the file describes.
 
     Args:
         config: of the loaded model.
 
     Returns:
-        what else the file says of the model, which transformers does not read.
+        other statements of the file about the model, which transformers does not read.
 
     Raises:
-        HeadAtlasError: names the first value that transformers did not take over.
+        HeadAtlasError: names the first value that transformers did not adopt.
     """
     prefix = f"{header.architecture}."
     said = {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}

@@ -1,6 +1,6 @@
 """Loads a causal language model and finds its attention heads by structure, not by a list of names.
 
-Knows modules, projections and hooks; knows nothing of tasks, baselines or methods.
+Knows modules, projections and hooks; nothing about tasks, baselines or methods.
 """
 
 import logging
@@ -42,7 +42,7 @@ from headatlas.models.memory import LIBRARIES, MB
 from headatlas.models.precision import compute_in_float32, kept_in
 from headatlas.models.source import is_gguf, shown_to_transformers
 
-PROBE_TOKENS = 7  # positions of the random sequence with which heads are looked for and checked
+PROBE_TOKENS = 7  # positions of the random sequence used to find and check heads
 
 NO_ATTENTION = "give a model with attention heads"
 
@@ -52,9 +52,9 @@ class Attention:
     """One layer's attention as found in the loaded model.
 
     The input of `projection` is the concatenation of the head outputs `z`, `n_heads` slices of `d_head`. `module` is
-    the smallest one that puts out what the projection does (plus the residual, in some families), None where a family
-    has none. `between` says what lies between attention and projection and so belongs to the head (a gate, a norm),
-    None where nothing does. `proof` says what showed the heads (see `heads`).
+    the smallest module that outputs what the projection does (plus the residual, in some families), None if a family
+    has none. `between` names what lies between attention and projection and so belongs to the head (a gate, a norm),
+    None if nothing does. `proof` names what identified the heads (see `head_proof`).
     """
 
     name: str
@@ -72,7 +72,7 @@ class Attention:
 
     @cached_property
     def weight(self) -> Tensor:
-        """[head, d_head, hidden]: what each head's output is multiplied with on its way to the residual stream."""
+        """[head, d_head, hidden]: the matrix that maps each head's output to the residual stream."""
         weight = self.projection.weight.detach()
         if not weight.is_floating_point():
             raise HeadAtlasError(
@@ -88,7 +88,7 @@ class Attention:
 class HeadModel:
     """A causal language model whose heads are known.
 
-    It computes in float32, whatever its weights are kept in; where it cannot, `half_because` says why. `attentions`:
+    It computes in float32, whatever the format of its weights; if it cannot, `half_because` says why. `attentions`:
     one per layer in order of execution; None for a layer without attention (hybrid models). `room`: on the CPU, bytes
     that a pass may take beyond the weights; None for no limit.
     """
@@ -106,7 +106,7 @@ class HeadModel:
 
     @property
     def attention_layers(self) -> list[int]:
-        """The layers that have attention; all but in hybrid models."""
+        """The layers with attention; all layers, except in hybrid models."""
         return [layer for layer, attention in enumerate(self.attentions) if attention]
 
     @property
@@ -134,22 +134,23 @@ class HeadModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go in."""
+        """Device of the token ids."""
         return self.model.get_input_embeddings().weight.device
 
     @property
     def kept_in(self) -> torch.dtype:
-        """What its weights are kept in."""
+        """Number format of its weights."""
         return kept_in(self.model.get_input_embeddings().weight)
 
     @property
     def arithmetic(self) -> torch.dtype:
-        """What it computes in: float32 also with half-precision weights, but where `half_because` says why not."""
+        """Number format in which it computes: float32 even with half-precision weights, unless `half_because` says why
+        not."""
         return self.model.get_input_embeddings().weight.dtype
 
     @property
     def devices(self) -> set[torch.device]:
-        """Where its weights are."""
+        """Devices that hold its weights."""
         return {parameter.device for parameter in self.model.parameters()}
 
     def within(self, memory_mb: int) -> "HeadModel":
@@ -209,7 +210,7 @@ class HeadModel:
 
     @cached_property
     def cache_name(self) -> str | None:
-        """Name under which the model returns its keys and values, and takes them back; None where it keeps none.
+        """Name under which the model returns its keys and values and accepts them again; None if it keeps none.
 
         Read from what a pass returns: transformers has renamed the argument (`past_key_values`, `cache`) before.
         """
@@ -234,12 +235,12 @@ class HeadModel:
 
 
 def hold_model(settings: dict, wanted: str) -> None:
-    """Load a model for the jobs that a fork server forks, where these run it on the CPU.
+    """Load a model in the fork server for jobs that run it on the CPU.
 
-    Jobs on a GPU load it themselves, since CUDA does not survive a fork.
+    Jobs on a GPU load it themselves, because CUDA does not survive a fork.
 
     Args:
-        wanted: device as for `choose_device`.
+        wanted: device, as in `choose_device`.
     """
     if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
         load_model.prepare(settings, "cpu")
@@ -254,7 +255,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     Args:
         settings: `path`, and optionally `revision`, `dtype`, `attn_implementation`, `trust_remote_code` as in
             the config.
-        device: where to put it; `spread` lays its layers over all visible GPUs.
+        device: where to load it; `spread` distributes its layers over all visible GPUs.
 
     Raises:
         HeadAtlasError: the model cannot be loaded from safetensors or GGUF, is not causal, or its heads are not found.
@@ -262,8 +263,8 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
     options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
-    # Of weights, `_check_weights` says it; the others warn of a plan for several GPUs that is not followed here, and of
-    # packed GGUF weights, which are expanded here.
+    # `_check_weights` reports on weights; the others warn about a plan for several GPUs that is not used here, and
+    # about packed GGUF weights, which are expanded here.
     for quiet in ("modeling_utils", "distributed.tensor_parallel", "quantizers.quantizer_gguf"):
         logging.getLogger(f"transformers.{quiet}").setLevel(logging.ERROR)
     disable_progress_bar()  # one of a second or two for every job
@@ -294,7 +295,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     half_because = compute_in_float32(model)
     if half_because:
         log.warning(
-            "model %s: computes in %s and not in float32, so small effects are lost in rounding: %s",
+            "model %s: computes in %s instead of float32, so small effects are lost in rounding: %s",
             path, settings["dtype"], half_because,
         )  # fmt: skip
     found = find_heads(model, str(path))
@@ -304,10 +305,10 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
 
 
 def _complete(model: PreTrainedModel, path: str) -> None:
-    """Check what transformers made of a GGUF file, and scale the rotary frequencies, which it leaves as they were."""
+    """Check how transformers loaded a GGUF file, and scale the rotary frequencies, which it does not."""
     header = read_header(path)
     if unread := check_config(header, model.config):
-        log.warning("model %s: transformers does not read all that the file says (%s)", path, ", ".join(unread))
+        log.warning("model %s: transformers does not read everything in the file (%s)", path, ", ".join(unread))
     if factors := rotary_factors(header):
         for module in model.modules():
             if hasattr(module, "inv_freq"):
@@ -315,20 +316,20 @@ def _complete(model: PreTrainedModel, path: str) -> None:
 
 
 def _check_geometry(heads: HeadModel, geometry: Geometry, path: str) -> None:
-    """The jobs were planned by config.json: what is found must be as many layers and heads."""
+    """The loaded model must have the layers and heads of config.json, by which the jobs were planned."""
     source = "header" if is_gguf(path) else "config.json"
     found, named = (heads.n_layers, heads.n_heads), (geometry.n_layers, geometry.n_heads)
     if found != named:
         raise HeadAtlasError(
-            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its {source} names {named[0]} "
+            f"model {path}: has {found[0]} layers of {found[1]} heads as loaded, but its {source} states {named[0]} "
             f"of {named[1]}, by which the jobs were planned; this family is not supported"
         )
 
 
 def _auto_class(settings: dict) -> type:
-    """Which of transformers' auto classes loads it: a model with a vision part (LLaVA) has none of a causal one.
+    """The auto class that loads the model: a model with a vision part (LLaVA) is not a causal language model.
 
-    Given text alone, such a model runs its language model alone.
+    Given only text, such a model runs only its language model.
     """
     config = AutoConfig.from_pretrained(
         settings["path"],
@@ -342,10 +343,10 @@ def _auto_class(settings: dict) -> type:
 
 
 def _check_weights(loaded: dict, path: str) -> None:
-    """Refuse weights that do not fill the model: transformers would leave the rest to chance."""
+    """Refuse weights that do not fill the model: transformers would initialise the rest at random."""
     for name, found, wanted in sorted(loaded["mismatched_keys"]):
         raise HeadAtlasError(
-            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json wants {tuple(wanted)}; "
+            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json requires {tuple(wanted)};  "
             "get both of the same model"
         )
     if missing := sorted(loaded["missing_keys"]):
@@ -356,11 +357,11 @@ def _check_weights(loaded: dict, path: str) -> None:
 
 
 def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
-    """Find every layer's heads and its output projection, proven on a forward pass (see `heads`).
+    """Find every layer's heads and its output projection, proven on a forward pass (see `head_proof`).
 
     Raises:
-        HeadAtlasError: no attention, heads that cannot be proven, layers that differ in their heads, weights that
-            give NaN, a model that looks ahead or goes through a layer more than once.
+        HeadAtlasError: no attention, heads that cannot be proven, layers that differ in their heads, weights that give
+            NaN, a model that looks ahead or runs a layer more than once.
     """
     model.eval().requires_grad_(False)
     with torch.no_grad():
@@ -373,9 +374,9 @@ def find_heads(model: nn.Module, name: str = "model") -> HeadModel:
 
 
 def _layer_calls(model: nn.Module, name: str) -> list[LayerCall]:
-    """The calls of the layers that stand in the list (or lists) with attention, in order of execution.
+    """The calls of the layers in the module list (or lists) with attention, in order of execution.
 
-    A fixed random sequence is passed twice, with two different last tokens, to see that nothing looks ahead.
+    A fixed random sequence is passed twice with different last tokens, to check that nothing looks ahead.
     """
     if not outermost_layers(model):
         raise HeadAtlasError(f"model {name}: holds no list of layers in which heads could be; {NO_ATTENTION}")
@@ -387,7 +388,7 @@ def _layer_calls(model: nn.Module, name: str) -> list[LayerCall]:
     with watch_layers(model, PROBE_TOKENS) as calls:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     _check_logits(logits, name)
-    if any(call.calls for call in calls):  # beside attention functions, other softmaxes are not attention
+    if any(call.calls for call in calls):  # if there are attention functions, other softmaxes are not attention
         calls = [replace(call, patterns=[]) for call in calls]
     lists = {call.name.rpartition(".")[0] for call in calls if call.calls or call.patterns}
     if not lists:
@@ -399,7 +400,7 @@ def _layer_calls(model: nn.Module, name: str) -> list[LayerCall]:
     if repeated := [layer for layer, times in Counter(call.name for call in calls).items() if times > 1]:
         raise HeadAtlasError(
             f"model {name}: {repeated[0]} runs {sum(call.name == repeated[0] for call in calls)} times in one pass; "
-            "looped models are not supported, since a head's output is not one thing there"
+            "looped models are not supported, because a head has several outputs there"
         )
     return calls
 
@@ -437,10 +438,10 @@ def _attention(call: LayerCall, name: str) -> Attention:
 
 
 def _around_projection(call: LayerCall, projection: LinearCall) -> tuple[str, nn.Module | None]:
-    """(path in the layer, module) of the smallest module around the projection that puts out what it does.
+    """(path in the layer, module) of the smallest module around the projection that outputs what it does.
 
     Its output is the projection's, or that plus one of the module's inputs (BLOOM adds the residual inside).
-    Where there is none, the module is None and the path is that of the projection's parent.
+    If there is none, the module is None and the path is that of the projection's parent.
     """
     path = next(path for path, module in call.layer.named_modules() if module is projection.module)
     above = [path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)]
@@ -453,7 +454,7 @@ def _around_projection(call: LayerCall, projection: LinearCall) -> tuple[str, nn
 
 
 def _adds_an_input(inputs: list[Tensor], output: Tensor, projected: Tensor) -> bool:
-    """Whether a module puts out what its projection does, or that plus one of the module's inputs."""
+    """Whether a module outputs what its projection does, possibly plus one of the module's inputs."""
     if projected.numel() != output.numel():
         return False
     projected = projected.reshape(output.shape)

@@ -1,16 +1,16 @@
-"""Proves on the loaded model what its attention heads are: by what they do, not by names or by the config's counts.
+"""Proves the attention heads of a loaded model by what they do, not by names or by the config's counts.
 
-A head is what one row of an attention pattern mixes: the number of heads is that of the query tensor that reaches
-the attention function (transformers' attention interface), or of the attention weights where a family has attention
-code of its own. Three things are tried on a short random sequence:
+A head is what one attention pattern mixes. The number of heads is that of the query tensor that reaches the attention
+function (transformers' attention interface), or of the attention weights if a family has its own attention code. Three
+properties are tested on a short random sequence:
 
 - the attention function, given random queries and keys, mixes positions with the same weights in every channel of a
   head, and with other weights in every other head;
-- the output projection is the first linear map whose input moves when the attention's output does, and its input is
-  that output; or what stands between (a gate, a norm) keeps head by head apart but for one factor per position;
-- the heads' contributions add up to what the projection puts out (`model.contribution_error`).
+- the output projection is the first linear map whose input changes with the attention's output, and its input is that
+  output; or what lies between (a gate, a norm) keeps heads separate except for one factor per position;
+- the heads' contributions add up to the projection's output (`head_model.contribution_error`).
 
-Convolutions, recurrent blocks and linear attention have no such function and are no heads.
+Convolutions, recurrent blocks and linear attention have no such function, so they are not heads.
 """
 
 import math
@@ -28,7 +28,7 @@ from headatlas.errors import HeadAtlasError
 
 SOFTMAX = {torch.softmax, torch.Tensor.softmax, nn.functional.softmax}
 SDPA = nn.functional.scaled_dot_product_attention
-# Largest relative error at which two ways to the same number count as equal, per dtype.
+# Largest relative error at which two ways to compute a number count as equal, per dtype.
 EQUAL = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 
@@ -49,7 +49,7 @@ class AttentionCall:
 
 @dataclass
 class LayerCall:
-    """One layer in a pass: its arguments, and what attention was seen in it.
+    """One layer in a pass: its arguments and the attention seen in it.
 
     `patterns` holds the shapes of the attention weights [..., position, position] of attention code that does not
     go through the interface.
@@ -74,10 +74,10 @@ class LinearCall:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found in a layer: its output projection, the heads, their width, and what stands between.
+    """What was found in a layer: output projection, number of heads, their width, and what lies between.
 
-    `between` says what lies between the attention's output and the projection, None where they are the same;
-    `by` says what showed the heads: `attention function` or `attention weights`.
+    `between` names what lies between the attention's output and the projection, None if they are the same; `by` names
+    what identified the heads: `attention function` or `attention weights`.
     """
 
     projection: LinearCall
@@ -88,13 +88,13 @@ class Proof:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module holds a matrix that is no embedding."""
+    """Whether a module holds a matrix other than an embedding."""
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Embedding)
 
 
 def outermost_layers(model: nn.Module) -> dict[nn.Module, str]:
-    """Modules that stand in a list of modules which is in no other list, and their names."""
+    """Modules in the outermost module lists, and their names."""
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     return {layer: f"{name}.{index}" for name in outer for index, layer in enumerate(model.get_submodule(name))}
@@ -102,7 +102,7 @@ def outermost_layers(model: nn.Module) -> dict[nn.Module, str]:
 
 @contextmanager
 def attention_functions(replace: Callable[[Callable], Callable]) -> Iterator[None]:
-    """While open, every attention function that transformers' interface hands out is `replace` of it."""
+    """While open, transformers' interface returns `replace(function)` for every attention function."""
     own = AttentionInterface.get_interface
 
     def get_interface(self, *args, **kwargs):
@@ -116,7 +116,7 @@ def attention_functions(replace: Callable[[Callable], Callable]) -> Iterator[Non
 
 
 class OwnAttention(TorchFunctionMode):
-    """Sees attention weights [..., position, position] that code makes by itself, and can put others in their place.
+    """Observes attention weights [..., position, position] of code outside the interface, and can replace them.
 
     Args:
         positions: length of the sequence.
@@ -128,10 +128,10 @@ class OwnAttention(TorchFunctionMode):
         super().__init__()
         self.square = (positions, positions)
         self.seen, self.weights = seen, weights
-        self.aside = False  # while True, all goes its way
+        self.aside = False  # while True, nothing is intercepted
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Softmax and scaled dot-product attention are watched, all else goes its way."""
+        """Intercept softmax and scaled dot-product attention only."""
         kwargs = kwargs or {}
         if self.aside:
             return function(*args, **kwargs)
@@ -159,7 +159,7 @@ def watch_layers(model: nn.Module, positions: int) -> Iterator[list[LayerCall]]:
     own = OwnAttention(positions, lambda shape: open_layers and open_layers[-1].patterns.append(shape))
 
     def enter(layer, args, kwargs, name):
-        # Run again, a layer must not find itself in a cache (XLM makes one unasked).
+        # When rerun, a layer must not find itself in a cache (XLM creates one by default).
         args = tuple(None if isinstance(value, Cache) else value for value in args)
         kwargs = {key: None if isinstance(value, Cache) else value for key, value in kwargs.items()}
         found.append(LayerCall(name, layer, args, kwargs))
@@ -170,7 +170,7 @@ def watch_layers(model: nn.Module, positions: int) -> Iterator[list[LayerCall]]:
             def again(query, key, value):
                 return function(module, query, key, value, *args, **kwargs)[0]
 
-            own.aside = True  # what is inside an attention function is no attention code of the model's own
+            own.aside = True  # code inside an attention function is not the model's own attention code
             output = function(module, query, key, value, *args, **kwargs)
             own.aside = False
             if open_layers:
@@ -198,13 +198,13 @@ def prove(call: LayerCall, name: str) -> Proof:
         call: of a layer in which attention was seen; name: of the model.
 
     Raises:
-        HeadAtlasError: what was tried and how it came out.
+        HeadAtlasError: what was tested, and the result.
     """
     where = f"model {name}: {call.name}"
     seen = call.calls or call.patterns
     if len(seen) > 1:
         raise HeadAtlasError(
-            f"{where} computes attention {len(seen)} times in one pass, so that a head is no single thing there "
+            f"{where} computes attention {len(seen)} times in one pass, so heads are not well defined there "
             "(differential, multi-stream or looped attention); such models are not supported"
         )
     return _prove_function(call, where) if call.calls else _prove_weights(call, where)
@@ -216,7 +216,7 @@ def _prove_function(call: LayerCall, where: str) -> Proof:
     n_heads = attention.query.shape[1]
     if output.ndim != 4 or output.shape[2] != n_heads:
         raise HeadAtlasError(
-            f"{where}: the queries are of {n_heads} heads, but the attention function puts out {tuple(output.shape)} "
+            f"{where}: the queries have {n_heads} heads, but the attention function returns {tuple(output.shape)} "
             "instead of [item, position, head, width]"
         )
     _check_mixing(attention, where)
@@ -238,7 +238,7 @@ def _prove_function(call: LayerCall, where: str) -> Proof:
 
 
 def _check_mixing(attention: AttentionCall, where: str) -> None:
-    """The function's output must be one weighted sum over positions for all channels of a head, and one per head."""
+    """All channels of a head must be one weighted sum over positions, with different weights for every head."""
     generator = torch.Generator().manual_seed(1)
     query, key = (_normal(value.shape, generator, value) for value in (attention.query, attention.key))
     along, channel = (_normal((size,), generator, attention.value) for size in attention.value.shape[-2:])
@@ -248,7 +248,7 @@ def _check_mixing(attention: AttentionCall, where: str) -> None:
     weighted = mixed @ channel / (channel @ channel)  # [item, position, head]: sum of a head's weights times `along`
     if not _equal(weighted[..., None] * channel, mixed, attention.value.dtype):
         raise HeadAtlasError(
-            f"{where}: the channels of one head mix positions with different weights, so it is no head"
+            f"{where}: the channels of one head mix positions with different weights, so it is not a head"
         )
     apart = (weighted[..., :, None] - weighted[..., None, :]).abs().amax((0, 1))
     apart.fill_diagonal_(torch.inf)
@@ -261,7 +261,7 @@ def _check_mixing(attention: AttentionCall, where: str) -> None:
 
 
 def _prove_weights(call: LayerCall, where: str) -> Proof:
-    """Attention code of a family's own: put random weights in place of the attention weights and see what follows."""
+    """For a family's own attention code: replace the attention weights by random ones and compare the result."""
     (shape,) = call.patterns
     items, positions, hidden = _hidden(call).shape
     n_heads = shape.numel() // (items * positions**2)
@@ -293,9 +293,9 @@ def _prove_weights(call: LayerCall, where: str) -> Proof:
 
 
 def _what_stands_between(call: LayerCall, projection: LinearCall, noise: Tensor, n_heads: int, where: str) -> str:
-    """Say what lies between attention and projection: it may change a head, and scale others by a factor at most.
+    """Name what lies between attention and projection: it may change a head, but at most scale the others by a factor.
 
-    Heads are changed in as many groups as their numbers have binary digits, so that any two are once apart.
+    Heads are changed in one group per binary digit of their numbers, so that any two heads differ in some group.
     """
     before = _heads(projection.input, n_heads)
     scaled = False
@@ -312,7 +312,7 @@ def _what_stands_between(call: LayerCall, projection: LinearCall, noise: Tensor,
             kept, moved = (part.flatten(0, -3)[:, ~chosen].flatten(1) for part in (before, after))
             factor = (kept * moved).sum(1) / (kept * kept).sum(1)
             if not _equal(factor[:, None] * kept, moved, projection.input.dtype):
-                raise HeadAtlasError(f"{where}: what lies between attention and output projection mixes the heads")
+                raise HeadAtlasError(f"{where}: the step between attention and output projection mixes the heads")
     return "norm over all heads" if scaled else "gate or scale of each head"
 
 
@@ -324,7 +324,7 @@ def _heads(z: Tensor, n_heads: int) -> Tensor:
 def _rerun(
     call: LayerCall, edit: Callable[[Tensor], Tensor] | None = None, change: Tensor | None = None
 ) -> dict[nn.Module, LinearCall]:
-    """Run a layer again; return its linear maps' calls in order of execution.
+    """Rerun a layer; return the calls of its linear maps in order of execution.
 
     Args:
         edit: maps the attention function's output; change: is added to the layer's input.
@@ -355,7 +355,7 @@ def _rerun(
 
 
 def record_calls(call: LayerCall, modules: list[nn.Module]) -> dict[nn.Module, tuple[list[Tensor], Tensor]]:
-    """Run a layer again; return the inputs and the output of each of these modules of it."""
+    """Rerun a layer; return the inputs and the output of each of these modules."""
     found = {}
 
     def keep(module, args, kwargs, output):
@@ -374,7 +374,7 @@ def _hidden(call: LayerCall) -> Tensor:
 
 
 def _first_moved(clean: dict, moved: dict, where: str) -> LinearCall:
-    """The clean call of the first linear map whose input is not what it was."""
+    """The clean call of the first linear map whose input has changed."""
     for module, after in moved.items():
         before = clean.get(module)
         if before is None or before.input.shape != after.input.shape:
@@ -385,7 +385,7 @@ def _first_moved(clean: dict, moved: dict, where: str) -> LinearCall:
 
 
 def _random_weights(items: int, n_heads: int, positions: int, generator: torch.Generator) -> Tensor:
-    """[item, head, query, key] that are positive up to the query's position and add up to 1."""
+    """[item, head, query, key] that are positive up to the query's position and sum to 1."""
     weights = torch.rand(items, n_heads, positions, positions, generator=generator).add(0.05).tril()
     return weights / weights.sum(-1, keepdim=True)
 
@@ -400,7 +400,7 @@ def _slack(value: Tensor, size: Tensor | None = None) -> float:
 
 
 def _equal(left: Tensor, right: Tensor, dtype: torch.dtype | None = None) -> bool:
-    """Whether two tensors agree within what rounding in `dtype` (of `right`, if none) can do."""
+    """Whether two tensors agree within the rounding of `dtype` (by default that of `right`)."""
     error = float((left.float() - right.float()).abs().max())
     scale = float(right.float().abs().max())
     return math.isfinite(error) and error <= EQUAL.get(dtype or right.dtype, 6e-2) * max(scale, 1e-30)

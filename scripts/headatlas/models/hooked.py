@@ -1,4 +1,4 @@
-"""Full passes of the model with some heads' outputs replaced: slow, plain, the truth that faster ways are held to."""
+"""Full passes of the model with some heads' outputs replaced: slow and simple, the reference for faster engines."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ def scores_of_sets(
     layers = {layer for heads in sets for layer, _ in heads}
     edits = {layer: _edit(layer, sets, replacement, model.n_heads) for layer in layers}
     widths = (batch.input_ids.shape[1], batch.positions.shape[1])
-    # Rows are rounded by what they differ in from the first, so that has to be the unedited one.
+    # Rows are rounded by their difference from the first, which must therefore be the unedited row.
     rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), *widths)
     with torch.no_grad(), rounded, model.edit_head_outputs(edits):
         logits = model.logits(rows.input_ids, rows.attention_mask, rows.gather)
@@ -39,7 +39,7 @@ def scores_of_sets(
 
 
 def _edit(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
-    """Replaces the heads of `layer` that are in each row's set in [item * set, position, head, d_head]."""
+    """Replaces the heads of `layer` in each row's set, in [item * set, position, head, d_head]."""
     chosen = heads_of_rows(layer, sets, n_heads)[None, :, None, :, None]
     values, where = replacement.values(layer)[:, None], replacement.where[:, None, :, None, None]
 
@@ -52,7 +52,7 @@ def _edit(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int)
 
 
 def on_sequence(replacement: Replacement, batch: Batch, positions: str) -> Replacement:
-    """A replacement with its values and places at the positions of the whole sequence."""
+    """A replacement extended to the positions of the whole sequence."""
     where = edit_mask(batch, positions)
     if replacement.where is not None:
         where = where & (batch.scatter(replacement.where) if positions == "answer" else replacement.where)

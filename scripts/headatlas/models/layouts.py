@@ -1,8 +1,8 @@
-"""How edited copies of an item, its rows, lie in the sequences that a model's layers take.
+"""How the edited copies of an item (its rows) are arranged in the sequences that a model's layers take.
 
 Edits at answer positions recompute only these: the rows of an item follow one another in one sequence, and each sees
 the prompt and itself (`RowsAsPositions`). Edits at all positions recompute everything: rows are items of a larger batch
-(`RowsAsItems`). A layout lays out the rows, and the other arguments of a layer's clean call for them.
+(`RowsAsItems`). A layout arranges the rows, and adapts the other arguments of a layer's clean call.
 """
 
 from abc import ABC, abstractmethod
@@ -14,11 +14,11 @@ from headatlas.models.batches import Batch
 
 
 class UnsupportedError(Exception):
-    """Why a model's layers cannot be run again for edited rows; `engine` takes full passes instead, if it may."""
+    """Why a model's layers cannot be rerun for edited rows; `engine` uses full passes instead, if allowed."""
 
 
 class Layout(ABC):
-    """Args: batch: items padded to a length that is none of the model's dimensions, on the device."""
+    """Args: batch: items padded to a length that differs from all of the model's dimensions, on the device."""
 
     def __init__(self, batch: Batch):
         self.batch = batch
@@ -42,13 +42,13 @@ class Layout(ABC):
 
     @abstractmethod
     def _fit_tensor(self, value: Tensor, rows: int) -> Tensor:
-        """A tensor that a layer got on the clean pass, for `rows` rows of each item."""
+        """A tensor argument of the clean pass, adapted to `rows` rows per item."""
 
     def fit(self, value, rows: int):
-        """An argument of a layer's clean call, for `rows` rows of each item.
+        """An argument of a layer's clean call, adapted to `rows` rows per item.
 
         Raises:
-            UnsupportedError: a tensor of a shape that is not known.
+            UnsupportedError: a tensor of an unknown shape.
         """
         if isinstance(value, tuple | list):
             return type(value)(self.fit(part, rows) for part in value)
@@ -58,7 +58,7 @@ class Layout(ABC):
 
 
 class RowsAsItems(Layout):
-    """Rows are items of a larger batch, each of a whole sequence."""
+    """Rows are items of a larger batch, each a whole sequence."""
 
     @property
     def width(self) -> int:
@@ -89,7 +89,7 @@ class RowsAsItems(Layout):
 
 
 class RowsAsPositions(Layout):
-    """Rows are further positions of the item's sequence; keys and values of the prompt come from a cache."""
+    """Rows are additional positions of the item's sequence; a cache holds keys and values of the prompt."""
 
     def __init__(self, batch: Batch):
         super().__init__(batch)

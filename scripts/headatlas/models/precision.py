@@ -1,8 +1,8 @@
 """Keeps a model's weights in half precision and computes with them in float32.
 
-Matrices stay as they were loaded (bfloat16 or float16); embeddings' outputs, the residual stream, norms, attention
-and logits are float32. So a head's effect is not lost in the rounding of the stream, and the weights take no more
-memory. Knows tensors and modules; nothing of heads, tasks or families.
+Matrices keep the format in which they were loaded (bfloat16 or float16); embedding outputs, the residual stream, norms,
+attention and logits are float32. A head's effect is then not lost when the stream is rounded, and the weights take no
+more memory. Knows tensors and modules; nothing about heads, tasks or families.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 HALVES = (torch.bfloat16, torch.float16)
-# What looks at a weight or rearranges it; of everything else the operands are numbers.
+# Operations that inspect or rearrange a weight; all others compute with its values.
 STRUCTURE = {
     "__get__", "__set__", "__len__", "__hash__", "__repr__", "__format__", "__getitem__", "__setitem__", "as_subclass",
     "chunk", "contiguous", "cpu", "cuda", "data_ptr", "detach", "dim", "element_size", "expand", "flatten", "float",
@@ -26,10 +26,10 @@ STRUCTURE = {
 
 
 class HalfWeight(Tensor):
-    """A weight kept in half precision that is float32 to all that computes with it, `dtype` included.
+    """A weight kept in half precision that behaves as float32 in every computation and in `dtype`.
 
-    Each operation gets it in float32, made for that operation alone, in a backward pass made again. On a GPU a
-    matrix product takes the weight as it is (see `product`).
+    Each operation gets a temporary float32 copy, and a backward pass makes it again. On a GPU a matrix product uses the
+    weight directly (see `product`).
     """
 
     @classmethod
@@ -63,7 +63,7 @@ def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def _widened(func: Callable, args: tuple, kwargs: dict):
-    """`func` with every half weight in float32; a backward pass keeps the half weights, not their float32 copies."""
+    """Call `func` with every half weight in float32; a backward pass keeps the half weights, not the float32 copies."""
     copies: dict[int, Tensor] = {}  # address of a float32 copy -> the weight
 
     def widen(leaf):
@@ -97,48 +97,48 @@ def compute_in_float32(model: nn.Module) -> str | None:
     Matrices become `HalfWeight`, tied ones stay tied; vectors (norms, biases) and buffers become float32.
 
     Returns:
-        why it could not be done and the model is as it was; None where it was done, or is float32 anyway.
+        why it was not possible and the model is unchanged; None if it was done, or the model is float32 anyway.
     """
     halves = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in HALVES]
     if not halves:
         return None
     if any(tensor.device.type == "meta" for tensor in halves):
-        return "a part of its weights does not fit the device"
+        return "part of its weights does not fit on the device"
     kind = getattr(model.config.get_text_config(), "_attn_implementation", None)
     if kind not in (None, "eager", "sdpa"):
-        return f"attn_implementation {kind} takes half precision only (sdpa takes both)"
+        return f"attn_implementation {kind} supports only half precision (sdpa supports both)"
     device = model.get_input_embeddings().weight.device
     if device.type == "cuda" and not multiplies_halves(device):
-        return f"torch {torch.__version__} has no product of half-precision matrices into float32 (torch 2.8 has)"
+        return f"torch {torch.__version__} has no half-precision matrix product with a float32 result (torch 2.8 has)"
     undo = _hold(model)
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
     try:
         with torch.no_grad():
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    except (RuntimeError, TypeError) as error:  # its own code mixes float32 with a dtype of its own choice
+    except (RuntimeError, TypeError) as error:  # its code mixes float32 with another dtype
         undo()
         return " ".join(str(error).split())[:200]
     if logits.dtype != torch.float32:
         undo()
-        return f"its own code makes {logits.dtype} of float32"
+        return f"its code turns float32 into {logits.dtype}"
     return None
 
 
 def weights_in_half(model: nn.Module) -> bool:
-    """Whether any weights are kept in half precision, whatever the model computes in."""
+    """Whether any weights are kept in half precision, whatever the arithmetic of the model."""
     return any(kept_in(parameter) in HALVES for parameter in model.parameters())
 
 
 def kept_in(weight: Tensor) -> torch.dtype:
-    """The type in which a weight is kept; its `dtype` is that in which it takes part."""
+    """The number format in which a weight is kept; its `dtype` is that of computations."""
     return weight.as_subclass(Tensor).dtype if isinstance(weight, HalfWeight) else weight.dtype
 
 
 @contextmanager
 def float32_reference(model: nn.Module) -> Iterator[None]:
-    """While open, the model computes in float32 from its own weights, exactly: what its noise is measured against.
+    """While open, the model computes exactly in float32 from its own weights: the reference for its noise.
 
-    Weights are made float32 one operation at a time, so that there is never a second model.
+    Weights become float32 one operation at a time, so there is never a second copy of the model.
     """
     global _exact
     before, undo = _exact, _hold(model)
@@ -151,9 +151,9 @@ def float32_reference(model: nn.Module) -> Iterator[None]:
 
 
 def _hold(model: nn.Module) -> Callable[[], None]:
-    """Put `HalfWeight`s and float32 vectors into the model; returns what puts the old tensors back."""
+    """Put `HalfWeight`s and float32 vectors into the model; return a function that restores the old tensors."""
     before: list[tuple[nn.Module, str, Tensor]] = []
-    held: dict[int, Tensor] = {}  # of a tensor that several modules share, one
+    held: dict[int, Tensor] = {}  # one per tensor that several modules share
     for module in model.modules():
         own = (module.named_parameters(recurse=False, remove_duplicate=False), module.named_buffers(recurse=False))
         for name, tensor in [pair for pairs in own for pair in pairs]:
@@ -180,19 +180,19 @@ def _held(tensor: Tensor) -> Tensor:
 # --- products ------------------------------------------------------------------------------------------------
 
 _exact = False  # whether products are exact everywhere (`float32_reference`)
-_layout: tuple[int, ...] = ()  # groups, rows of each, positions of each row: of products' values (`side_by_side`)
+_layout: tuple[int, ...] = ()  # groups, rows per group, positions per row of products' values (`side_by_side`)
 
 
 @contextmanager
 def side_by_side(groups: int, rows: int, *positions: int) -> Iterator[None]:
-    """While open, products' values are [group, row, position, n], rows much like the first of their group.
+    """While open, products' values are [group, row, position, n], with rows similar to the first of their group.
 
-    A product then rounds what a row *differs* by, and not the row: edits of small effect stay precise at the cost of
-    half-precision products. Any rows give the right product; rows that differ much, a less precise one.
+    A product then rounds a row's *difference* from the first, not the row: small edits stay precise at the cost of
+    half-precision products. The product is right for any rows, but less precise for rows that differ much.
 
     Args:
-        positions: how many a row may have (the output layer may see fewer than the others); values of other sizes,
-            such as those of an expert that takes some positions, are no rows.
+        positions: possible numbers of positions per row (the output layer may see fewer than the others); values of
+            other sizes, such as those of an expert that takes some positions, are not rows.
     """
     global _layout
     before, _layout = _layout, (groups, rows, *positions)
@@ -205,9 +205,9 @@ def side_by_side(groups: int, rows: int, *positions: int) -> Iterator[None]:
 def product(values: Tensor, weight: Tensor) -> Tensor:
     """values @ weight, [..., n] x [n, m] -> [..., m] float32, of a half-precision weight.
 
-    On the CPU the weight is made float32. On a GPU that would leave the fast units idle: there the values are
-    split into two halves whose products with the weight are summed in float32 (`split_product`). Rows that stand
-    `side_by_side` cost one half-precision product (not float16 on the CPU: slower there than float32).
+    On the CPU the weight becomes float32. On a GPU that would leave the fast units idle, so the values are split into
+    two halves whose products with the weight are summed in float32 (`split_product`). Rows that are `side_by_side` cost
+    one half-precision product (except float16 on the CPU, where it is slower than float32).
     """
     if _exact:
         return _widened(torch.matmul, (values, weight), {})
@@ -217,7 +217,7 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _in_rows(values: Tensor) -> bool:
-    """Whether values are the rows that `side_by_side` tells of."""
+    """Whether values are the rows announced by `side_by_side`."""
     if not _layout or _layout[1] == 1 or torch.is_grad_enabled():
         return False
     groups, rows, *positions = _layout
@@ -231,7 +231,7 @@ def _one_product(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _product_of_rows(values: Tensor, weight: Tensor, groups: int, rows: int) -> Tensor:
-    """The first row's product, and to it the rounded product of what each other row differs by."""
+    """The first row's product, plus the rounded product of each other row's difference from it."""
     apart = values.reshape(groups, rows, -1, values.shape[-1])
     first = _one_product(apart[:, :1], weight)
     high, scale = _rounded((apart[:, 1:] - apart[:, :1]).flatten(0, 2), weight.dtype)
@@ -239,13 +239,13 @@ def _product_of_rows(values: Tensor, weight: Tensor, groups: int, rows: int) -> 
     changed = (changed if scale is None else changed * scale).unflatten(0, (groups, rows - 1, -1))
     found = first.new_empty(groups, rows, *first.shape[2:])
     found[:, :1] = first
-    found[:, 1:] = changed  # cast and added apart: one step for both is slower
+    found[:, 1:] = changed  # cast and added separately: one step for both is slower
     found[:, 1:] += first
     return found.reshape(*values.shape[:-1], -1)
 
 
 def multiplies_halves(device: torch.device) -> bool:
-    """Whether products of half-precision matrices into float32 are to be had there (torch 2.8, CUDA)."""
+    """Whether half-precision matrix products with a float32 result are available there (torch 2.8, CUDA)."""
     return device.type == "cuda" and tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 
 
@@ -255,18 +255,19 @@ class SplitProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, weight: Tensor) -> Tensor:
         """[..., m] float32."""
-        ctx.save_for_backward(weight.as_subclass(Tensor))  # as which it says its own dtype
+        ctx.save_for_backward(weight.as_subclass(Tensor))  # under which it reports its own dtype
         return split_product(values, weight)
 
     @staticmethod
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
-        """The slope by the values [..., n]."""
+        """Gradient with respect to the values [..., n]."""
         (weight,) = ctx.saved_tensors
         return split_product(slope, weight.t()), None
 
 
 def split_product(values: Tensor, weight: Tensor) -> Tensor:
-    """values @ weight in float32 from products of halves: each value is the sum of two, exact to 16 bits or more."""
+    """values @ weight in float32 from half-precision products: each value is the sum of two halves, exact to 16 bits or
+    more."""
     rows = values.reshape(-1, values.shape[-1])
     high, scale = _rounded(rows, weight.dtype)
     low = ((rows if scale is None else rows / scale) - high.float()).to(weight.dtype)
@@ -275,7 +276,7 @@ def split_product(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Rows [row, n] in half precision, and what to multiply them with [row, 1].
+    """Rows [row, n] in half precision, and their scale factors [row, 1].
 
     float16 (6e-8 to 65,504) is too narrow for some rows: each is divided by its largest value first.
     """

@@ -1,4 +1,4 @@
-"""What a head outputs in place of its own output: a vector of its own, or what it outputs on another prompt."""
+"""What a head outputs instead of its own output: a vector, or its output on another prompt."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Replacement:
     """What the heads of one batch output instead.
 
     `values`: layer -> [1 or item, 1 or position, head, d_head]; `where`: [item, position] bool, None for everywhere.
-    Positions are the answer positions or those of the whole sequence, as the edit asks.
+    Positions are the answer positions or those of the whole sequence, depending on the edit.
     """
 
     values: Callable[[int], Tensor]
@@ -25,7 +25,7 @@ class Replacement:
 
 
 class Baseline(ABC):
-    """What the heads output instead, for any batch of a task's items."""
+    """What heads output instead, for any batch of a task's items."""
 
     @abstractmethod
     def on(self, model: HeadModel, batch: Batch, positions: str, layers: range) -> Replacement:
@@ -43,7 +43,7 @@ class VectorBaseline(Baseline):
         self.table = torch.from_numpy(np.ascontiguousarray(table))
 
     def on(self, model: HeadModel, batch: Batch, positions: str, layers: range) -> Replacement:
-        """The same wherever the head is edited."""
+        """The same vector wherever the head is edited."""
         chosen = self.table if len(self.table) == 1 else self.table[batch.rows.cpu()]
         return Replacement(lambda layer: chosen[:, layer, None])
 
@@ -52,9 +52,9 @@ class PromptBaseline(Baseline):
     """What each head outputs at the same position of another prompt.
 
     Known as interchange intervention (Geiger et al. 2021, arXiv 2106.02997) and activation patching (Zhang and Nanda
-    2024, arXiv 2309.16042). Answer positions correspond one to one, as both prompts are followed by the item's own
-    answer. Elsewhere positions correspond where the prompts have the same number of tokens; otherwise only those before
-    and after the difference do, and the others keep their own output.
+    2024, arXiv 2309.16042). Answer positions correspond one to one, because the item's own answer follows both prompts.
+    Other positions correspond if the prompts have the same number of tokens; otherwise only those before and after the
+    difference do, and the rest keep their own output.
 
     Args:
         partners: for each item, `prompt_ids` of the other prompt and the item's own `answer_ids`.
@@ -89,7 +89,7 @@ def partners(items: list[dict], kind: str) -> list[dict]:
 
 
 def baseline_of(given: "np.ndarray | Baseline") -> Baseline:
-    """A table [1 or item, layer, head, d_head] as a baseline; a baseline as it is."""
+    """Turn a table [1 or item, layer, head, d_head] into a baseline; return a baseline unchanged."""
     return given if isinstance(given, Baseline) else VectorBaseline(given)
 
 
@@ -111,7 +111,7 @@ def _head_outputs(model: HeadModel, batch: Batch, layers: range, kept: Callable[
 
 
 def _corresponding(batch: Batch, other: Batch) -> Tensor:
-    """[item, position] long: the position of the other prompt that corresponds to each; -1 where none does."""
+    """[item, position] long: the corresponding position of the other prompt; -1 if there is none."""
     index = torch.full(batch.input_ids.shape, -1, dtype=torch.long)
     for row in range(len(batch)):
         own, partner = (each.input_ids[row, : int(each.attention_mask[row].sum())].tolist() for each in (batch, other))
@@ -120,9 +120,9 @@ def _corresponding(batch: Batch, other: Batch) -> Tensor:
 
 
 def corresponding(own: list[int], other: list[int]) -> list[int]:
-    """For each position of `own` the one of `other` that corresponds to it; -1 for those in the part that differs.
+    """The position of `other` that corresponds to each position of `own`; -1 in the part that differs.
 
-    Sequences of one length correspond position by position; others by their common beginning and end.
+    Sequences of equal length correspond position by position; others by their common beginning and end.
     """
     if len(own) == len(other):
         return list(range(len(own)))

@@ -1,11 +1,11 @@
-"""Runs the layers above an edited head again, for many edits at once, from what one clean pass left behind.
+"""Reruns the layers above an edited head, for many edits at once, from one recorded clean pass.
 
-Nothing below an edited layer is recomputed, the edited layer's own attention is the clean one less what the
-edit takes away, and with edits at answer positions only, the prompt's keys and values are those of the clean
-pass, shared by all rows of an item. Works on the layers' own `forward` calls, recorded and repeated with their
-arguments reshaped, so nothing here belongs to one architecture; `engine` checks it against plain passes.
+Nothing below an edited layer is recomputed. The edited layer's own attention output is the clean one minus what the
+edit removes. With edits at answer positions only, all rows of an item share the prompt's keys and values of the clean
+pass. Replay records the layers' own `forward` calls and repeats them with reshaped arguments, so it is not specific to
+any architecture; `engine` checks it against plain passes.
 
-A row is one edited copy of an item; `layouts` says how rows lie in the sequences that layers take.
+A row is one edited copy of an item; `layouts` arranges rows in the sequences that layers take.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,20 +23,20 @@ from headatlas.models.layouts import RowsAsItems, RowsAsPositions, UnsupportedEr
 from headatlas.models.precision import side_by_side
 from headatlas.models.replacement import Replacement
 
-# Most query positions that the rows of one item may take in one sequence: attention among rows that do not see
-# each other is wasted and grows with the square.
+# Maximum number of query positions for the rows of one item in a sequence: attention between rows that do not see each
+# other is wasted work and grows quadratically.
 ROW_POSITIONS = 256
 
 
 class _NoLayers(list):
-    """What a cache of ours holds in the place of transformers' own: nothing that may be looked at."""
+    """Stands in for the layers of transformers' cache and raises when used."""
 
     def __getitem__(self, index):
-        raise UnsupportedError("its layers look at more of the cache than the keys and values they put there")
+        raise UnsupportedError("its layers read more from the cache than the keys and values they wrote")
 
 
 class SharedCache(DynamicCache):
-    """Keeps the clean pass's keys and values, and later shows them to rows followed by the rows' own."""
+    """Keeps the clean pass's keys and values; later rows see them, followed by their own."""
 
     def __init__(self):
         super().__init__()
@@ -60,19 +60,20 @@ def _refuse(name: str) -> Callable:
     return method
 
 
-# What else a family may keep there (an indexer's keys, a convolution's inputs) would have to be shown to rows as well.
+# Rows would also need whatever else a family keeps there (an indexer's keys, a convolution's inputs).
 for _name in dir(DynamicCache):
     if _name.startswith("update_"):
         setattr(SharedCache, _name, _refuse(_name))
 
 
 class Replay:
-    """A recorded clean pass over a batch, from which layers can be run again for edited rows.
+    """A recorded clean pass over a batch, from which layers can be rerun for edited rows.
 
-    Raises UnsupportedError where the model's layers cannot be run again for rows.
+    Raises UnsupportedError if the model's layers cannot be rerun for rows.
 
     Args:
-        batch: items padded to a length that is none of the model's dimensions (`replay_length`), on the device.
+        batch: items padded to a length that differs from all of the model's dimensions (`replay_length`), on the
+            device.
         positions: `answer` (edits act at the answer positions) or `all`.
         layers: layers whose heads will be edited.
     """
@@ -88,14 +89,14 @@ class Replay:
         self._calls: dict[int, tuple[tuple, dict]] = {}
         self._shapes: dict[nn.Module, int | None] = {}  # module -> length of the tuple it returns, if one
         options = {}
-        if self.at_answers and model.cache_name:  # the name is found by running the model: before anything is recorded
+        if self.at_answers and model.cache_name:  # found by running the model, so before recording starts
             options = {model.cache_name: self.cache, "use_cache": True}
         with torch.no_grad(), ExitStack() as stack:
             self._record(stack, layers)
             model.logits(batch.input_ids, batch.attention_mask, keep=1, **options)
         if self.at_answers:
             if not self.cache.clean:
-                raise UnsupportedError("its attention layers put no keys and values into the cache that they are given")
+                raise UnsupportedError("its attention layers write no keys and values to the given cache")
             self.cache.mode = "extend"
 
     def _record(self, stack: ExitStack, layers: range) -> None:
@@ -140,8 +141,8 @@ class Replay:
 
         Args:
             sets: (layer, head) pairs of each row, rows in order of their lowest layer (empty sets last).
-            with_clean: whether an unedited row goes first. With half-precision weights it must, since rounding goes
-                by it; it is computed as the others are, so that rounding is common to all.
+            with_clean: whether an unedited row comes first. Half-precision weights require it, because rounding is
+                relative to it; it is computed like the others, so that all rows share its rounding.
 
         Returns:
             [item, row] float32 nats (`batches.score_answers`) and [item, row] bool; the unedited row first, if asked.
@@ -161,7 +162,7 @@ class Replay:
             return self._scores(rows)
 
     def _run_rows(self, layer: int, rows: Tensor, sets: list[Heads], replacement: Replacement) -> Tensor:
-        """Layer output of rows that were edited below; those whose sets have heads here are edited again."""
+        """Layer output of rows edited in lower layers; rows whose sets have heads here are edited again."""
         chosen = heads_of_rows(layer, sets[: rows.shape[1]], self.model.n_heads)
         if not chosen.any():
             return self._run(layer, rows)
@@ -179,7 +180,8 @@ class Replay:
             return self._run(layer, rows)
 
     def _run_entering(self, layer: int, sets: list[Heads], replacement: Replacement) -> Tensor:
-        """Layer output [item, row, position, hidden] of rows whose first edit is here: attention is not run again."""
+        """Layer output [item, row, position, hidden] of rows whose first edit is in this layer: attention is not
+        rerun."""
         attention = self.model.attentions[layer]
         z, clean = self.heads[layer], self.attended[layer]
         chosen = heads_of_rows(layer, sets, self.model.n_heads).to(z.device)
@@ -196,10 +198,10 @@ class Replay:
             return self._as_output(attention.module, self.layout.flat(attended))
 
         with patched(attention.module, forward):
-            return self._run(layer, rows, fit=False)[:, 1:]  # rounding goes by the unedited row, which goes first
+            return self._run(layer, rows, fit=False)[:, 1:]  # rounding is relative to the first row, the unedited one
 
     def _run(self, layer: int, rows: Tensor, fit: bool = True) -> Tensor:
-        """One layer on rows [item, row, position, hidden]; `fit` lays out its other arguments for the rows."""
+        """One layer on rows [item, row, position, hidden]; `fit` adapts its other arguments to the rows."""
         args, kwargs = self._calls[layer]
         laid_out = (lambda value: self.layout.fit(value, rows.shape[1])) if fit else (lambda value: value)
         hidden = self.layout.flat(rows)
@@ -213,14 +215,14 @@ class Replay:
         return (output[0] if isinstance(output, tuple) else output).reshape(rows.shape)
 
     def _run_layer(self, layer: int, args: tuple, kwargs: dict):
-        """The layer's own output; what its code cannot do with rows is a reason not to replay."""
+        """The layer's own output; an error of its code is a reason not to replay."""
         try:
             return self.model.attentions[layer].layer(*args, **kwargs)
         except (RuntimeError, IndexError, ValueError) as error:
             if should_reduce_batch_size(error):
                 raise
             said = " ".join(str(error).split())[:120]
-            raise UnsupportedError(f"its layer {layer} cannot be run for rows side by side: {said}") from error
+            raise UnsupportedError(f"its layer {layer} cannot run side-by-side rows: {said}") from error
 
     def _as_output(self, module: nn.Module, value: Tensor):
         length = self._shapes[module]
@@ -234,7 +236,7 @@ class Replay:
         return score_answers(logits, self.batch)
 
     def _head(self, hidden: Tensor) -> Tensor:
-        """Logits [n, token] of last-layer outputs [n, hidden], by the model's own steps after its last layer."""
+        """Logits [n, token] of last-layer outputs [n, hidden], by the model's own code after its last layer."""
         attentions = self.model.attentions
         first = min(self._calls)
         with ExitStack() as stack:
@@ -268,10 +270,10 @@ def patched(module: nn.Module, forward: Callable) -> Iterator[None]:
 def replay_items(
     model: HeadModel, items: list[dict], rows: list[int], positions: str, layers: range, batch_tokens: int
 ) -> tuple[Replay, int]:
-    """Record a clean pass over the items at `rows`; and how many edited rows of each fit one pass.
+    """Record a clean pass over the items at `rows`; also return how many edited rows per item fit one pass.
 
     Args:
-        positions, layers: as `Replay`; batch_tokens: the most positions of one pass, over all rows.
+        positions, layers: as in `Replay`; batch_tokens: maximum number of positions in one pass, over all rows.
     """
     length = replay_length(model, max(sequence_length(items[row]) for row in rows))
     replay = Replay(model, collate(items, rows, length).to(model.device), positions, layers)
@@ -280,10 +282,10 @@ def replay_items(
 
 
 def replay_length(model: HeadModel, length: int) -> int:
-    """The smallest length above `length` that is no dimension of the model.
+    """The smallest length above `length` that is not a dimension of the model.
 
-    Layers' arguments are told apart by which of their dimensions is the sequence; one padded position more
-    also makes every family pass an explicit mask.
+    This identifies the sequence dimension of layers' arguments; the extra padding also makes every family pass an
+    explicit mask.
     """
     taken = {size for parameter in model.model.parameters() for size in parameter.shape}
     taken |= {model.n_heads, model.d_head, model.d_head // 2, 2 * model.d_head}
@@ -294,16 +296,16 @@ def replay_length(model: HeadModel, length: int) -> int:
 
 
 def _check_layers(model: HeadModel) -> None:
-    """Raise UnsupportedError where layers cannot be run for rows side by side.
+    """Raise UnsupportedError if layers cannot run side-by-side rows.
 
-    That is so where the attention implementation takes no mask of our own (flash attention), where layers mix
-    positions by other means (hybrid models), and where no module of a layer puts out what its heads add up to.
+    That is the case if the attention implementation accepts no mask of ours (flash attention), if layers mix positions
+    by other means (hybrid models), or if no module of a layer outputs the sum of its heads.
     """
     if model.layers_without_attention:
         raise UnsupportedError(f"layer {model.layers_without_attention[0]} mixes positions without attention")
     for attention in model.attentions:
         if attention.module is None:
-            raise UnsupportedError(f"no module around {attention.name} puts out what its heads add up to")
+            raise UnsupportedError(f"no module around {attention.name} outputs the sum of its heads")
     kind = getattr(model.model.config.get_text_config(), "_attn_implementation", None)
     if kind not in (None, "eager", "sdpa"):
-        raise UnsupportedError(f"attn_implementation: {kind} takes no mask of our own; take sdpa or eager")
+        raise UnsupportedError(f"attn_implementation: {kind} accepts no custom mask; use sdpa or eager")

@@ -18,7 +18,7 @@ MAGIC = b"GGUF"
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Tell a GGUF file by its name or, as Ollama names its files by their digest, by its first four bytes."""
+    """Whether a file is GGUF, by its name or (Ollama names files by digest) by its first four bytes."""
     if str(path).lower().endswith(".gguf"):
         return not os.path.isdir(path)
     if not os.path.isfile(path):
@@ -30,7 +30,7 @@ def is_gguf(path: str | Path) -> bool:
 def find_in_package(path: str) -> str:
     """Return the file or folder that `package://name/file` names, without importing the package.
 
-    It is relative to the working directory where it lies in there, so that a run can move with its environment.
+    The path is relative if it lies in the working directory, so that a run can move with its environment.
 
     Raises:
         HeadAtlasError: the package is not installed, or has no such file or folder.
@@ -60,10 +60,10 @@ def _held(folder: Path) -> str:
 
 @contextmanager
 def shown_to_transformers(path: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """While open, what `from_pretrained` takes for a model: a folder or hub id, and `gguf_file` for a GGUF file.
+    """Yield what `from_pretrained` takes for a model: a folder or hub id, and `gguf_file` for a GGUF file.
 
-    A GGUF file is shown alone, by a link in a folder of its own: transformers would prefer a tokenizer or an adapter
-    that happens to lie beside it.
+    A GGUF file is linked from a folder of its own, because transformers would prefer a tokenizer or an adapter that
+    happens to lie beside it.
     """
     if not is_gguf(path):
         yield path, {}

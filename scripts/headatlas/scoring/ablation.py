@@ -1,7 +1,7 @@
 """Exact effect of replacing one head's output by a baseline: activation patching, one head at a time.
 
 Two engines give the same numbers: `replay` (fast) and `hooked` (one row of a full pass per item and head). `engine`
-chooses between them and checks what comes out.
+chooses between them and checks the result.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ def ablate_layers(
     advance: Callable[[int], None] = lambda _n: None,
     engine: str = "auto",
 ) -> tuple[np.ndarray, Report]:
-    """Drop in the answer's score when each head of `layers` outputs its baseline, alone.
+    """Drop in the answer's score when a single head outputs its baseline, for each head of `layers`.
 
-    Everything downstream is recomputed (activation patching; Vig et al. 2020, arXiv 2004.12265). The largest effects
-    of the shortest and the longest item are computed again by plain, unpadded passes and compared.
+    Everything downstream is recomputed (activation patching; Vig et al. 2020, arXiv 2004.12265). Plain, unpadded passes
+    recompute the largest effects of the shortest and the longest item for comparison.
 
     Args:
         items: tokenised items; baseline: what an ablated head outputs; a table is [1 or item, layer, head, d_head].
@@ -39,14 +39,14 @@ def ablate_layers(
         batch_tokens: the most positions of one pass, over all rows.
         advance: called with the number of effects (items x heads) that a pass computed; less than 0 where they are
             computed anew by another engine.
-        engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
+        engine: `replay`, `hooked`, or `auto` (`replay` if it holds).
 
     Returns:
         [item, layer of `layers`, head] float32, nats (`batches.score_answers`); positive = the head helps; NaN in
-        layers without attention. And which engine made it.
+        layers without attention. And the report of the engine.
 
     Raises:
-        HeadAtlasError: `replay` is asked for and does not hold; or full passes do not agree with plain ones either.
+        HeadAtlasError: `replay` is requested but does not hold; or full passes disagree with plain ones, too.
     """
     baseline = baseline_of(baseline)
     with_heads = [layer for layer in layers if model.attentions[layer]]
@@ -68,7 +68,7 @@ def ablate_layers(
             run = {"replay": _replayed, "hooked": _hooked}[engine]
             effects[rows] = run(model, items, rows, baseline, layers, positions, tokens, computed).cpu().numpy()
 
-        # A row of replay is as long as the batch's longest answer: shorter ones would pay for it.
+        # A row of replay is as long as the batch's longest answer, which would make shorter ones more expensive.
         ragged = positions != "answer"
         run_batches(work, items, batch_tokens, model.devices, padded=padded, ragged=ragged, room=model.room)
         effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
@@ -84,12 +84,12 @@ def ablate_layers(
 
 
 def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
-    """Cells of [layer, head] to compute again: in the first, middle and last layer the largest, and some that are not.
+    """Cells of [layer, head] to recompute: the largest in the first, middle and last layer, and some others.
 
-    Late heads stand last among the rows that the replay engine lays side by side, farthest from the prompt.
+    Late heads come last among the side-by-side rows of the replay engine, farthest from the prompt.
 
     Args:
-        layers: those that have attention.
+        layers: the layers with attention.
     """
     if not layers:
         return []
@@ -106,8 +106,8 @@ def _replayed(
     replacement = baseline.on(model, replay.batch, positions, layers)
     effects = torch.zeros(len(rows), len(layers), model.n_heads)
     edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
-    # The unedited row goes through every pass, since with half-precision weights rounding goes by it; a whole sequence
-    # more in each is much, and with float32 weights once will do.
+    # The unedited row goes through every pass, because rounding of half-precision weights is relative to it. A whole
+    # extra sequence per pass is expensive; with float32 weights one is enough.
     once = not replay.at_answers and not weights_in_half(model.model)
     clean: list[torch.Tensor] = []
 

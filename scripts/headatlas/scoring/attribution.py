@@ -1,7 +1,7 @@
 """First-order effects of all heads at once, from gradients.
 
-With one step the trace already holds all that is needed (`effects.attribution_from_terms`); with more, this
-module integrates gradients along the path on which every head fades from its baseline to its own output.
+With one step the trace already holds everything needed (`effects.attribution_from_terms`). With more, this module
+integrates gradients along the path from every head's baseline to its own output.
 """
 
 from collections.abc import Callable
@@ -30,10 +30,9 @@ def integrate(
     """Integrated gradients of the answer's score over the heads' gates (Sundararajan et al. 2017, 1703.01365).
 
     Head output i becomes b_i + m_i (z_i - b_i) with its gate m_i; all gates rise together from 0 to 1 and
-    effect_i is the mean of d(score)/d(m_i) at the midpoints of `steps` equal pieces. As steps grow
-    the effects of all heads add up to score(all gates 1) - score(all gates 0)
-    (completeness, see `path_gains`); at gate 1 alone the same derivative is attribution patching (Syed et al. 2023,
-    2310.10348).
+    effect_i is the mean of d(score)/d(m_i) at the midpoints of `steps` equal pieces. With more steps the effects of all
+    heads approach the sum score(all gates 1) - score(all gates 0) (completeness, see `path_gains`). At gate 1 alone the
+    same derivative is attribution patching (Syed et al. 2023, 2310.10348).
 
     Args:
         items: tokenised items; baseline: a table is [1 or item, layer, head, d_head]; positions: `answer` or `all`.
@@ -63,10 +62,10 @@ def integrate(
 def path_gains(
     model: HeadModel, items: list[dict], baseline: np.ndarray | Baseline, positions: str, batch_tokens: int
 ) -> np.ndarray:
-    """Answer score with all gates at 1 less that with all at 0: [item] float32, what effects should add up to.
+    """Answer score with all gates at 1 minus that with all at 0: [item] float32, the sum that effects should have.
 
     Args:
-        as `integrate`.
+        as in `integrate`.
     """
     gains = np.zeros(len(items), np.float32)
     baseline = baseline_of(baseline)
@@ -88,10 +87,10 @@ def _run(model: HeadModel, work: Callable[[list[int], int], None], items: list[d
 
 
 def gate_slopes(model: HeadModel, batch: Batch, replacement: Replacement, gates: Tensor, positions: str) -> Tensor:
-    """[item, gate, layer, head]: derivative of an item's score by each head's gate, all gates equal.
+    """[item, gate, layer, head]: derivative of an item's score with respect to each head's gate, all gates equal.
 
     Args:
-        replacement: for the batch; gates: [gate], one copy of the batch each.
+        replacement: for the batch; gates: [gate], with one copy of the batch each.
     """
     repeated = batch.repeat(len(gates))
     with torch.enable_grad():
@@ -108,10 +107,10 @@ def gate_slopes(model: HeadModel, batch: Batch, replacement: Replacement, gates:
 def _faded(
     model: HeadModel, batch: Batch, replacement: Replacement, gates: Tensor, positions: str
 ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-    """Answer score [item * gate] of a batch of which each item is run once for each of the gates.
+    """Answer score [item * gate] of a batch that is run once for each gate.
 
     Returns:
-        and for each layer what its heads' outputs are above the baseline, and what they were replaced by.
+        and for each layer the heads' outputs minus the baseline, and their replacements.
     """
     repeated, replacement = batch.repeat(len(gates)), on_sequence(replacement, batch, positions)
     gates = gates.repeat(len(batch))

@@ -1,4 +1,4 @@
-"""From a setting to what edited heads output."""
+"""From a setting to the outputs of edited heads."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def choose_baseline(
     """The baseline of a task's items: patched from their counterfactual prompts, or a vector per head.
 
     Args:
-        as `files.effects.read_baseline`; `baseline: counterfactual` needs neither trace nor pool.
+        as in `files.effects.read_baseline`; `baseline: counterfactual` needs neither trace nor pool.
     """
     if settings["baseline"] == "counterfactual":
         return PromptBaseline(partners(items, "counterfactual"))

@@ -1,4 +1,4 @@
-"""What a model still can do when whole sets of heads output their baselines together."""
+"""What a model can still do when whole sets of heads output their baselines together."""
 
 from collections.abc import Callable
 
@@ -29,14 +29,14 @@ def knock_out(
         advance: called with the number of scores (items x sets `with_clean`) that a pass computed; less than 0 where
             they are computed anew by another engine.
         baseline: what a knocked-out head outputs; a table is [1, layer, head, d_head]; positions: `answer` or `all`.
-        engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
+        engine: `replay`, `hooked`, or `auto` (`replay` if it holds).
 
     Returns:
-        score [set, item] float32, nats (`batches.score_answers`); correct [set, item] uint8; and which engine
-        made them.
+        score [set, item] float32, nats (`batches.score_answers`); correct [set, item] uint8; and the report of the
+        engine.
 
     Raises:
-        HeadAtlasError: as `engine.run_checked`.
+        HeadAtlasError: as in `engine.run_checked`.
     """
     asked = with_clean(sets)
     first_layer = [min((layer for layer, _ in heads), default=model.n_layers) for heads in asked]
@@ -72,7 +72,7 @@ def knock_out(
 
     def cells(found: np.ndarray, item: int) -> tuple[list[Heads], np.ndarray]:
         drops = found[0, asked.index([]), item] - found[0, :, item]
-        # The set that costs most, and those that stand first and last among the rows of the replay engine.
+        # The set that costs most, and the first and last among the rows of the replay engine.
         chosen = list(dict.fromkeys([int(np.abs(drops).argmax()), order[0], order[-1]]))
         return [asked[index] for index in chosen], drops[chosen]
 
@@ -90,7 +90,7 @@ def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Ba
     """(function that scores sets as rows of one replay, most sets it takes at once)."""
     replay, most = replay_items(model, items, rows, positions, range(model.n_layers), tokens)
     replacement = baseline.on(model, replay.batch, positions, range(model.n_layers))
-    # The unedited row, which goes first, is nobody's set.
+    # The unedited row, which comes first, belongs to no set.
     return lambda sets: tuple(found[:, 1:] for found in replay.scores(sets, replacement)), most
 
 

@@ -1,4 +1,4 @@
-"""What happens to the answer when one head outputs what it does on another prompt, of another or of the same answer."""
+"""Effects of patching single heads from another prompt, with another or the same answer."""
 
 from collections.abc import Callable
 
@@ -17,19 +17,19 @@ def patch_answers(
     advance: Callable[[int], None] = lambda _n: None,
     engine: str = "auto",
 ) -> Patched:
-    """Drop in the answer's score when each head, alone, outputs at the answer positions what it does on another prompt.
+    """Drop in the answer's score when a single head takes its output at the answer positions from another prompt.
 
-    The other prompt is once the item's counterfactual, for which the foil is right, and once another question with the
+    The other prompt is first the item's counterfactual, for which the foil is right, then another question with the
     same answer. The item's own answer follows both.
 
     Args:
         items: tokenised items with `counterfactual_ids` and `same_answer_ids`; heads: (layer, head), hottest first.
-        batch_tokens: the most positions of one pass, over all rows.
+        batch_tokens: maximum number of positions of one pass, over all rows.
         advance: called with the number of items done; every item is done twice.
-        engine: `replay`, `hooked`, or `auto` (`replay` where it holds).
+        engine: `replay`, `hooked`, or `auto` (`replay` if it holds).
 
     Raises:
-        HeadAtlasError: as `engine.run_checked`.
+        HeadAtlasError: as in `engine.run_checked`.
     """
     effects, reports = {}, {}
     for kind in KINDS:

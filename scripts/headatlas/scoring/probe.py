@@ -1,8 +1,8 @@
-"""The probe of Cognitive Mirrors (arXiv 2512.10978): can the task be read off the heads, and off which?
+"""The probe of Cognitive Mirrors (arXiv 2512.10978): can the task be read from the heads, and from which?
 
-One linear map shared by all heads, then a two-layer classifier over all heads to the task. Several seeds are
-trained together as one batched model; each holds out its own fold of questions, on which alone it is scored,
-so every item is scored once by a probe that never saw its question.
+One linear map shared by all heads, then a two-layer classifier from all heads to the task. Several seeds are trained
+together as one batched model. Each is scored only on its own held-out fold of questions, so every item is scored once,
+by a probe that never saw its question.
 """
 
 import copy
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-LEAST_GAIN = 1e-3  # nats: a smaller fall of the stopping loss is no reason to go on
+LEAST_GAIN = 1e-3  # nats: a smaller improvement of the stopping loss does not count
 
 
 @dataclass(frozen=True)
 class ProbeResult:
     """Held-out outcome of all seeds.
 
-    `effect` [item, layer, head]: gradient times activation of the true class's logit less the mean over classes;
+    `effect` [item, layer, head]: gradient times activation of the true class's logit minus the mean over classes;
     `predicted` [item]: class; `epochs` [seed]: passes over the training items until the best stopping loss; `losses`
     [seed]: that loss.
     """
@@ -33,10 +33,10 @@ class ProbeResult:
 
 
 def probe_report(result: ProbeResult, labels: np.ndarray, tasks: list[str], null_accuracy: list[float]) -> dict:
-    """Held-out accuracy per task and in all, the majority share, and counts `confusion[task][predicted]`.
+    """Held-out accuracy per task and overall, the majority share, and counts `confusion[task][predicted]`.
 
     Args:
-        null_accuracy: [refit], held-out accuracy in all of each refit with permuted labels.
+        null_accuracy: [refit], overall held-out accuracy of each refit with permuted labels.
     """
     confusion = np.zeros((len(tasks), len(tasks)), int)
     np.add.at(confusion, (labels, result.predicted), 1)
@@ -56,7 +56,7 @@ def probe_report(result: ProbeResult, labels: np.ndarray, tasks: list[str], null
 
 
 class Probe(nn.Module):
-    """`seeds` independent probes with a leading seed dimension, so that one matrix product serves all.
+    """`seeds` independent probes with a leading seed dimension, so that one matrix product serves all of them.
 
     Head features [item, layer * head, d_head] and their layer means [item, layer, d_head] go through one linear
     map to `dimensions` each (together: the map of the joined vector), then a hidden layer, then the classes.
@@ -104,7 +104,7 @@ class Probe(nn.Module):
 def fit_probe(
     outputs: np.ndarray, labels: np.ndarray, questions: list[str], settings: dict, seed: int, device: str = "cpu"
 ) -> ProbeResult:
-    """Train one probe per seed and score each item by the probe that held its question out; as `fit_probes`."""
+    """Train one probe per seed and score each item by the probe that held its question out; see `fit_probes`."""
     return next(fit_probes(outputs, [labels], questions, settings, seed, device))
 
 
@@ -116,24 +116,24 @@ def fit_probes(
     seed: int,
     device: str = "cpu",
 ) -> Iterator[ProbeResult]:
-    """The same fit for each of several sets of labels, one after the other: split, scales and settings are shared.
+    """Repeat the fit for several sets of labels; they share the split, the scales and the settings.
 
-    Each set trains one probe per seed, from starts of its own, and scores each item by the probe that held its
+    Each set trains one probe per seed, from its own initialisations, and scores each item by the probe that held its
     question out.
 
     Args:
-        outputs: [item, layer, head, d_head] float32, mean head outputs, NaN in layers without attention, whose
-            effects are NaN too; label_sets: [item] class 0..n-1 each.
+        outputs: [item, layer, head, d_head] float32, mean head outputs, NaN in layers without attention, whose effects
+            are also NaN; label_sets: each [item], classes 0..n-1.
         questions: [item]; items of one question are never on both sides of a split.
         settings: `seeds`, `dimensions`, `hidden`, `epochs`, `batch_size`, `learning_rate`, `weight_decay`,
             `patience`, `standardise` as in the config.
-        seed: from which the folds and every probe's seed follow.
+        seed: determines the folds and every probe's seed.
     """
     n_seeds = settings["seeds"]
     present = ~np.isnan(outputs[0]).all((1, 2))
     outputs = outputs if present.all() else outputs[:, present]
     folds = question_folds(questions, n_seeds, seed)
-    stops = question_folds(questions, 5, seed + 1)  # a fifth of what is not held out decides when to stop
+    stops = question_folds(questions, 5, seed + 1)  # a fifth of the other questions decides when to stop
     held = torch.tensor(np.stack([folds == fold for fold in range(n_seeds)]))
     stop = torch.tensor(np.stack([(folds != fold) & (stops == 0) for fold in range(n_seeds)]))
     train = ~held & ~stop
@@ -151,7 +151,8 @@ def fit_probes(
 
 
 def question_folds(questions: list[str], n_folds: int, seed: int) -> np.ndarray:
-    """[item] fold number; questions are dealt out in a seeded order, so folds differ by one question at most."""
+    """[item] fold number; questions are assigned in a seeded order, so the sizes of folds differ by at most one
+    question."""
     order = sorted(set(questions), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     fold = {name: index % n_folds for index, name in enumerate(order)}
     return np.array([fold[name] for name in questions])
@@ -168,7 +169,7 @@ class _Standardised:
             centre, spread = (torch.stack(part) for part in zip(*stats, strict=True))
             if not standardise:
                 centre, spread = torch.zeros_like(centre), torch.ones_like(spread)
-            # A feature that does not vary says nothing: it is centred to zero, not blown up.
+            # A constant feature carries no information: it becomes zero instead of being scaled up.
             self.scales.append((centre, torch.where(spread > 1e-6 * (centre.abs() + 1e-6), spread, torch.inf)))
 
     def batch(self, rows: Tensor, seeds: slice = slice(None)) -> tuple[Tensor, Tensor]:
@@ -184,7 +185,7 @@ def _train(probe: Probe, data, target: Tensor, train: Tensor, stop: Tensor, sett
     optimiser = torch.optim.AdamW(
         probe.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
     )
-    # Every class counts the same, however many items it has.
+    # Every class has the same weight, however many items it has.
     weight = len(target) / (len(probe.second_bias[0, 0]) * torch.bincount(target).clamp_min(1))
     weight = weight.to(torch.float32)
     generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
@@ -225,7 +226,7 @@ def _losses(probe: Probe, data, target: Tensor, rows: Tensor, weight: Tensor) ->
 def _stop_losses(probe: Probe, data, target: Tensor, stop: Tensor, weight: Tensor, size: int) -> list[float]:
     """[seed] mean loss over each seed's stopping items."""
     counts = stop.sum(1)
-    # Each seed's own rows come first; what fills its line up to the longest is not counted.
+    # Each seed's own rows come first; the padding to the longest is not counted.
     rows = stop.int().argsort(dim=1, descending=True, stable=True)[:, : counts.max()].to(target.device)
     with torch.no_grad():
         parts = [_losses(probe, data, target, part, weight) for part in rows.split(max(size, 256), dim=1)]
@@ -235,13 +236,13 @@ def _stop_losses(probe: Probe, data, target: Tensor, stop: Tensor, weight: Tenso
 
 
 def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Effects [item, layer, head] and predicted class [item], each item's by the seed that held it out."""
+    """Effects [item, layer, head] and predicted class [item], each by the seed that held the item out."""
     effect = np.zeros(data.heads.shape[:3], np.float32)
     predicted = np.zeros(len(target), np.int64)
     for fold, items in enumerate(held):
         for rows in items.nonzero()[:, 0].split(size):
             scores, classes = _gradient_times_activation(probe, data, target, fold, rows.to(target.device))
-            at = rows.numpy()  # numpy would take a tensor of one row for a plain number
+            at = rows.numpy()  # numpy would treat a tensor of one row as a scalar
             effect[at], predicted[at] = scores.cpu().numpy(), classes.cpu().numpy()
     return effect, predicted
 
@@ -249,8 +250,8 @@ def _score(probe: Probe, data, target: Tensor, held: Tensor, size: int) -> tuple
 def _gradient_times_activation(probe: Probe, data, target: Tensor, fold: int, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Scores [item, layer, head] and predicted class [item] by one seed's probe.
 
-    Scored is the true class's logit less the mean over classes: what is added to the logits of all classes alike tells
-    them apart no better, and training leaves it to chance.
+    The score is the true class's logit minus the mean over classes: a term common to all logits does not separate the
+    classes, and training leaves it arbitrary.
     """
     single = probe.only(fold)
     features = single.features(*data.batch(rows[None], slice(fold, fold + 1))).detach().requires_grad_()

@@ -1,17 +1,17 @@
-"""The probe's null: what a head's effect is where labels carry no information. Knows numpy, neither files nor torch.
+"""The probe's null: a head's effect when labels carry no information. Uses numpy; no files, no torch.
 
-Labels change places between questions and the whole chain is run again: split, scales, training, early stopping,
-scores on held-out questions. A test of a mean of zero will not do: what the linear map adds to every head's features
-gives each head an offset by chance, so that its mean effect is not zero even where nothing is to be known (at 0.05 such
-a test calls some 20 % of the heads).
+Labels are permuted between questions and the whole chain is rerun: split, scales, training, early stopping, scores on
+held-out questions. A test of a zero mean is not valid: the linear map adds a term to every head's features, which gives
+each head a random offset, so its mean effect is not zero even if there is nothing to learn (at 0.05 such a test calls
+some 20 % of the heads significant).
 
-Refits are dear and heads many, so a head is compared with all heads of the refits. That takes their effects, over
-their standard errors, to be distributed alike under the null, as they are where features are standardised (whatever
-the heads' scales; without, heads that hardly vary are called some three times too often and others less). The
-standard error, taken from the same fit as the effect, also takes care of the probe that has learnt something, whose
-gradients are all larger than a refit's. What it can not: the null is that no head tells of the label. Beside heads
-that do, a head that does not is called at 0.05 some 10 % of the time, and one of the same layer sees a share of what
-they know through the layer's mean.
+Refits are expensive and heads are many, so a head is compared with all heads of the refits. This assumes that effects
+over their standard errors have the same distribution under the null for all heads. That holds if features are
+standardised, whatever the heads' scales; otherwise heads that hardly vary are called some three times too often, and
+others less. The standard error comes from the same fit as the effect, so it also accounts for a probe that has learnt
+something, whose gradients are all larger than a refit's. Under this null no head carries label information. If some
+heads do, a head that does not is called at 0.05 some 10 % of the time, and a head in the same layer as informative ones
+sees part of their information through the layer's mean.
 """
 
 from collections.abc import Iterable
@@ -21,21 +21,21 @@ import numpy as np
 
 from headatlas.stats.head_statistics import mean_and_error, question_totals
 
-SELECTIONS = ("all", "correct")  # as `head_statistics.items`
+SELECTIONS = ("all", "correct")  # as `statistics.items`
 
 
 class Fit(Protocol):
-    """What is needed of a probe's fit: `effect` [item, layer, head] and `predicted` [item]."""
+    """The parts of a probe's fit that are needed: `effect` [item, layer, head] and `predicted` [item]."""
 
     effect: np.ndarray
     predicted: np.ndarray
 
 
 def permuted_labels(labels: np.ndarray, questions: list[str], draws: int, seed: int) -> np.ndarray:
-    """Labels that have changed places between questions: [draw, item].
+    """Labels permuted between questions: [draw, item].
 
-    What changes places are the labels of whole groups, a group being a question's items of one label: its items
-    keep one label between them, and each label keeps its number of groups. The first draws do not depend on `draws`.
+    The labels of whole groups are permuted, where a group is the items of one question with one label: its items keep a
+    common label, and each label keeps its number of groups. The first draws do not depend on `draws`.
 
     Args:
         labels: [item] integers; questions: [item].
@@ -50,14 +50,14 @@ def permuted_labels(labels: np.ndarray, questions: list[str], draws: int, seed: 
 def gather_null(
     refits: Iterable[tuple[np.ndarray, Fit]], questions: list[str], correct: np.ndarray, n_tasks: int
 ) -> tuple[list[dict[str, np.ndarray]], list[float]]:
-    """What is kept of the refits, one after the other.
+    """Collect the null effects of the refits, one after the other.
 
     Args:
         refits: the labels [item] of each and its fit; questions, correct: [item].
 
     Returns:
-        for each task the tensors of `null_effects`, [refit, layer, head] (none where there is no refit); and the
-        held-out accuracy of each refit.
+        for each task the tensors of `null_effects`, [refit, layer, head] (none without refits); and the held-out
+        accuracy of each refit.
     """
     parts, accuracy = [], []
     for labels, fit in refits:
@@ -74,15 +74,15 @@ def null_effects(
     """Mean effect of each head on the items of each (permuted) label, and its standard error over questions.
 
     Args:
-        effect: [item, layer, head] of one fit; labels: [item], those it was given; questions: [item];
+        effect: [item, layer, head] of one fit; labels: [item], the labels of that fit; questions: [item];
             correct: [item] whether the model is right.
 
     Returns:
         `null_effect_{items}` and `null_error_{items}` [task, layer, head] float32 for all items and for the correct
-        ones; NaN where there is none, the error also where there is one question only.
+        ones; NaN without items; the error is NaN with a single question, too.
     """
     _, question = np.unique(questions, return_inverse=True)
-    present = ~np.isnan(effect).all((0, 2))  # the layers that have attention
+    present = ~np.isnan(effect).all((0, 2))  # the layers with attention
     found = {}
     for name, kept in zip(SELECTIONS, (np.ones(len(labels), bool), correct.astype(bool)), strict=True):
         both = np.full((2, n_tasks, *effect.shape[1:]), np.nan, np.float32)

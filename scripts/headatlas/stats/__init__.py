@@ -1,1 +1,1 @@
-"""Statistics of arrays; numpy and SciPy. Knows nothing of files, models and tasks' texts."""
+"""Statistics of arrays; numpy and SciPy. Knows nothing about files, models and task texts."""

@@ -1,4 +1,4 @@
-"""An order that puts similar things side by side; numpy only."""
+"""An order that puts similar things next to each other; numpy only."""
 
 import numpy as np
 

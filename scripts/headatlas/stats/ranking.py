@@ -4,7 +4,8 @@ import numpy as np
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis, 1 = smallest; equal values share their mean rank. Same shape; NaN beside any NaN."""
+    """Ranks along the last axis, 1 = smallest; equal values share their mean rank. Same shape; NaN along an axis with
+    any NaN."""
     from scipy.stats import rankdata  # takes 0.7 s to import: only jobs that call this pay
 
     return rankdata(values, axis=-1)

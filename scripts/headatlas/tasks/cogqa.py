@@ -19,7 +19,7 @@ from headatlas.tasks.strict_json import parse
 from headatlas.tasks.text_file import listed, read_text, short_names
 from headatlas.wording import shorten
 
-SKILLS = {  # task key -> the label that the published CogQA data give the task's subquestions
+SKILLS = {  # task key -> the label of the task's subquestions in the published CogQA data
     "knowledge_recall": "Knowledge Recall",
     "retrieval": "Retrieval",
     "logical_reasoning": "Logical Reasoning",
@@ -52,12 +52,12 @@ class Question:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of its subquestions that are tasks."""
+        """The labels among its subquestions that are tasks."""
         return [step.skill for step in self.steps if step.skill in SKILLS.values()]
 
     @property
     def other_labels(self) -> list[str]:
-        """The labels of its subquestions that are not tasks."""
+        """The labels among its subquestions that are not tasks."""
         return [step.skill for step in self.steps if step.skill not in SKILLS.values()]
 
 
@@ -74,7 +74,7 @@ def read_cogqa(sources: Sequence[Path]) -> list[Question]:
             raise HeadAtlasError(f"{path}: must be a JSON list of questions; for JSON lines set format: jsonl")
         questions += [_question(entry, path, name, number) for number, entry in enumerate(content, 1)]
     if not questions:
-        raise HeadAtlasError(f"{listed(sources)}: no questions; is the file cut short?")
+        raise HeadAtlasError(f"{listed(sources)}: no questions; is the file truncated?")
     refuse_repeats((q.text, _at(q.file, q.number), "the question") for q in questions)
     return questions
 
@@ -91,9 +91,9 @@ def cogqa_items(questions: Sequence[Question], skill: str, context: str | list[s
         Answer:
 
     Args:
-        context: which earlier subquestions the prompt holds: `all`, `none`, or those with the labels listed.
+        context: which earlier subquestions the prompt contains: `all`, `none`, or those with the listed labels.
     Raises:
-        HeadAtlasError: no subquestion has the label; says which labels there are.
+        HeadAtlasError: no subquestion has the label; lists the existing labels.
     """
     items = [
         Item(

@@ -14,9 +14,9 @@ EXPECTED = "a first row prompt,answer and one item per row"
 
 
 def entries(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield each row's last line number and its cells by the names of the first row.
+    """Yield the last line number of each row and its cells by column name.
 
-    An empty cell counts as a missing key, but for prompt and answer.
+    An empty cell counts as a missing key, except for prompt and answer.
 
     Raises:
         HeadAtlasError: file, line and what is wrong.

@@ -1,4 +1,4 @@
-"""Checks that the entries of all formats share. Standard library only."""
+"""Checks shared by the entries of all formats. Standard library only."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -24,17 +24,17 @@ def require_keys(entry: dict, where: str, required: tuple[str, ...]) -> None:
 
 
 def refuse_other_keys(entry: dict, where: str, known: tuple[str, ...]) -> None:
-    """Refuse an entry with a key that has no meaning."""
+    """Refuse an entry with an unknown key."""
     for key in entry:
         if key not in known:
             raise HeadAtlasError(f"{where}: unknown key '{shorten(key)}'; {nearest(key, known)}")
 
 
 def text_of(entry: dict, key: str, where: str, number: bool = False) -> str:
-    """The text of a field; a JSON number counts as text where `number` says so.
+    """The text of a field; with `number`, a JSON number counts as text.
 
     Raises:
-        HeadAtlasError: it is not text, is empty, or holds half a character.
+        HeadAtlasError: it is not text, is empty, or holds a lone surrogate.
     """
     value = entry[key]
     if not isinstance(value, str) or (isinstance(value, Number) and not number):
@@ -58,7 +58,7 @@ def refuse_repeats(entries: Iterable[tuple[object, str, str]]) -> None:
     """Refuse a value that occurs twice.
 
     Args:
-        entries: value, where it is, and what it is called.
+        entries: value, location, and the name of the value.
     """
     first: dict[object, str] = {}
     for value, where, what in entries:
@@ -68,5 +68,5 @@ def refuse_repeats(entries: Iterable[tuple[object, str, str]]) -> None:
 
 
 def text_id(text: str) -> str:
-    """A short hash that stands for a text."""
+    """A short hash of a text."""
     return sha256(text.encode()).hexdigest()[:12]

@@ -3,12 +3,16 @@
 import re
 from pathlib import Path
 
-FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "csv"}  # in a .json file, the content tells json from cogqa
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}  # a .json file's content decides between json and cogqa
 TELLING = re.compile(rb'"(prompt|generated)"\s*:')
 
 
 def format_of(path: str | Path) -> str | None:
-    """Tell a file's format from its name, and of a .json file from its first keys; None where nothing tells it."""
+    """Infer a file's format from its suffix, and that of a .json file from its first keys; None if unknown."""
     suffix = Path(path).suffix.lower()
     if suffix != ".json":
         return FORMATS.get(suffix)

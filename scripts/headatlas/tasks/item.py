@@ -10,8 +10,8 @@ class Item:
     """A prompt with its answer.
 
     `where` names it in messages. `extra` holds the other keys of its file: those that some settings need
-    (`partners.PARTNERS`), and those without a meaning here, such as a category. The token ids come from `tokens`;
-    `split` is None where the file leaves it open.
+    (`partners.PARTNERS`), and those that are not used, such as a category. The token ids come from `tokens`; `split` is
+    None if the file does not set it.
     """
 
     id: str

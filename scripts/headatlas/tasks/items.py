@@ -1,4 +1,4 @@
-"""Tasks: from their files to the items that are scored. Knows nothing of models and tokens. Standard library only.
+"""Tasks: from their files to the items that are scored. Knows nothing about models and tokens. Standard library only.
 
 Items are in the seeded order of their questions, so that the first n of a split are a sample of whole questions.
 """
@@ -22,7 +22,7 @@ from headatlas.wording import shorten
 
 @dataclass
 class Task:
-    """A task's items as read, each with its split, and how many subquestions have a label that is not a task."""
+    """A task's items as read, each with its split, and the number of subquestions whose label is not a task."""
 
     items: list[Item]
     other_labels: Counter[str]
@@ -32,11 +32,11 @@ class Task:
 
 
 def read_task(settings: dict, sources: Sequence[Path]) -> Task:
-    """Read a task's files, check every line, and give each item its split.
+    """Read a task's files, check every line, and assign each item to a split.
 
     Args:
-        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, for cogqa `skill` and `context`; `partners`:
-            which of `PARTNERS` every item must have.
+        settings: `task`, `format`, `join`, `seed`, `validate_fraction`, for cogqa also `skill` and `context`;
+            `partners`: those of `PARTNERS` that every item must have.
         sources: the task's files; their order does not matter.
     Raises:
         HeadAtlasError: file, line (or question and subquestion), what is wrong, what to do.
@@ -66,7 +66,7 @@ def read_task(settings: dict, sources: Sequence[Path]) -> Task:
 
 
 def sample(items: list[Item], max_items: int | None) -> list[Item]:
-    """Take the first questions of each split, whole but for the last; each split keeps its share.
+    """Take the first questions of each split and cut only the last; each split keeps its share.
 
     A larger sample contains every smaller one.
     """
@@ -83,8 +83,7 @@ def balance(contents: Sequence[dict]) -> list[dict]:
     """Cut every task to the number of items of the smallest, in each split.
 
     Args:
-        contents: items files of all tasks of a model.
-    Returns:
+        contents: items files of all tasks of a model. Returns:
         the same, in the same order, with fewer items and their `counts` to match.
     """
     quota = {split: min((content["counts"][split] for content in contents), default=0) for split in SPLITS}
@@ -112,7 +111,7 @@ def _first(items: list, quota: dict[str, int], split_of: Callable[[object], str]
 
 
 def items_content(name: str, task: Task, n_short: int, kept: list[Item]) -> dict:
-    """Return what an items file holds: the `kept` items of a `task`, of whose items `n_short` are not too long.
+    """Return the content of an items file: the `kept` items of a `task`; `n_short` of its items are not too long.
 
     `counts`: `read` items of the task in its files = `too_long` + `not_sampled` + `score` + `validate`;
     `other_label` subquestions (cogqa) have a label that is not a task and are not among the `read`.
@@ -136,7 +135,7 @@ def _content(item: Item) -> dict:
 
 
 def write_items(path: Path, content: dict) -> None:
-    """Write an items file: JSON, one item a line, atomically."""
+    """Write an items file: JSON, one item per line, atomically."""
     lines = ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in content["items"])
     head = json.dumps({"task": content["task"], "counts": content["counts"]}, ensure_ascii=False)
     with atomic(path) as draft:
@@ -147,13 +146,13 @@ def read_items(path: Path) -> dict:
     """Read an items file: `task`, `counts`, `items` (see `items_content`).
 
     Raises:
-        HeadAtlasError: it is not a whole items file.
+        HeadAtlasError: it is not a complete items file.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         content["task"], content["counts"], content["items"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise HeadAtlasError(f"{path}: is not a whole items file; delete it and run again") from None
+        raise HeadAtlasError(f"{path}: is not a complete items file; delete it and run again") from None
     return content
 
 

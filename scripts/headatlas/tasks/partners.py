@@ -1,11 +1,11 @@
-"""Texts beside prompt and answer that some settings need of every item. Standard library only."""
+"""Texts besides prompt and answer that some settings require for every item. Standard library only."""
 
 from collections.abc import Iterable, Sequence
 
 from headatlas.errors import HeadAtlasError
 from headatlas.tasks.item import Item
 
-# Keys of an item's line, and the settings that need them.
+# Keys of an item's line, and the settings that require them.
 PARTNERS = {
     "foil": "metric: margin",
     "counterfactual": "baseline: counterfactual",
@@ -14,7 +14,7 @@ PARTNERS = {
 
 
 def require_partners(items: Iterable[Item], partners: Sequence[str], task: str) -> None:
-    """Refuse an item without a text that a setting needs.
+    """Refuse an item that lacks a text required by a setting.
 
     Raises:
         HeadAtlasError: names the task, the item, the key and the setting.
@@ -24,6 +24,6 @@ def require_partners(items: Iterable[Item], partners: Sequence[str], task: str) 
             text = item.extra.get(key)
             if not isinstance(text, str) or not text:
                 raise HeadAtlasError(
-                    f"tasks.{task}: {item.where}: has no '{key}' (a text), which {PARTNERS[key]} needs of every item; "
-                    "add it to all items, or change that setting"
+                    f"tasks.{task}: {item.where}: has no '{key}' (a text), which {PARTNERS[key]} requires for every "
+                    "item; add it to all items, or change that setting"
                 )

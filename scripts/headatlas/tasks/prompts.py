@@ -14,8 +14,8 @@ from headatlas.wording import nearest, shorten
 
 FORMATS = {"jsonl": jsonl, "json": json_list, "csv": csv_table}
 OPTIONAL = ("id", "question_id", "split")
-MISSPELT = 0.85  # likeness (difflib) from which a key counts as a known one misspelt, not as one of the user's own
-OTHER_NAMES = {  # what other collections of data call the two
+MISSPELT = 0.85  # similarity (difflib) from which a key counts as a misspelt known key, not as the user's own
+OTHER_NAMES = {  # their names in other data sets
     "prompt": ("question", "input", "query", "text", "instruction", "context", "problem"),
     "answer": ("target", "output", "label", "completion", "response", "solution", "gold"),
 }
@@ -25,13 +25,13 @@ def read_prompts(sources: Sequence[Path], form: str) -> list[Item]:
     """Read files of `prompt` and `answer`, and optionally `id`, `question_id` and `split`; other keys are kept.
 
     Without `id` an item is named by its file and line (json: entry); without `question_id`, items with the same prompt
-    are one question. A `split` holds for all items of its question. Empty lines are skipped.
+    are one question. A `split` applies to all items of its question. Empty lines are skipped.
 
     Args:
         form: `jsonl` (an object per line), `json` (a list of objects) or `csv` (a first row of names, then an item per
-            row; a .tsv file has tabs between cells).
+            row; tab-separated in a .tsv file).
     Returns:
-        the items in the order of the files; `split` is None where the files leave it open.
+        the items in the order of the files; `split` is None if the files do not set it.
     Raises:
         HeadAtlasError: file, line or entry, what is wrong, what to do.
     """
@@ -72,7 +72,7 @@ def _split(entry: dict, where: str) -> str | None:
 
 
 def _check_names(entry: object, where: str) -> None:
-    """Require prompt and answer; refuse a key that looks like a known one misspelt, and accept all others."""
+    """Require prompt and answer; refuse a key that looks like a misspelt known one, and accept all others."""
     require_object(entry, where, REQUIRED)
     missing = [key for key in REQUIRED if key not in entry]
     renamed = {key: next((name for name in entry if name.lower() in OTHER_NAMES[key]), None) for key in missing}
@@ -89,7 +89,7 @@ def _check_names(entry: object, where: str) -> None:
 
 
 def _spread_splits(items: list[Item]) -> None:
-    """Give all items of a question the split that any of them names."""
+    """Give all items of a question the split that one of them names."""
     named: dict[str, Item] = {}
     for item in (item for item in items if item.split is not None):
         other = named.setdefault(item.question_id, item)

@@ -13,10 +13,10 @@ SAID = {
 
 
 def join_prompts(items: Sequence[Item], join: str | None) -> None:
-    """Treat prompts that end in a space as `join` says, and warn of them.
+    """Treat prompts that end in a space according to `join`, and warn about them.
 
     Args:
-        join: `auto` moves the space to the answer, `none` leaves it; None where no answer follows a prompt directly.
+        join: `auto` moves the space to the answer, `none` leaves it; None if no answer follows a prompt directly.
     """
     if join is None:
         return
@@ -30,8 +30,8 @@ def join_prompts(items: Sequence[Item], join: str | None) -> None:
 def _move_spaces(items: Sequence[Item]) -> None:
     """Move the spaces that end a prompt to the front of its answer.
 
-    The text of the two stays the same; only the cut between them moves. The tokens of most models begin with the space
-    before a word, so "is " + "Paris" would hold a lone space and a word without one, which models have hardly seen.
+    The combined text stays the same; only the cut moves. Tokens of most models begin with the space before a word, so
+    "is " + "Paris" would contain a lone space and a word without one, which models rarely see.
     """
     for item in items:
         bare = item.prompt.rstrip(" ")

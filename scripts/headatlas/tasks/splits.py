@@ -1,6 +1,6 @@
-"""Splits: which questions are scored, and which are held out to validate on. Standard library only.
+"""Splits: which questions are scored, and which are held out for validation. Standard library only.
 
-A *question* must not be torn apart: its items never stand in both splits.
+A *question* is never divided: all its items belong to one split.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ SPLITS = ("score", "validate")
 
 
 def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -> None:
-    """Refuse a task that has no items to score, or none to validate on although some are wanted.
+    """Refuse a task without items to score, or without items to validate on if some are wanted.
 
     Raises:
         HeadAtlasError: names the task and what to do.
@@ -30,7 +30,7 @@ def require_splits(items: Iterable[Item], task: str, validate_fraction: float) -
 
 
 def warn_of_one_question(items: Iterable[Item], task: str) -> None:
-    """Warn of splits with a single question: without a spread over questions there is neither interval nor test."""
+    """Warn about splits with a single question: without spread over questions there is no interval or test."""
     counts = Counter({item.question_id: item.split for item in items}.values())
     for split in (split for split in SPLITS if counts[split] == 1):
         log.warning(
@@ -43,12 +43,12 @@ def split_questions(weights: dict[str, Counter[str]], fraction: float, seed: int
     """Divide questions between the splits so that the items of every label come as close to the fraction as possible.
 
     The questions are ranked by a hash of seed and question; the first `fraction` of them go to `validate`. Then
-    questions change sides one at a time, each time the one that brings the labels' shares closest to the fraction (of
-    equals, the one next to the cut), until no move helps. So the split depends on the seed and on the questions, but
+    questions switch sides one at a time, each time the one that brings the labels' shares closest to the fraction (of
+    equals, the one nearest to the cut), until no move helps. So the split depends on the seed and the questions, but
     not on their order.
 
     Args:
-        weights: for each question, how many items of which label it has.
+        weights: for each question, its number of items by label.
         fraction: share of questions, and of each label's items, for `validate`, in [0, 1). If it is above 0, two
             questions are enough for one in each split.
     Returns:
@@ -88,5 +88,5 @@ def _gain(count: dict[str, int], leaves: bool, excess: dict[str, float], totals:
 
 
 def hashed(seed: int, use: str, text: str) -> str:
-    """A hash to order texts by: at random, but the same for the same seed and use."""
+    """A hash that orders texts: random, but the same for the same seed and use."""
     return sha256(f"{seed}\0{use}\0{text}".encode()).hexdigest()

@@ -1,17 +1,17 @@
-"""JSON that keeps numbers as they are written and refuses repeated keys. Standard library only."""
+"""JSON that keeps numbers as written and refuses repeated keys. Standard library only."""
 
 import json
 
 from headatlas.errors import HeadAtlasError
 from headatlas.wording import shorten
 
-DEEPEST = 20  # levels of lists and objects in a key that has no meaning here
+DEEPEST = 20  # levels of lists and objects in an unused key
 TOO_DEEP = "is nested too deeply for a task file"
 HALF_CHARACTER = "has half a character (a lone \\ud800 to \\udfff); fix it"
 
 
 class Number(str):
-    """A JSON number as the file writes it: 44 stays 44, 196.50 stays 196.50."""
+    """A JSON number as written in the file: 44 stays 44, 196.50 stays 196.50."""
 
 
 def parse(text: str, where: str) -> object:
@@ -38,10 +38,10 @@ def parse(text: str, where: str) -> object:
 
 
 def plain(value: object, where: str) -> object:
-    """A parsed value with numbers as numbers again, fit to be written.
+    """A parsed value with numbers converted back, ready to be written.
 
     Raises:
-        HeadAtlasError: it is nested too deeply, or holds half a character.
+        HeadAtlasError: it is nested too deeply, or holds a lone surrogate.
     """
     if _depth(value) > DEEPEST:
         raise HeadAtlasError(f"{where}: {TOO_DEEP}")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 
-LONGEST_LINE = 1 << 20  # bytes of one JSON line; a longer one is a file of another kind
+LONGEST_LINE = 1 << 20  # bytes of one JSON line; a longer line means another kind of file
 LARGEST_FILE = 1 << 28  # bytes of a JSON or CSV file, which is read as a whole
 
 
 def short_names(sources: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Each file with a short name; files that share one keep their whole path."""
+    """Each file with a short name; files with the same name keep their full path."""
     short = Counter(Path(path).name for path in sources)
     return [(Path(path), Path(path).name if short[Path(path).name] == 1 else str(path)) for path in sources]
 
@@ -22,7 +22,7 @@ def listed(sources: Iterable[Path | str]) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not empty with their numbers, from 1; holds one line in memory at a time.
+    """Yield the non-empty lines with their numbers, from 1, holding one line in memory at a time.
 
     Raises:
         HeadAtlasError: a file that cannot be read, a line that is too long or not UTF-8.
@@ -58,6 +58,6 @@ def read_text(path: Path) -> str:
 
 def _decoded(raw: bytes, where: str, start: bool = True) -> str:
     try:
-        return raw.decode("utf-8-sig" if start else "utf-8")  # -sig: some editors begin a file with a mark
+        return raw.decode("utf-8-sig" if start else "utf-8")  # -sig: some editors write a byte-order mark
     except UnicodeDecodeError as error:
         raise HeadAtlasError(f"{where}: is not UTF-8 text (byte {error.start}); save the file as UTF-8") from None

@@ -1,6 +1,6 @@
-"""From items of text to items of tokens: what the model reads, and which of its tokens are the answer.
+"""From items of text to items of tokens: the model input, and which of its tokens are the answer.
 
-Knows nothing of tasks' files and of weights. Imports transformers only where a tokenizer needs it (seconds).
+Knows nothing about task files and weights. Imports transformers (seconds) only if a tokenizer needs it.
 """
 
 import json
@@ -15,8 +15,8 @@ from headatlas.models.source import shown_to_transformers
 from headatlas.tasks.item import Item
 from headatlas.wording import shorten
 
-# What `load_tokeniser` may skip transformers for. Every entry is one for which AutoTokenizer adds nothing to
-# tokenizer.json (read in transformers 5.23, compared in tests/unit/tasks/test_tokens.py); all else goes through it.
+# Tokenizers for which `load_tokeniser` may skip transformers, because AutoTokenizer adds nothing to their
+# tokenizer.json (read in transformers 5.23, compared in tests/unit/tasks/test_tokens.py). All others need it.
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 PLAIN_MODELS = ("llama", "gpt2", "gpt_neox")
 PLAIN_OPTIONS = (
@@ -24,7 +24,7 @@ PLAIN_OPTIONS = (
     "local_files_only", "model_input_names", "model_max_length", "pad_token", "padding_side",
     "tokenizer_class", "truncation_side", "unk_token",
 )  # fmt: skip
-PLAIN_VOCABULARY = 100_000  # tokens; transformers mends the splitting of some larger ones
+PLAIN_VOCABULARY = 100_000  # tokens; transformers corrects the splitting of some larger ones
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Tokeniser:
     """A tokenizer as this project uses it.
 
     Attributes:
-        encode: from a text, and whether the tokenizer's own special tokens are put around it, to token ids.
-        chat: from a prompt to token ids, as a user's message in the chat template; None for plain text.
+        encode: from a text, and whether to add the tokenizer's special tokens, to token ids.
+        chat: from a prompt to token ids, as a user message in the chat template; None for plain text.
     """
 
     encode: Callable[[str, bool], list[int]]
@@ -43,16 +43,15 @@ class Tokeniser:
 def tokenise(
     items: Sequence[Item], tokeniser: Tokeniser, max_tokens: int | None, partners: Sequence[str] = ()
 ) -> list[Item]:
-    """Fill in the token ids; leave out, and count aloud, items of over `max_tokens` tokens.
+    """Fill in the token ids; leave out items of more than `max_tokens` tokens, and log their number.
 
-    With foils an answer ends at its first token that is not the foil's: the margin asks about that one.
+    With foils an answer ends at its first token that differs from the foil's, to which the margin refers.
 
     Args:
-        partners: which of `partners.PARTNERS` are wanted, and so are in every item's `extra`.
+        partners: those of `partners.PARTNERS` that are needed; every item's `extra` has them.
 
     Raises:
-        HeadAtlasError: a text has no tokens, one of answer and foil is the beginning of the other, or no item is short
-            enough.
+        HeadAtlasError: a text has no tokens, the answer begins with the foil or vice versa, or no item is short enough.
     """
     done = [_with_partners(_tokenised(item, tokeniser), tokeniser, partners) for item in items]
     lengths = [max(map(len, _prompts(item))) + len(item.answer_ids) for item in done]
@@ -62,7 +61,7 @@ def tokenise(
     if not kept:
         raise HeadAtlasError(
             f"{done[0].where}: this and all other items of the task are longer than {max_tokens} tokens (the "
-            f"shortest has {min(lengths)}); raise items.max_tokens, or take a model with a longer context"
+            f"shortest has {min(lengths)}); raise items.max_tokens, or use a model with a longer context"
         )
     log.warning(
         "%d of %d items are longer than %d tokens and left out (the longest has %d)",
@@ -72,11 +71,11 @@ def tokenise(
 
 
 def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Tokenise a prompt and its answer as the one text that they are, and cut it between them.
+    """Tokenise a prompt and its answer as one text, and cut it between them.
 
-    A space is put between them unless one of them brings white space. Where the tokens of the whole do not
-    begin with those of the prompt (a token would span the cut), the answer is tokenised on its own. Special
-    tokens that the tokenizer puts behind a text (an end of sequence) are taken off.
+    A space is inserted between them unless one of them has white space there. If the tokens of the whole do not begin
+    with those of the prompt (a token would span the cut), the answer is tokenised on its own. Special tokens that the
+    tokenizer appends to a text (an end of sequence) are removed.
     """
     joiner = "" if prompt[-1:].isspace() or answer[:1].isspace() else " "
     alone = tokeniser.encode(prompt, True)
@@ -90,12 +89,12 @@ def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int],
 
 @shared
 def load_tokeniser(settings: dict) -> Tokeniser:
-    """Load a model's tokenizer: directly from tokenizer.json where that is the same, else with AutoTokenizer.
+    """Load a model's tokenizer: directly from tokenizer.json if that gives the same tokens, otherwise with
+    AutoTokenizer.
 
     Args:
-        settings: `path`, `revision`, `chat_template`, `trust_remote_code` as for a model in the config.
-    Raises:
-        HeadAtlasError: there is none, it cannot be read, or it has no chat template where one is asked for.
+        settings: `path`, `revision`, `chat_template`, `trust_remote_code` as for a model in the config. Raises:
+        HeadAtlasError: there is none, it cannot be read, or it lacks a requested chat template.
     """
     if not settings["chat_template"] and is_plain(Path(settings["path"])):
         return _plain_tokeniser(Path(settings["path"]))
@@ -105,7 +104,7 @@ def load_tokeniser(settings: dict) -> Tokeniser:
     try:
         with shown_to_transformers(settings["path"]) as (path, gguf):
             tokenizer = AutoTokenizer.from_pretrained(path, **gguf, **options)
-    except Exception as error:  # whatever the libraries below it raise: OSError, ValueError, ImportError, their own
+    except Exception as error:  # the libraries raise OSError, ValueError, ImportError and their own errors
         why = shorten(" ".join(str(error).split()), 300)
         raise HeadAtlasError(
             f"{settings['path']}: its tokenizer cannot be loaded: {type(error).__name__}: {why}"
@@ -115,10 +114,10 @@ def load_tokeniser(settings: dict) -> Tokeniser:
 
 
 def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
-    """Wrap a tokenizer of transformers.
+    """Wrap a transformers tokenizer.
 
     Raises:
-        HeadAtlasError: it has no chat template where one is asked for.
+        HeadAtlasError: it lacks a requested chat template.
     """
 
     def encode(text: str, special: bool) -> list[int]:
@@ -136,7 +135,7 @@ def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
 
 
 def is_plain(folder: Path) -> bool:
-    """Tell whether AutoTokenizer would add nothing to the folder's tokenizer.json. In doubt, no."""
+    """Whether AutoTokenizer would add nothing to the folder's tokenizer.json. If in doubt, False."""
     try:
         model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         options = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -182,7 +181,7 @@ def _pair_ids(item: Item, tokeniser: Tokeniser, prompt: str, answer: str) -> tup
         return text_ids(tokeniser, prompt, answer)
     try:
         prompt_ids = tokeniser.chat(prompt)
-    except Exception as error:  # a template is code that came with the model
+    except Exception as error:  # a template is code that comes with the model
         why = shorten(" ".join(str(error).split()), 300)
         raise HeadAtlasError(f"{item.where}: the model's chat template fails on it: {why}") from None
     return prompt_ids, tokeniser.encode(answer, False)
@@ -194,7 +193,7 @@ def _require_tokens(item: Item, **texts: list[int]) -> None:
             text = getattr(item, what, None) or item.extra[what]
             raise HeadAtlasError(
                 f"{item.where}: the {what} '{shorten(text)}' has no tokens in this model's tokenizer; "
-                "change it, or take the item out"
+                "change it, or remove the item"
             )
 
 
@@ -213,12 +212,12 @@ def _with_foil(item: Item, tokeniser: Tokeniser) -> Item:
             return replace(item, answer_ids=item.answer_ids[: at + 1], foil_id=other)
     raise HeadAtlasError(
         f"{item.where}: the tokens of the answer '{shorten(item.answer)}' begin with those of the foil "
-        f"'{shorten(item.extra['foil'])}', or the other way round; there is no margin between them: change one of them"
+        f"'{shorten(item.extra['foil'])}', or vice versa, so there is no margin between them; change one of them"
     )
 
 
 def _tokens_behind(with_special: list[int], without: list[int]) -> int:
-    """How many special tokens stand behind a text."""
+    """Number of special tokens appended to a text."""
     spare = len(with_special) - len(without)
     starts = (start for start in range(spare + 1) if with_special[start : start + len(without)] == without)
     return spare - next(starts, spare) if without else 0

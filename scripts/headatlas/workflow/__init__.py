@@ -1,1 +1,1 @@
-"""What the rules ask: targets, settings, provenance, recovery."""
+"""What the rules need: targets, settings, provenance, recovery."""

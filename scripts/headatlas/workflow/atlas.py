@@ -1,4 +1,4 @@
-"""What a config asks for: its models, tasks and methods, and which parts of the work they need.
+"""What a config requests: its models, tasks and methods, and the parts of the work they need.
 
 Imported at parse time: no torch, no polars.
 """
@@ -27,7 +27,7 @@ class Atlas:
             check.check_config_file(Path(file))
         self.config = check.load_config(given, base)
         self.models: dict[str, dict] = self.config["models"]
-        self.tasks: list[str] = sorted(self.config["tasks"])  # sorted: their order in the config is looks only
+        self.tasks: list[str] = sorted(self.config["tasks"])  # sorted: the config's order only affects appearance
         self.methods = [method for method in METHODS if method in self.config["methods"]]
         self.geometry: dict[str, Geometry] = {}
         for name, model in self.models.items():
@@ -42,7 +42,7 @@ class Atlas:
 
     @property
     def integrates(self) -> bool:
-        """Whether attribution takes several steps, so that it runs the model again."""
+        """Whether attribution takes several steps and therefore runs the model again."""
         return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
 
     def needs_pool(self, method: str) -> bool:
@@ -51,7 +51,7 @@ class Atlas:
 
     @property
     def patches(self) -> bool:
-        """Whether heads are anywhere given their output on the counterfactual prompts."""
+        """Whether any heads take their output from the counterfactual prompts."""
         sections = [*(self.config["methods"][method] for method in self.methods)]
         sections += [self.config["evidence"]] if self.knocks_out else []
         return self.controls_answer or any(section.get("baseline") == "counterfactual" for section in sections)
@@ -63,7 +63,7 @@ class Atlas:
 
     @property
     def partners(self) -> list[str]:
-        """The texts that every item must have besides prompt and answer, for the settings as they are."""
+        """The texts besides prompt and answer that the settings require for every item."""
         wanted = {
             "foil": self.config["metric"] == "margin",
             "counterfactual": self.patches,
@@ -73,17 +73,17 @@ class Atlas:
 
     @property
     def untrained(self) -> list[str]:
-        """The methods whose effects on an item owe nothing to the other items' answers, as a trained probe's do."""
+        """The methods whose effects on an item do not depend on other items' answers, unlike a trained probe's."""
         return [method for method in self.methods if method != "probe"]
 
     @property
     def tells_evidence(self) -> bool:
-        """Whether the evidence behind the maps is wanted."""
+        """Whether the evidence for the maps is wanted."""
         return self.config["evidence"]["run"]
 
     @property
     def validates(self) -> bool:
-        """Whether questions are held out on which heads can be knocked out."""
+        """Whether questions are held out for knock-outs."""
         return self.config["items"]["validate_fraction"] > 0
 
     @property
@@ -98,10 +98,10 @@ class Atlas:
 
     @property
     def controls_format(self) -> bool:
-        """Whether there are maps to be made again on items matched in format."""
+        """Whether maps are recomputed on items matched in format."""
         return self.compares_tasks and bool(self.untrained)
 
     @property
     def compares_models(self) -> bool:
-        """Whether several models are set side by side."""
+        """Whether several models are compared."""
         return self.tells_evidence and len(self.models) > 1

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[3]
 README = ROOT / "config" / "README.md"
 BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
 HEAD = "| key | meaning | value | unit | default | an edit recomputes |\n" + "| --- " * 6 + "|\n"
-# A config whose keys are changed one after the other, to see which rules' settings change.
+# A config whose keys are changed one by one, to see which rules' settings change.
 SAMPLE = {
     "models": {"model": {"path": "workflow/resources/demo-model"}},
     "tasks": {task: {"source": f"config/tasks/{task}.jsonl"} for task in ("inference", "retrieval")},
 }
-# Other values than the default, where that does not say what they may be.
+# Values other than the default, where the schema does not imply one.
 OTHER = {
     "models.<model>.device": "cpu", "items.max_items": 20, "items.max_tokens": 60, "evidence.dissociation_k": 3,
     "compute.gpus": 2, "figures.order": ["retrieval"], "figures.labels": {"retrieval": "Finding"},
@@ -26,7 +26,7 @@ OTHER = {
     "figures.upper_limit": 0.5, "figures.signed_limit": 0.5, "figures.tick_step": 2, "figures.cell_size": 9,
     "figures.font": "Arial",
 }  # fmt: skip
-ENTRY = {"models": "<model>", "tasks": "<task>"}  # how the sections with names of the user's own show them
+ENTRY = {"models": "<model>", "tasks": "<task>"}  # placeholders for the user's own names in these sections
 
 
 def with_tables(text: str) -> str:
@@ -63,7 +63,7 @@ def _line(path: str, key: dict) -> str:
 
 
 def recomputed(path: str, key: dict) -> str:
-    """The rules whose settings another value of a key changes, in words; what no settings tell the schema says."""
+    """The rules whose settings change with a key, in words; the schema may state them instead."""
     if "recomputes" in key:
         return key["recomputes"]
     before, after = _rules(path, key["default"]), _rules(path, OTHER[path] if path in OTHER else _other(key))
@@ -79,13 +79,13 @@ def _rules(path: str, value: object) -> dict[str, list[str]]:
     for step in sections:
         section = section.setdefault(step, {})
     section[name] = value
-    if path.startswith("methods."):  # an entry there leaves the other methods out
+    if path.startswith("methods."):  # an entry there would drop the other methods
         config["methods"] = {method: {} for method in METHODS} | config["methods"]
     return of_every_rule(Atlas(config, ROOT))
 
 
 def _other(key: dict) -> object:
-    """A value that a key can take and that is not its default."""
+    """A valid value of a key other than its default."""
     default = key["default"]
     if "enum" in key:
         return next(value for value in key["enum"] if value != default)

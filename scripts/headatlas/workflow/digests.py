@@ -1,7 +1,7 @@
-"""SHA-256 of input files, read once: a file whose size and time are as they were is not read again.
+"""SHA-256 of input files: a file whose size and time are unchanged is not read again.
 
-Snakemake compares inputs of up to a million bytes by content and larger ones by time alone, so that copying or
-touching a model's weights would run everything again. Standard library only; imported at parse time.
+Snakemake compares inputs of up to a million bytes by content and larger ones by timestamp alone, so copying or touching
+a model's weights would rerun everything. Standard library only; imported at parse time.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 CACHE = Path(".snakemake/headatlas-digests.json")
-COMPARED_BY_CONTENT = 1_000_000  # bytes; up to here Snakemake looks at the content itself
+COMPARED_BY_CONTENT = 1_000_000  # bytes; up to this size Snakemake compares the content itself
 
 
 def digests(files: Iterable[str], cache: Path = CACHE) -> dict[str, str]:
-    """SHA-256 (hex) of each file by its path; a cache that cannot be read or written is done without."""
+    """SHA-256 (hex) of each file by its path; works without a cache if that cannot be read or written."""
     known, found = _read(cache), {}
     for file in sorted(files):
         state = os.stat(file)
@@ -33,7 +33,7 @@ def digests(files: Iterable[str], cache: Path = CACHE) -> dict[str, str]:
 
 
 def is_large(file: str) -> bool:
-    """Whether Snakemake would go by the file's time."""
+    """Whether Snakemake would compare the file by its timestamp."""
     return os.path.getsize(file) > COMPARED_BY_CONTENT
 
 

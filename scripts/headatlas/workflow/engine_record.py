@@ -1,4 +1,4 @@
-"""What the files of a model say about the engine that made them, gathered and put in words; standard library only."""
+"""What a model's files say about the engine that computed them, gathered and worded; standard library only."""
 
 import json
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ def of_ablation(effects: dict[str, list[Path]]) -> list[dict]:
 
 
 def of_knock_outs(knock_outs: dict[str, Path]) -> list[dict]:
-    """One row per method and task, as `of_ablation`.
+    """One row per method and task, as in `of_ablation`.
 
     Args:
-        knock_outs: one knock-out file per method (those of a method agree in this).
+        knock_outs: one knock-out file per method (all files of a method report the same engines).
     """
     return [
         {"rule": "knock_out", "method": method, "task": task} | report
@@ -41,7 +41,7 @@ def of_patches(patches: Path) -> list[dict]:
 
 
 def read_records(records: Iterable[Path]) -> list[dict]:
-    """The rows of several records; one that is not there has none."""
+    """The rows of several records; a missing record has none."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in records if file.is_file()]
     return [row for rows in found for row in rows]
 
@@ -64,7 +64,7 @@ def _together(reports: list[dict]) -> dict:
 
 
 def slow_ways(rows: list[dict]) -> list[str]:
-    """A sentence for each reason for which full passes took the place of replayed ones; none where none did."""
+    """A sentence for each reason for which full passes replaced replayed ones; empty if none did."""
     sentences = []
     fell_back = [row for row in rows if row["engine"] == "hooked" and row["reason"]]
     for reason in dict.fromkeys(row["reason"] for row in fell_back):
@@ -85,7 +85,7 @@ def noise_floors(rows: list[dict]) -> dict[str, float]:
 
 
 def rounding(rows: list[dict]) -> str | None:
-    """How much of the effects is rounding, in a sentence; None where nothing was computed again."""
+    """A sentence on the rounding noise of effects; None if nothing was recomputed."""
     known = [row for row in rows if row["checked"] and row["noise"] == row["noise"]]  # NaN: the model overflows
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""Where the files between task and table lie under results/: items, effects, scores, records of engines.
+"""Paths under results/ of the files between task and table: items, effects, scores, records of engines.
 
 Knows paths only. Imported at parse time.
 """
@@ -14,7 +14,7 @@ class Files:
 
     @property
     def items(self) -> str:
-        """A task's items, {model} and {task} open; balanced ones where the config asks for it."""
+        """A task's items, with {model} and {task} as placeholders; balanced ones if the config asks for them."""
         folder = "balanced" if self.atlas.config["items"]["balance"] else "items"
         return f"results/{{model}}/{folder}/{{task}}.json"
 
@@ -32,9 +32,9 @@ class Files:
         return self.atlas.config["compute"]["layers_per_job"] or self.atlas.geometry[model].n_layers
 
     def effect_names(self, model: str, methods: list[str] | None = None) -> dict[str, list[str]]:
-        """Names of the files, in order of layers, that hold one task's effects by each of the methods (None: all).
+        """Names of the files, in order of layers, with one task's effects by each of the methods (None: all).
 
-        {task} is left open. They stand in results/{model}/effects/{method}/.
+        {task} is a placeholder. The files are in results/{model}/effects/{method}/.
         """
         blocks = [f"{{task}}.layers-{first}-{last}.safetensors" for first, last in self.blocks(model)]
         chosen = self.atlas.methods if methods is None else methods
@@ -66,7 +66,7 @@ class Files:
 
     @property
     def engine_records(self) -> list[str]:
-        """What says which engine computed edited passes, {model} open."""
+        """The records of the engines that computed edited passes, with {model} as a placeholder."""
         ran = {"ablate_layers": self.atlas.ablates, "knock_out": self.atlas.knocks_out}
         ran |= {"patch_answers": self.atlas.controls_answer}
         return [f"results/{{model}}/engines/{rule}.json" for rule, runs in ran.items() if runs]

@@ -1,7 +1,7 @@
-"""Fingerprints of code: which rules an edit of a script, or of a module that it imports, concerns.
+"""Fingerprints of code: which rules depend on a script, or on a module that it imports.
 
-Snakemake sees a changed script only by its time and never sees the modules it imports; a fingerprint among a rule's
-params changes just where the code that makes the rule's outputs does. Standard library only.
+Snakemake compares a script only by its timestamp and ignores the modules it imports. A fingerprint among a rule's
+params changes exactly when the code behind the rule's outputs does. Standard library only.
 """
 
 import ast
@@ -26,7 +26,7 @@ def fingerprint(script: str) -> str:
 
 
 def fingerprints(rules: Iterable[str]) -> dict[str, str]:
-    """The fingerprint of each rule that has a script of its name."""
+    """The fingerprint of each rule that has a script of the same name."""
     return {rule: fingerprint(f"{rule}.py") for rule in rules if (SCRIPTS / f"{rule}.py").is_file()}
 
 
@@ -47,7 +47,7 @@ def _text(path: Path) -> str:
 
 @cache
 def _imports(text: str) -> frozenset[str]:
-    """Project modules, perhaps, that are imported anywhere in a source text, inside functions too."""
+    """Candidates for project modules imported anywhere in a source text, including inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -59,7 +59,7 @@ def _imports(text: str) -> frozenset[str]:
 
 @cache
 def _code(text: str) -> str:
-    """What a source text does: its syntax tree without docstrings."""
+    """The syntax tree of a source text without docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

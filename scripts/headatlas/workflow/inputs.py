@@ -1,4 +1,4 @@
-"""The user's files that jobs read (tasks, weights, tokenizers), and what stands for their content.
+"""The user's files that jobs read (tasks, weights, tokenizers), and digests of their content.
 
 Imported at parse time: no torch, no polars.
 """
@@ -15,7 +15,7 @@ from headatlas.workflow.settings import canonical, settings_of
 
 
 class Inputs:
-    """Where the files are that the user brings."""
+    """Paths of the user's files."""
 
     def __init__(self, atlas: Atlas):
         self.atlas = atlas
@@ -25,7 +25,7 @@ class Inputs:
         return self.atlas.config["tasks"][task]["source"]
 
     def weights(self, model: str) -> list[str]:
-        """Files a job that runs the model depends on; none for a hub model, whose revision is in its settings."""
+        """Files that a job that runs the model depends on; none for a hub model, whose revision is in its settings."""
         return weight_inputs(self.atlas.models[model]["path"])
 
     def tokenizer(self, model: str) -> list[str]:
@@ -42,13 +42,13 @@ class Inputs:
         return digests({*sources, *self.weights(model), *self.tokenizer(model)})
 
     def check_tasks(self, planned: Iterable[tuple[str, str]]) -> None:
-        """Read the tasks' files and tokenizers, as `prepare_task` will: a mistake stops a run before a job has begun.
+        """Read task files and tokenizers as `prepare_task` will, so that a mistake stops a run before its first job.
 
         Args:
             planned: (model, task) of the jobs that will read them.
 
         Raises:
-            HeadAtlasError: the mistakes of all tasks, a line each.
+            HeadAtlasError: the mistakes of all tasks, one per line.
         """
         mistakes = {}
         for model, task in sorted(planned):
@@ -63,5 +63,5 @@ class Inputs:
 
 
 def large_digests(files: Iterable[str]) -> str:
-    """What stands for the content of those input files that Snakemake would compare by their times."""
+    """Digests of the input files that Snakemake would compare by timestamp."""
     return canonical(digests(file for file in files if is_large(file)))

@@ -1,10 +1,10 @@
-"""Which files under results/ the present config makes, and which an earlier state of it made and left.
+"""Which files under results/ the current config makes, and which ones earlier states of it left.
 
 Each folder results/{model} (and results/comparison) has a manifest.json: the config files it belongs to, the files of
-their last plan (`current`), and those of plans before that are still there (`earlier`). Only files that a plan named
-are ever called left over: what the user put there is not known here, so neither named nor removed.
+their last plan (`current`), and those of earlier plans that still exist (`earlier`). Only files named by a plan count
+as left over: the user's own files are never named or removed.
 
-Imported while Snakemake reads the Snakefile: standard library, and yaml where two configs meet.
+Imported while Snakemake reads the Snakefile: standard library, and yaml when two configs meet.
 """
 
 import json
@@ -19,13 +19,14 @@ from headatlas.jobs.cli import write_json
 
 NAME = "manifest.json"
 COMPARISON = "comparison"
-# What no reader takes for a result, and what saves its computation when a task, method or model comes back.
+# Files that no reader mistakes for a result, and that save computation when a task, method or model comes back.
 REUSABLE = ("balanced", "baseline.safetensors", "effects", "items", "logs", "scores", "trace")
 
 
 @dataclass
 class Manifest:
-    """Of one folder: names of its config files from the working directory, and of its own files from the folder."""
+    """The manifest of one folder: its config files relative to the working directory, its own files relative to the
+    folder."""
 
     config: list[str]
     current: list[str] = field(default_factory=list)
@@ -33,7 +34,7 @@ class Manifest:
 
 
 def check_owner(folder: Path, config: list[str]) -> None:
-    """Refuse to write into a folder of another config that still names this model (or, for the comparison, two).
+    """Refuse to write into a folder of another config that still names this model (two models for the comparison).
 
     Raises:
         HeadAtlasError: names the folder, both configs, and what to do.
@@ -43,13 +44,13 @@ def check_owner(folder: Path, config: list[str]) -> None:
         return
     way = "" if folder.name == COMPARISON else f"give the model another name than '{folder.name}' in one of them, or "
     raise HeadAtlasError(
-        f"{folder}: holds results of {', '.join(known.config)}, with which those of {', '.join(config)} would mix; "
+        f"{folder}: holds results of {', '.join(known.config)}, with which those of {', '.join(config)} would mix;  "
         f"{way}run one of them with --directory FOLDER"
     )
 
 
 def by_folder(files: Iterable[str], folders: Iterable[Path]) -> dict[Path, list[str]]:
-    """Sort files into the folders that they lie in, each named from its folder; leave out all others."""
+    """Group files by their folder, with paths relative to it; leave out all others."""
     sorted_in: dict[Path, list[str]] = {}
     folders = [*folders]
     for file in map(Path, files):
@@ -60,10 +61,10 @@ def by_folder(files: Iterable[str], folders: Iterable[Path]) -> dict[Path, list[
 
 
 def begin(folders: Mapping[Path, list[str]], config: list[str]) -> None:
-    """Take down what a run is going to make.
+    """Record what a run is going to make.
 
     Args:
-        folders: for each folder, the files planned in it, named from the folder.
+        folders: the files planned in each folder, relative to it.
     """
     for folder, planned in folders.items():
         known = read(folder) or Manifest(config)
@@ -72,7 +73,7 @@ def begin(folders: Mapping[Path, list[str]], config: list[str]) -> None:
 
 
 def finish(results: Path, folders: Mapping[Path, list[str]], config: list[str]) -> None:
-    """Take down that the files planned for all of a config are all that it makes, in these and its former folders."""
+    """Record that the planned files are all that a config makes, in these and its former folders."""
     former = (file.parent for file in sorted(results.glob(f"*/{NAME}")))
     for folder in {**folders, **{folder: [] for folder in former if folder not in folders}}:
         known = read(folder) or Manifest(config)
@@ -84,10 +85,10 @@ def finish(results: Path, folders: Mapping[Path, list[str]], config: list[str]) 
 
 
 def left_over(results: Path, config: list[str] | None = None) -> tuple[list[Path], list[Path]]:
-    """Return the files that earlier states of configs left: those that look like results, and those for use again.
+    """Return the files that earlier states of configs left: those that look like results, and reusable ones.
 
     Args:
-        config: of this config only; None is of all.
+        config: of this config only; None: of all configs.
     """
     outdated, reusable = [], []
     for manifest in sorted(results.glob(f"*/{NAME}")):
@@ -96,7 +97,7 @@ def left_over(results: Path, config: list[str] | None = None) -> tuple[list[Path
             continue
         for name in known.earlier:
             parts, file = Path(name).parts, manifest.parent / name
-            inside = parts and ".." not in parts and not Path(name).is_absolute()  # an edited manifest may say anything
+            inside = parts and ".." not in parts and not Path(name).is_absolute()  # a user may have edited it
             if inside and name not in known.current and file.is_file():
                 again = parts[0] in REUSABLE or file.suffix == ".safetensors"
                 (reusable if again else outdated).append(file)
@@ -104,7 +105,7 @@ def left_over(results: Path, config: list[str] | None = None) -> tuple[list[Path
 
 
 def remove(results: Path, files: Iterable[Path]) -> None:
-    """Remove files of `left_over`, the folders that are empty without them, and their place in the manifests.
+    """Remove files of `left_over`, folders that become empty, and their entries in the manifests.
 
     Raises:
         HeadAtlasError: a file cannot be removed.
@@ -122,7 +123,7 @@ def remove(results: Path, files: Iterable[Path]) -> None:
 
 
 def read(folder: Path) -> Manifest | None:
-    """Return a folder's manifest; None where there is none, or none that can be read."""
+    """Return a folder's manifest; None if it is missing or unreadable."""
     try:
         content = json.loads((folder / NAME).read_text(encoding="utf-8"))
         lists = [content[name] for name in ("config", "current", "earlier")]
@@ -133,7 +134,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    """Write what has changed; a folder of which nothing is left loses its manifest."""
+    """Write what has changed; delete the manifest of a folder from which all files are gone."""
     if manifest == read(folder):
         return
     if manifest.current or manifest.earlier:
@@ -151,7 +152,7 @@ def _remove_empty(folder: Path, top: Path) -> None:
 
 
 def _claims(config: list[str], name: str) -> bool:
-    """Whether config files that are still there name the model."""
+    """Whether config files that still exist name the model."""
     import yaml
 
     named: set[str] = set()

@@ -18,9 +18,9 @@ PACKAGES = (
 
 
 def describe_results(settings: dict, traces: list[Path], engines: list[dict]) -> dict:
-    """Everything that a model's results were made from, as far as it can change a number.
+    """Everything behind a model's results that can change a number.
 
-    Versions and the git revision are those at the time the file is written, which is when results are made.
+    Versions and the git revision are those when the file is written, right after the results.
 
     Args:
         settings: of the rule `write_provenance`; traces: trace files, whose headers name the device;

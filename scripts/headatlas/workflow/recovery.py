@@ -1,11 +1,11 @@
-"""Lets a plain run go on where a killed one stopped: nobody need unlock anything or list what is incomplete.
+"""Lets a plain run continue where a killed one stopped, without unlocking anything or listing what is incomplete.
 
-Snakemake's lock is a file that a `kill -9` leaves behind. Beside it stands one that the kernel holds for the life of
-the process: whoever gets it knows that no other run is at work here, so that any lock file is a dead run's.
-Standard library only, since it is imported with the Snakefile.
+Snakemake's lock is a file that a `kill -9` leaves behind. This module adds a lock that the kernel releases when the
+process ends: a run that gets it knows that no other run is active here, so any remaining lock file belongs to a dead
+run. Standard library only, since it is imported with the Snakefile.
 
-A default profile with `rerun-incomplete: true` would not do: Snakemake leaves it out where the user names another
-workflow profile, and it removes no lock.
+A default profile with `rerun-incomplete: true` is not enough: Snakemake ignores it when the user names another workflow
+profile, and it removes no lock.
 """
 
 import fcntl
@@ -17,14 +17,14 @@ from typing import IO
 from headatlas.errors import HeadAtlasError
 
 NAME = "headatlas.lock"
-_held: dict[Path, IO] = {}  # open as long as this process lives; children do not inherit it
+_held: dict[Path, IO] = {}  # open while this process lives; children do not inherit it
 
 
 def recover(workflow) -> None:
-    """Have incomplete outputs made again, and remove a dead run's locks; to be called while the plan is made.
+    """Have incomplete outputs recomputed, and remove a dead run's locks; call this while Snakemake plans.
 
-    Does nothing in the jobs of a cluster, and leaves locks alone in dry runs and where another run is alive:
-    Snakemake's own message then stands.
+    Does nothing in cluster jobs. Leaves locks alone in dry runs and when another run is alive: Snakemake then prints
+    its own message.
 
     Args:
         workflow: Snakemake's workflow object.
@@ -41,12 +41,13 @@ def recover(workflow) -> None:
 
 
 def lock_file(results: Path) -> Path:
-    """The lock file of the runs that write to a folder of results."""
+    """The lock file of runs that write to a results folder."""
     return results.absolute().parent / ".snakemake" / NAME
 
 
 def hold(path: Path) -> bool:
-    """Hold the lock file `path` until this process ends; False where another process holds it or the disk cannot."""
+    """Hold the lock file `path` until this process ends; False if another process holds it or the disk does not support
+    it."""
     path = path.absolute()
     if path not in _held:
         file = open(path, "a")  # noqa: SIM115 (stays open)
@@ -60,19 +61,19 @@ def hold(path: Path) -> bool:
 
 
 def check_folders(folders: Iterable[str]) -> None:
-    """Refuse a file in the place of a folder of results, at which Snakemake would stumble while it makes its plan.
+    """Refuse a file in place of a results folder, on which Snakemake would fail while planning.
 
     Raises:
         HeadAtlasError: names the file.
     """
     for folder in folders:
         if os.path.lexists(folder) and not os.path.isdir(folder):
-            what = "a link to nowhere" if os.path.islink(folder) and not os.path.exists(folder) else "a file"
+            what = "a broken link" if os.path.islink(folder) and not os.path.exists(folder) else "a file"
             raise HeadAtlasError(f"{os.path.abspath(folder)}: is {what}, but results need a folder there; move it away")
 
 
 def check_writable(folder: str = "results") -> None:
-    """Refuse a results folder that takes no files, before a job has begun.
+    """Refuse a results folder that is not writable, before the first job.
 
     Raises:
         HeadAtlasError: names the folder.

@@ -1,8 +1,8 @@
-"""Which settings each rule's script gets, in one table, and the canonical string that they become.
+"""The settings of each rule's script in one table, and their canonical string.
 
-Snakemake compares a job's settings as one string. It holds just what the script uses, so an edit of any other key
-recomputes nothing; the column "an edit recomputes" of config/README.md is made from the same table.
-Imported at parse time: no torch, no polars.
+Snakemake compares a job's settings as one string. It holds only what the script uses, so editing any other key
+recomputes nothing; the column "an edit recomputes" of config/README.md is made from the same table. Imported at parse
+time: no torch, no polars.
 """
 
 import json
@@ -13,9 +13,9 @@ from headatlas.config.check import longest_item
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.files import Files
 
-POOL_SIZE = 128  # items whose head outputs `baseline: resample` draws from
+POOL_SIZE = 128  # number of items from whose head outputs `baseline: resample` draws
 RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
-LEFT_OUT = object()  # the value of a setting that a job does not have
+LEFT_OUT = object()  # marks a setting that a job does not have
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
 Source = str | Callable[[Job], object]
 
 
-# --- settings that are no key of the config as it stands -------------------------------------------------------------
+# --- settings that are not simply a key of the config -------------------------------------------------------------
 
 
 def _loaded_model(job: Job) -> dict:
@@ -47,7 +47,7 @@ def _tokenizer(job: Job) -> dict:
 
 
 def _join(job: Job) -> str | None:
-    """Nothing where a template's turn stands between prompt and answer."""
+    """None if a chat template separates prompt and answer."""
     return None if job.model["chat_template"] else job.atlas.config["tasks"][job.wildcards["task"]]["join"]
 
 
@@ -69,7 +69,7 @@ def _resampling_seed(method: str) -> Source:
 
 
 def _has_null(job: Job) -> bool:
-    """Whether the effects file holds a null to take p-values from."""
+    """Whether the effects file holds a null for p-values."""
     return bool(job.atlas.config["methods"][job.wildcards["method"]].get("permutations"))
 
 
@@ -111,7 +111,7 @@ def _given_order(job: Job) -> list[str]:
 
 
 def _drawn_order(job: Job) -> list[str]:
-    """Tasks in the order of the figures, those that these leave out last."""
+    """Tasks in the order of the figures, followed by those that the figures omit."""
     order = job.atlas.config["figures"]["order"] or []
     return [*order, *(task for task in _given_order(job) if task not in order)]
 
@@ -126,7 +126,7 @@ def _png_scale(job: Job) -> float | None:
 
 
 def _behind_the_numbers(job: Job) -> dict:
-    """All of the config that a number can depend on."""
+    """The part of the config that numbers can depend on."""
     sections = ("seed", "metric", "items", "methods", "statistics", "evidence", "tasks")
     return {name: job.atlas.config[name] for name in sections} | {"chat_template": job.model["chat_template"]}
 
@@ -135,13 +135,13 @@ def _behind_the_numbers(job: Job) -> dict:
 
 
 def row(*keys: str, **others: Source) -> dict[str, Source]:
-    """Settings by name: keys of the config and wildcards under their own last name, others as they are named."""
+    """Settings by name: config keys and wildcards by the last part of their path, others by keyword."""
     return {key.rpartition(".")[2].strip("{}?"): key for key in keys} | others
 
 
-# A key of the config by its path, where {wildcards} may stand; a wildcard by itself; a section with names of the
-# user's own (models, tasks, methods) for these names in the order of the tables; or what is computed from them. A key
-# that ends in ? is left out where the config does not have it.
+# An entry is the path of a config key, possibly with {wildcards}; a single wildcard; a section with the user's own
+# names (models, tasks, methods), which stands for these names in the order of the tables; or a function. A key that
+# ends in ? is left out if the config lacks it.
 TABLE: dict[str, dict[str, Source]] = {
     "prepare_task": row(
         "{task}", "tasks.{task}.format", "tasks.{task}.max_items", "tasks.{task}.skill?", "tasks.{task}.context?",
@@ -215,7 +215,7 @@ def settings_of(atlas: Atlas, rule: str, wildcards: Mapping[str, str] = {}, **ot
     """The settings of one job of a rule: its row of `TABLE`, cut from the config.
 
     Args:
-        others: settings that come from elsewhere than the config.
+        others: settings that do not come from the config.
     """
     given = {name: int(value) if name in NUMBERS else value for name, value in wildcards.items()}
     job = Job(atlas, given)
@@ -224,7 +224,7 @@ def settings_of(atlas: Atlas, rule: str, wildcards: Mapping[str, str] = {}, **ot
 
 
 def canonical(settings: dict) -> str:
-    """One JSON string per meaning: keys sorted, nothing left to chance."""
+    """Canonical JSON: equal settings give equal strings."""
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)
 
 
@@ -247,9 +247,9 @@ def _value(job: Job, source: Source) -> object:
 
 
 def of_every_rule(atlas: Atlas) -> dict[str, list[str]]:
-    """The settings of each rule's jobs of the first model, rules in the order of the work: what an edit can change.
+    """The settings of each rule's jobs for the first model, with rules in order of execution.
 
-    Without `write_provenance`, which notes every edit.
+    Excludes `write_provenance`, which records every edit.
     """
     model = next(iter(atlas.models))
     first, last = Files(atlas).blocks(model)[0]

@@ -1,8 +1,7 @@
-"""Asks SLURM, before anything is submitted, whether it takes the jobs of a run, and whether a dead run's are left.
+"""Asks SLURM before submission whether it accepts the jobs of a run, and whether jobs of a dead run remain.
 
-A wrong partition or account otherwise fails every job at every retry, each with a page of command line; and jobs
-that outlive the Snakemake that was killed would write the same files as those of the next run.
-Standard library only; imported at parse time.
+Otherwise a wrong partition or account fails every job at every retry, each with a page of output, and jobs that outlive
+a killed Snakemake would write the same files as the next run. Standard library only; imported at parse time.
 """
 
 import os
@@ -18,7 +17,7 @@ from headatlas.errors import HeadAtlasError
 
 PROFILE = "workflow/profiles/slurm/config.yaml"
 AGAIN = "run the same command again"
-PATIENCE = 180  # seconds in which a cancelled job must be gone; SLURM gives it KillWait (30) and its epilog
+PATIENCE = 180  # seconds until a cancelled job must be gone; SLURM allows KillWait (30) and an epilog
 ADVICE = {
     "TIMEOUT": f"over the time limit; raise runtime in {PROFILE} and {AGAIN}",
     "OUT_OF_MEMORY": f"out of memory; raise mem_mb in {PROFILE} and {AGAIN}",
@@ -31,10 +30,10 @@ def check_requests(resources: Iterable[Mapping]) -> None:
     """Ask SLURM whether it would run each kind of job.
 
     Args:
-        resources: of every job to be submitted, as Snakemake names them.
+        resources: of every job to be submitted, by Snakemake's names.
 
     Raises:
-        HeadAtlasError: it would not; says what was asked for, why not and where it is set.
+        HeadAtlasError: it would not; names the request, the reason and where to change it.
     """
     kinds = {request_options(each): each for each in resources}
     for options, each in sorted(kinds.items()):
@@ -44,21 +43,21 @@ def check_requests(resources: Iterable[Mapping]) -> None:
 
 
 def cancel_leftovers(state: Path, submits: bool) -> list[str]:
-    """Cancel the jobs that a killed run of this folder left on SLURM, and wait until they are gone.
+    """Cancel the jobs that a killed run in this folder left on SLURM, and wait until they are gone.
 
-    To be called by the one run that is alive in this folder, before it submits a job.
+    Call this from the only active run in this folder, before it submits a job.
 
     Args:
-        state: Snakemake's folder `.snakemake`, in the folder of the run; submits: whether this run goes to SLURM too.
+        state: Snakemake's folder `.snakemake` of the run; submits: whether this run also uses SLURM.
 
     Returns:
         the numbers of the jobs.
 
     Raises:
-        HeadAtlasError: SLURM does not say whether there are any, or they do not end.
+        HeadAtlasError: SLURM does not list them, or they do not end.
     """
     if not (submits or (state / "slurm_logs").is_dir()) or shutil.which("squeue") is None:
-        return []  # no run of this folder was ever on SLURM; or there is none here
+        return []  # no run in this folder ever used SLURM, or SLURM is not installed
     found = left = _jobs_of(state)
     if found:
         subprocess.run(["scancel", *found], capture_output=True, timeout=60)
@@ -75,7 +74,7 @@ def cancel_leftovers(state: Path, submits: bool) -> list[str]:
 
 
 def request_options(resources: Mapping) -> tuple[str, ...]:
-    """The options of sbatch for a job's resources, as the executor plugin would pass them."""
+    """The sbatch options for a job's resources, as the executor plugin would pass them."""
     flags = {
         "slurm_partition": "--partition",
         "slurm_account": "--account",
@@ -94,7 +93,7 @@ def request_options(resources: Mapping) -> tuple[str, ...]:
 
 
 def advise(log: str) -> list[str]:
-    """A line for each reason for which SLURM itself ended jobs, as told by the log of a run: what to do about it."""
+    """One line per reason for which SLURM ended jobs, from the log of a run, with what to do about it."""
     ended: dict[str, list[str]] = {}
     for job, status in re.findall(r"SLURM-job '([\d_]+)' failed.*?SLURM status is: '([A-Z_]+)", log):
         ended.setdefault(status, []).append(job)
@@ -112,7 +111,7 @@ def minutes(limit: str) -> float:
 
 
 def _jobs_of(state: Path) -> list[str]:
-    """Numbers of this user's jobs, at work or waiting, that an executor of Snakemake submitted in this folder."""
+    """Ids of this user's running or waiting jobs that a Snakemake executor submitted in this folder."""
     call = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%k|%Z"]  # number, comment, working folder
     asked = subprocess.run(call, capture_output=True, text=True, timeout=60)
     if asked.returncode:
@@ -126,10 +125,10 @@ def _jobs_of(state: Path) -> list[str]:
 
 
 def _refusal(options: tuple[str, ...]) -> str | None:
-    """Submit a job for some later time and take it back at once; what SLURM said if it refuses.
+    """Submit a job for a later time and cancel it at once; return SLURM's message if it refuses.
 
-    `--test-only` will not do, since it also refuses what would only have to wait, for a drained node; nor `--hold`,
-    which takes what no node could ever run.
+    `--test-only` also refuses what would merely wait for a drained node, and `--hold` accepts what no node could ever
+    run.
     """
     call = ["sbatch", "--parsable", "--begin=now+1hour", "--job-name=headatlas-check", "--output=/dev/null"]
     done = subprocess.run([*call, *options, "--wrap=true"], capture_output=True, text=True)
@@ -141,7 +140,7 @@ def _refusal(options: tuple[str, ...]) -> str | None:
 
 
 def _too_long(resources: Mapping) -> str | None:
-    """Many a cluster takes a job that is longer than its partition allows, and never starts it."""
+    """Why a job is too long: many clusters accept a job that exceeds the limit of its partition, and never start it."""
     wanted, partition = resources.get("runtime"), resources.get("slurm_partition")
     shown = subprocess.run(["sinfo", "--noheader", "--format=%P %l"], capture_output=True, text=True).stdout
     limits = dict(line.split() for line in shown.splitlines())

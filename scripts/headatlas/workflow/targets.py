@@ -1,7 +1,7 @@
-"""What a run is for: the tables, figures and findings that `rule all` asks for, and the tables these are made of.
+"""The targets of a run: the tables, figures and findings that `rule all` requests, and the tables behind them.
 
-Knows paths only. Imported at parse time. A new figure of the evidence is a line of `FIGURES` here, and its drawing in
-`headatlas.charts.registry`.
+Knows paths only. Imported at parse time. A new figure of the evidence needs a line in `FIGURES` here and its function
+in `headatlas.charts.registry`.
 """
 
 from headatlas.workflow.atlas import Atlas
@@ -23,13 +23,13 @@ KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
 
 
 class Targets:
-    """Paths of what a config's run makes for its reader, from the working directory."""
+    """Paths of a run's final outputs, relative to the working directory."""
 
     def __init__(self, atlas: Atlas):
         self.atlas = atlas
 
     def all(self) -> list[str]:
-        """Everything `snakemake` makes when asked for nothing in particular."""
+        """Everything that `snakemake` makes by default."""
         of_models = [
             path
             for model in self.atlas.models
@@ -44,7 +44,7 @@ class Targets:
 
     @property
     def reported(self) -> str:
-        """Which of its images stands for a figure in Snakemake's report: the first that this can show."""
+        """The image format of a figure in Snakemake's report: the first that the report can show."""
         return next(form for form in ("svg", "png", "pdf", "html") if form in self.formats)
 
     def _tables(self, model: str) -> list[str]:
@@ -85,7 +85,7 @@ class Targets:
         )
 
     def _comparison(self) -> list[str]:
-        """The tables and figures that set several models side by side."""
+        """The tables and figures that compare several models."""
         if not self.atlas.compares_models:
             return []
         tables = [f"results/comparison/{name}.{form}" for name in ("models", "pairs") for form in ("parquet", "csv")]
@@ -96,18 +96,18 @@ class Targets:
         return [f"{chart}.{form}" for chart in charts for form in ("json", *self.formats)]
 
     def chart_tables(self, chart: str) -> list[str]:
-        """Tables that a figure of the evidence is drawn from, {model} open."""
+        """Tables behind a figure of the evidence, with {model} as a placeholder."""
         name, _, method = chart.partition(".")
         tables = FIGURES[f"{name}.{{method}}" if method else name]
         return [f"results/{{model}}/{table}.parquet" for table in tables]
 
     def comparison_tables(self) -> list[str]:
-        """Tables of all models that the comparison figure is drawn from, kind by kind."""
+        """Tables of all models behind the comparison figure, kind by kind."""
         kinds = COMPARISON if self.atlas.validates else COMPARISON[:2]
         return [f"results/{model}/{kind}.parquet" for kind in kinds for model in self.atlas.models]
 
     def findings_tables(self) -> dict[str, str]:
-        """Inputs of `write_findings` by option, {model} open."""
+        """Inputs of `write_findings` by option, with {model} as a placeholder."""
         tables = {"capability": "capability", "comparisons": "comparisons", "hottest": "hottest-heads"}
         tables |= {"profiles": "layer-profile", "reliability": "reliability"}
         tables |= {"agreement": "agreement", "overlap": "task-overlap"}

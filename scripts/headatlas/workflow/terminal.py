@@ -1,8 +1,7 @@
-"""Keeps the terminal to what a person reads of a run, and ends it with where to look; its log file keeps everything.
+"""Limits terminal output to what a person reads, and ends a run with where to look; the log file keeps everything.
 
-A run of two tiny models says 210 KB by default. Snakemake can be quieted by options and profiles, but its own quiet
-also hides errors. So its two handlers are given another filter while the Snakefile is read. Standard library only:
-events are known by their names.
+A run of two tiny models prints 210 KB by default. Snakemake's own `--quiet` also hides errors, so this module gives its
+two handlers another filter while the Snakefile is read. Standard library only: events are identified by name.
 """
 
 import logging
@@ -17,14 +16,14 @@ PROGRESS_LINES = 20  # of a run, at most
 
 
 class Terminal(logging.Filter, logging.Formatter):
-    """Filter and formatter of the terminal's handler, before those that Snakemake gave it.
+    """Filter and formatter of the terminal's handler, applied before Snakemake's own.
 
-    Errors always pass, whatever is to be quiet.
+    Errors always pass.
 
     Args:
         handler: the terminal's.
-        brief: hide all but the plan, a line for each job that takes long (runs the model), progress, warnings, and
-            what is said outside of Snakemake's own routine.
+        brief: show only the plan, a line for each long job (one that runs the model), progress, warnings, and messages
+            outside Snakemake's routine.
     """
 
     def __init__(self, handler: logging.Handler, brief: bool):
@@ -41,7 +40,7 @@ class Terminal(logging.Filter, logging.Formatter):
         return wanted and (not self._brief or record.levelno > logging.INFO or self._is_read(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        """A message as it is shown: a job in one line, all else as Snakemake does."""
+        """A message as shown: a job in one line, everything else as in Snakemake."""
         if not self._brief or _event(record) != "job_info":
             return self._formatter.format(record)
         values = ", ".join(f"{name} {value}" for name, value in record.wildcards.items())
@@ -51,8 +50,8 @@ class Terminal(logging.Filter, logging.Formatter):
     def _is_read(self, record: logging.LogRecord) -> bool:
         event = _event(record)
         if event == "job_info":
-            self._handler.last_msg_was_job_info = True  # or the handler puts an empty line before each
-            return "device" in dict(record.resources.items())  # its rule runs the model, or trains a probe
+            self._handler.last_msg_was_job_info = True  # otherwise the handler prints an empty line before each
+            return "device" in dict(record.resources.items())  # its rule runs the model or trains a probe
         if event == "progress":
             twentieth = PROGRESS_LINES * record.done // max(record.total, 1)
             self._shown, before = max(twentieth, self._shown), self._shown
@@ -61,11 +60,11 @@ class Terminal(logging.Filter, logging.Formatter):
 
 
 def tidy(logger: logging.Logger, brief: bool) -> None:
-    """Set up the handlers of Snakemake's logger; those of its logger plugins are left alone."""
+    """Set up the handlers of Snakemake's logger, except those of its logger plugins."""
     for handler in logger.handlers:
         if handler.name == FILE:
             for each in handler.filters:
-                each.quiet = ()  # what went wrong is looked up there
+                each.quiet = ()  # errors are looked up there
         if handler.name == TERMINAL:
             terminal = Terminal(handler, brief)
             handler.filters = [terminal]
@@ -73,14 +72,14 @@ def tidy(logger: logging.Logger, brief: bool) -> None:
 
 
 class NothingToDo(logging.Handler):
-    """Calls `then` when Snakemake says that there is nothing to be done, since its hooks are then passed over."""
+    """Calls `then` when Snakemake has nothing to do, because it then skips its hooks."""
 
     def __init__(self, then: Callable[[], None]):
         super().__init__()
         self._then = then
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a message."""
+        """Handle a message."""
         if str(record.msg).startswith("Nothing to be done"):
             self._then()
 
@@ -88,17 +87,17 @@ class NothingToDo(logging.Handler):
 def last_words(
     models: Sequence[str], evidence: bool, outdated: Sequence[Path], reusable: Sequence[Path], command: str
 ) -> list[str]:
-    """Say where the results of a run are, and what in results/ is none of its config's.
+    """Print where the results of a run are, and which files in results/ do not belong to its config.
 
     Args:
         evidence: whether findings are written.
-        outdated, reusable: as `manifest.left_over` returns them; command: what removes them.
+        outdated, reusable: as from `manifest.left_over`; command: the command that removes them.
     """
     findings = ", findings in results/{0}/findings.md" if evidence else ""
     said = [f"{model}: figures in results/{{0}}/figures/{findings}".format(model) for model in models]
     if len(models) > 1 and evidence:
-        said.append("The models side by side: results/comparison/")
-    kept = f"{len(reusable)} intermediate files and logs are kept for use again" if reusable else ""
+        said.append("The models compared: results/comparison/")
+    kept = f"{len(reusable)} intermediate files and logs are kept for reuse" if reusable else ""
     if outdated:
         named = ", ".join(map(str, outdated[:3])) + (f" and {len(outdated) - 3} more" if len(outdated) > 3 else "")
         tail = f" ({kept})" if kept else ""

@@ -62,7 +62,7 @@ def test_comparison_shows_depth_from_0_to_1_and_shares_relative_to_an_even_one()
 
 
 def test_comparison_has_each_model_s_own_even_share():
-    """5 % of 48 heads are 2, of 144 heads 7: together they hold 2 / 48 and 7 / 144 where all heads are alike."""
+    """5 % of 48 heads are 2, of 144 heads 7: together they hold 2 / 48 and 7 / 144 if all heads are equal."""
     drawing = drawn("comparison.ablation")
     panel = next(panel for panel in drawing.panels if panel.width == layout.DOTS_WIDTH)
     for colour, share in zip(palette.SERIES[3:5], (2 / 48, 7 / 144), strict=True):

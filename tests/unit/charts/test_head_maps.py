@@ -1,4 +1,4 @@
-"""The figures: what stands where, and which colour a value gets."""
+"""The figures: positions, and colours of values."""
 
 import itertools
 import json
@@ -455,7 +455,7 @@ def test_effects_smaller_than_their_rounding_are_marked():
     noise = {TASKS[0]: 0.002, "another": 1.0}
     spec = head_maps.draw(table, settings(figure="signed-grid"), noise=noise)
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
-    assert "×: smaller than the rounding of its numbers" in svg
+    assert "×: smaller than rounding error" in svg
     (values,) = spec["datasets"].values()
     rows = [line.split(",") for line in values.splitlines()]
     at = rows[0].index("rounding")

@@ -1,4 +1,4 @@
-"""Style stands in one place: colours in `palette`, what marks look like in `marks`, sizes in `layout`."""
+"""Style is defined in one place: colours in `palette`, marks in `marks`, sizes in `layout`."""
 
 import ast
 import re

@@ -29,7 +29,7 @@ def test_the_workflow_asks_for_the_figures_and_as_many_tables_as_are_here():
     ("figure", "title", "about"),
     [
         ("knock-out", "Attention heads of demo knocked out together", "held-out questions"),
-        ("layer-profile", "Attention heads of demo: share of importance by layer", "each method's map"),
+        ("layer-profile", "Attention heads of demo: share of importance by layer", "by each method"),
         ("dissociation.ablation", "Dissociation of tasks in demo, top 4 heads by exact ablation", "the top 4 heads"),
         ("task-overlap.probe", "Overlap of the tasks' maps in demo by a probe", "the top 5 heads"),
         ("agreement", "Agreement between methods on the attention heads of demo", "hottest"),

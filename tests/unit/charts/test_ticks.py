@@ -1,4 +1,4 @@
-"""Where ticks stand."""
+"""Positions of ticks."""
 
 import pytest
 from figure_samples import PLAIN

@@ -189,7 +189,7 @@ def test_braces_in_paths_are_refused(base):
     (base / "a{1}.jsonl").write_text("")
     (base / "model}").mkdir()
     tasks = {"a": {"source": "a{1}.jsonl"}, "b": {"source": "b.jsonl"}}
-    what = "holds a brace, which Snakemake takes for the beginning or end of a wildcard; rename it"
+    what = "contains a brace, which Snakemake reads as part of a wildcard; rename it"
     assert messages(small(models={"m": {"path": "model}"}}, tasks=tasks), base) == [
         f"models.m.path: model}} {what}",
         f"tasks.a.source: a{{1}}.jsonl {what}",
@@ -246,7 +246,7 @@ def test_a_key_named_twice_is_refused_with_both_lines(tmp_path):
         (b"a: [1", "is not valid YAML"),
         (b"a: \xff", "is not UTF-8 text"),
         (b"\tx: 1", "is not valid YAML"),
-        (b"", "c.yaml: is empty; it must hold keys with values, models and tasks at least"),
+        (b"", "c.yaml: is empty; it must hold keys with values, at least models and tasks"),
         (b"# nothing", "c.yaml: is empty"),
         (b"- a", "c.yaml: holds a list; it must hold keys"),
         (b"models", "c.yaml: holds a text; it must hold keys"),
@@ -275,7 +275,7 @@ def test_a_block_of_more_layers_than_the_model_has_is_refused():
 
 
 def complaint(act) -> str:
-    """What the project's own error says of something; any other error goes through."""
+    """The message of the project's own error; any other error propagates."""
     try:
         act()
     except HeadAtlasError as error:
@@ -330,7 +330,7 @@ def test_whatever_a_config_file_holds_only_the_projects_own_error_comes_out(tmp_
 
 
 def leaves(schema: dict, path: str = "") -> dict[str, dict]:
-    """Every key of the schema that takes a value, written here anew to check `config_docs`."""
+    """Every key of the schema that takes a value, reimplemented to check `config_docs`."""
     if path in ("models", "tasks"):
         return leaves(schema["additionalProperties"], f"{path}.<{path[:-1]}>")
     if "properties" not in schema:

@@ -150,7 +150,7 @@ def trained_questions():
 
 @pytest.fixture(scope="module")
 def facts(trained_questions):
-    """The facts of the demo world, as the training text tells them; a contradiction fails here."""
+    """The facts of the demo world in the training text; a contradiction fails here."""
     known = {}
     for prompt, answer in trained_questions:
         _, task, keyword, arguments = parse(prompt)

@@ -42,7 +42,7 @@ def test_agreement_and_overlap_by_hand():
 
 
 def test_signs_and_rank_of_the_hottest_heads_by_hand():
-    """Importance hides it: both methods rank the heads alike, with the signs of the hottest turned round."""
+    """Importance hides it: both methods rank the heads equally, with opposite signs for the hottest."""
     exact = heads("a", 8, 7, -6, 5, 4, 3, 2, 1)
     estimate = heads("a", -2, 6, -5, 0, 3, 2.5, 1, 1.5)
     table = pl.concat([importance(exact, "ablation"), importance(estimate, "attribution")])

@@ -40,7 +40,7 @@ def test_profiles_of_unequal_length_are_compared_over_relative_depth():
     assert profile_correlation(short, long) == pytest.approx(expected)
     assert profile_correlation(long, short) == pytest.approx(expected)
     assert profile_correlation(short, np.array([0.0, 0.1, 0.2, 0.3])) == pytest.approx(-1)
-    assert math.isnan(profile_correlation(short[:3], long))  # three layers can hardly help being alike
+    assert math.isnan(profile_correlation(short[:3], long))  # any three layers are similar
     both = profile_correlation(np.stack([short, short[::-1]]), np.stack([long, long]))
     assert both == pytest.approx([expected, np.corrcoef(read[::-1], long)[0, 1]])
 
@@ -81,7 +81,7 @@ def test_tasks_that_lie_equally_deep_in_both_models_are_found_and_a_shifted_one_
 
 
 def test_all_tasks_alike_are_told_apart_by_chance_only():
-    """Eight tasks at one depth: which task of the other model has the profile most alike is chance."""
+    """Eight tasks at one depth: which task of the other model has the most similar profile is chance."""
     rng, p_values = np.random.default_rng(0), []
     for _ in range(60):
         a, b = ({("m", str(i)): mapped(planted(0.5, 6, rng, n=20, noise=1)) for i in range(5)} for _ in range(2))

@@ -1,4 +1,4 @@
-"""Findings: what is claimed is what the tests allow, in numbers that stand in the tables."""
+"""Findings: claims are those that the tests allow, with numbers from the tables."""
 
 import json
 from pathlib import Path
@@ -182,7 +182,7 @@ def test_reliability_controls_and_knock_outs():
     assert "changes 2 maps by `ablation`. The one least like its map on all items is B C matched to D: " in text
     assert "0.60 [0.10, 0.90] (0.90 expected of as many items of any format), and 50% of the top 4 heads stay" in text
     assert "heads stay (75% expected)." in text
-    # Two maps, the first matched to two tasks alike: adjusted p-values 0.02 and 0.03.
+    # Two maps, the first equally matched to two tasks: adjusted p-values 0.02 and 0.03.
     assert "Holm-adjusted): A matched to B C and D; B C matched to D.\n" in text
     assert "the top 4 heads together, on held-out" in text
     assert (
@@ -277,12 +277,12 @@ def test_mistakes_in_the_template_are_named_with_their_line(tmp_path):
     template = tmp_path / "findings.md.j2"
     template.write_text("# {{ model }}\n\n{% if deep %}{{ deep.tusk }}.{% endif %} \n")
     assert fill(template, {"model": "m", "deep": {"tusk": "b"}}) == "# m\n\nb. \n"
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: 'deep' is undefined; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: 'deep' is undefined; fix the template"):
         fill(template, {"model": "m"})
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: .* has no attribute 'tusk'; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:3: .* has no attribute 'tusk'; fix the template"):
         fill(template, {"model": "m", "deep": {"task": "b"}})
     template.write_text("# {{ model }}\n{% if model %}\n")
-    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:2: Unexpected end of template.*; mend the template"):
+    with pytest.raises(HeadAtlasError, match=r"findings\.md\.j2:2: Unexpected end of template.*; fix the template"):
         fill(template, {"model": "m"})
 
 

@@ -149,7 +149,7 @@ def test_effects_files_that_cannot_be_used(tmp_path):
 
 
 def test_a_layer_is_scored_without_torch_polars_or_pandas(tmp_path):
-    """There are hundreds of these jobs: they must start at once."""
+    """There are hundreds of these jobs, so they must start fast."""
     path = write_effects(tmp_path / "e.safetensors", np.random.default_rng(0).normal(size=(30, 2, 4)))
     command = [sys.executable, "-X", "importtime", SCRIPTS / "score_layer.py", "--settings", json.dumps(SCORE)]
     command += ["--effects", path, "--scores", tmp_path / "s.parquet"]

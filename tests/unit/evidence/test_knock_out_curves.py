@@ -106,7 +106,7 @@ def knock_out(task, targets, strengths, ks, seed=0, draws=10, noise=0.0, n=40, m
 
 
 def planted(tasks: int, layers=4, heads=6) -> dict[str, np.ndarray]:
-    """Each task has two heads of its own, strength 1 and 0.5, in layers 0 and 1."""
+    """Each task has its own two heads, strength 1 and 0.5, in layers 0 and 1."""
     strengths = {f"t{i}": np.zeros((layers, heads)) for i in range(tasks)}
     for i, name in enumerate(strengths):
         strengths[name][0, i], strengths[name][1, i] = 1, 0.5

@@ -1,4 +1,4 @@
-"""The file of patches: what is written is read, and what is no such file is said."""
+"""The patches file: a round trip, and the message about other files."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Settings that a script is given as JSON, and what is said of keys that are not its own."""
+"""Settings that a script gets as JSON, and messages about unknown keys."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the fork server prepares, its forks take."""
+"""Forks use what the fork server prepares."""
 
 from headatlas.jobs import cli, shared
 

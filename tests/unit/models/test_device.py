@@ -1,4 +1,4 @@
-"""How many GPUs a job holds, which it takes, and how much of its memory a pass fills. The devices are pretended."""
+"""How many GPUs a job holds, which ones, and how much of their memory a pass fills. The devices are emulated."""
 
 import ctypes
 import multiprocessing
@@ -108,7 +108,7 @@ def test_names_of_visible_gpus(monkeypatch):
 def test_devices_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [device.choose_device(wanted) for wanted in ("auto", "spread", "cpu")] == ["cpu"] * 3
-    with pytest.raises(HeadAtlasError, match="cuda:1 is asked for, but torch sees no CUDA GPU; use auto or cpu"):
+    with pytest.raises(HeadAtlasError, match="cuda:1 is requested, but torch sees no CUDA GPU; use auto or cpu"):
         device.choose_device("cuda:1")
 
 
@@ -138,7 +138,7 @@ def test_on_the_cpu_batches_are_as_large_as_asked_for():
 
 
 def test_on_a_gpu_batches_fill_its_memory(monkeypatch):
-    """64 tokens are asked for. The first 8 take 160 bytes, 20 a token; 800 - 200 bytes hold 30, by halves 16."""
+    """64 tokens are requested. The first 8 take 160 bytes, 20 per token; 800 - 200 bytes hold 30, by halves 16."""
     gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
     sizes = sizes_of_batches([4] * 12, 64, {gpu}, lambda rows, tokens: memory.take(gpu, 20 * tokens))
     assert sizes == [(2, 8), (4, 16), (4, 16), (2, 16)]
@@ -163,7 +163,7 @@ def test_the_fullest_gpu_sets_the_size(monkeypatch):
 
 
 def test_an_item_longer_than_the_first_batch_is_measured_by_its_length(monkeypatch):
-    """An item of 32 tokens takes 640 bytes: 20 a token and not 80."""
+    """An item of 32 tokens takes 640 bytes: 20 per token, not 80."""
     gpu, memory = torch.device("cuda:0"), PretendedMemory(monkeypatch)
     sizes = sizes_of_batches([32] * 2, 64, {gpu}, lambda rows, tokens: memory.take(gpu, 20 * 32 * len(rows)))
     assert sizes == [(1, 8), (1, 16)]

@@ -1,4 +1,4 @@
-"""The engine that computes edited passes: what makes it give way, how that is said, and what is never let pass."""
+"""The engine that computes edited passes: when it gives way, how that is reported, and what is never accepted."""
 
 import re
 
@@ -22,7 +22,7 @@ SETS = [[], [(0, 1)], [(1, 0), (2, 3)]]
 
 
 class Renamed(torch.nn.Module):
-    """A model whose forward takes its cache under a name of its own, or not at all."""
+    """A model whose forward takes its cache under another name, or not at all."""
 
     def __init__(self, inner: torch.nn.Module, name: str | None):
         super().__init__()
@@ -48,7 +48,7 @@ class Renamed(torch.nn.Module):
 
 
 class Output(dict):
-    """A model's output, as far as it is looked at."""
+    """The part of a model's output that is used."""
 
     @property
     def logits(self):
@@ -83,11 +83,11 @@ def test_a_model_that_keeps_no_keys_and_values_takes_full_passes_and_says_so():
     effects, report = ablate_layers(renamed(None), items, ZERO, range(3), "answer", 300, engine="auto")
     assert (report.engine, report.reason) == (
         "hooked",
-        "its attention layers put no keys and values into the cache that they are given",
+        "its attention layers write no keys and values to the given cache",
     )
     assert np.abs(effects - expected).max() < 1e-5
     assert report.checked > 0
-    with pytest.raises(HeadAtlasError, match=r"^model renamed: compute\.engine: replay cannot be had: its atten"):
+    with pytest.raises(HeadAtlasError, match=r"^model renamed: compute\.engine: replay is not possible: its atten"):
         ablate_layers(renamed(None), items, ZERO, range(3), "answer", 300, engine="replay")
 
 
@@ -101,7 +101,7 @@ def test_attention_without_masks_is_refused_by_replay(kind):
     model = find_heads(random_model("llama"), "flash")
     model.model.config._attn_implementation = kind
     batch = collate(random_items(ITEMS), [0])
-    with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} takes no mask of our own"):
+    with pytest.raises(replay.UnsupportedError, match=f"attn_implementation: {kind} accepts no custom mask"):
         replay.Replay(model, batch, "answer", range(3))
 
 
@@ -117,11 +117,11 @@ def test_a_layer_that_cannot_take_rows_is_a_reason_and_no_crash():
         model, random_items([(60, 3)]), np.zeros((1, 2, 4, 8), np.float32), range(2), "answer", 4096
     )
     assert report.engine == "hooked"
-    assert re.match(r"its layer \d cannot be run for rows side by side: The size of tensor", report.reason)
+    assert re.match(r"its layer \d cannot run side-by-side rows: The size of tensor", report.reason)
 
 
 def test_a_local_window_by_key_position_is_noticed():
-    """Prompt 40, window 8: rows side by side push the prompt out of GPT-Neo's window; no error is raised."""
+    """Prompt 40, window 8: side-by-side rows push the prompt out of GPT-Neo's window; no error is raised."""
     config = GPTNeoConfig(
         vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=256, window_size=8,
         attention_types=[[["global", "local"], 1]],
@@ -141,7 +141,7 @@ def test_a_local_window_by_key_position_is_noticed():
 
 
 def looks_aside(monkeypatch) -> HeadModel:
-    """A layer adds something that depends on how many positions stand side by side, which replaying changes."""
+    """A layer adds something that depends on the number of positions, which replay changes."""
     model = find_heads(random_model("llama"), "odd")
     layer = model.model.model.layers[1]
     plain = layer.forward
@@ -167,7 +167,7 @@ def test_numbers_that_plain_passes_do_not_confirm_are_not_kept(job, monkeypatch)
     assert report.engine == "hooked"
     assert report.reason.startswith("replayed passes differ from plain ones by ")
     assert report.difference < 1e-5  # of what was kept
-    with pytest.raises(HeadAtlasError, match=r"replay cannot be had: replayed passes differ .* take engine: auto"):
+    with pytest.raises(HeadAtlasError, match=r"replay is not possible: replayed passes differ .* use engine: auto"):
         compute("replay")
 
 

@@ -66,7 +66,7 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (None, "the folder has no config.json; is it a model's?"),
+        (None, "the folder has no config.json; is it a model folder?"),
         ("{", "is not valid JSON"),
         ("[]", "must hold a JSON object"),
         ("[" * 100_000, "is not valid JSON"),
@@ -87,7 +87,7 @@ def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
         ),
         (
             {"model_type": "mamba2", "num_hidden_layers": 4, "num_heads": 8},
-            "a mamba2 model has no attention, so no heads to map; give a transformer",
+            "a mamba2 model has no attention, thus no heads to map; give a transformer",
         ),
         ({"model_type": "rwkv", "num_hidden_layers": 4}, "a rwkv model has no attention"),
         (
@@ -214,7 +214,7 @@ def test_weights_that_are_missing_pickled_or_cut_short_are_refused(tmp_path):
     with pytest.raises(HeadAtlasError, match=r"has no weights \(\*\.safetensors\)"):
         check_model_folder(model, 1)
     (path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(HeadAtlasError, match=r"has pickle weights only \(pytorch_model.bin\).*save_pretrained"):
+    with pytest.raises(HeadAtlasError, match=r"has only pickle weights \(pytorch_model.bin\).*save_pretrained"):
         check_model_folder(model, 1)
     (path / "model.safetensors").symlink_to("gone")
     with pytest.raises(HeadAtlasError, match=r"model\.safetensors: cannot be read: No such file or directory; get it"):
@@ -223,7 +223,7 @@ def test_weights_that_are_missing_pickled_or_cut_short_are_refused(tmp_path):
     whole = weights(path / "model.safetensors", 400)
     for length in (0, 4, 8, 20, len(whole) - 400, len(whole) - 1):
         (path / "model.safetensors").write_bytes(whole[:length])
-        with pytest.raises(HeadAtlasError, match="cut short"):
+        with pytest.raises(HeadAtlasError, match="truncated"):
             check_model_folder(model, 1)
     (path / "model.safetensors").write_bytes(whole)
     with pytest.raises(HeadAtlasError, match=r"has no tokenizer \(looked for tokenizer.json, "):

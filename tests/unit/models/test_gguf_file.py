@@ -1,4 +1,4 @@
-"""Models in GGUF files: what their header says, that they load as the model they were written from, and refusals."""
+"""Models in GGUF files: their headers, that they load as the model they were written from, and refusals."""
 
 import re
 import struct
@@ -36,7 +36,7 @@ SHAPE = {
     "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
-WIDE = SHAPE | {"head_dim": 128}  # what transformers takes for Qwen3 whatever the file says
+WIDE = SHAPE | {"head_dim": 128}  # what transformers uses for Qwen3 whatever the file says
 CONFIGS = {
     "gemma2": lambda: hf.Gemma2Config(**SHAPE | {"head_dim": 16}, sliding_window=4),
     "gemma3": lambda: hf.Gemma3TextConfig(**SHAPE | {"head_dim": 16}, sliding_window=4),
@@ -84,7 +84,7 @@ def check(path: Path, n_layers: int) -> None:
 
 
 def said(path: Path, n_layers: int = 2) -> str:
-    """The line that a user reads of a file that cannot be used."""
+    """The message about a file that cannot be used."""
     with pytest.raises(HeadAtlasError) as error:
         check(path, n_layers)
     assert "\n" not in str(error.value)
@@ -209,7 +209,7 @@ def test_weights_are_kept_in_the_format_asked_for(file, dtype):
 
 
 def test_a_file_without_its_suffix_is_known_by_its_first_bytes(file, tmp_path):
-    """As Ollama keeps it; beside it lies a tokenizer of another model, which is not taken."""
+    """As Ollama keeps it; the tokenizer of another model next to it is ignored."""
     blob = tmp_path / "sha256-0123"
     blob.write_bytes(file.read_bytes())
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -245,7 +245,7 @@ ORIGINAL = "; give the folder of the original safetensors"
         (
             {"llama__rope__scaling__type": "yarn"},
             "scales its rotary positions (llama.rope.scaling.type: yarn), which transformers does not read from GGUF, "
-            f"so that the model would be another one{ORIGINAL}",
+            f"so the model would be a different one{ORIGINAL}",
         ),
         (
             {"llama__block_count": 3},
@@ -269,7 +269,7 @@ def test_other_architectures_tensors_and_tokenizers_are_refused(file, tmp_path, 
     content = file.read_bytes()
     path.write_bytes(content.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"))
     known = ", ".join(ARCHITECTURES)
-    assert said(path) == f"{path}: GGUF weights of a mamba model are not read, only of {known}{ORIGINAL}"
+    assert said(path) == f"{path}: GGUF weights of a mamba model are not supported, only those of {known}{ORIGINAL}"
     name = b"rope_factors_long.weight"
     path.write_bytes(content.replace(struct.pack("<Q", 18) + b"output_norm.weight", struct.pack("<Q", 24) + name))
     assert said(path).startswith(
@@ -277,7 +277,9 @@ def test_other_architectures_tensors_and_tokenizers_are_refused(file, tmp_path, 
     )
     at = content.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
     path.write_bytes(content[:at] + struct.pack("<I", Kind.Q8_1) + content[at + 4 :])
-    assert said(path).startswith(f"{path}: holds tensors of GGUF's type 9, which are not read, only F32, F16, Q4_0, ")
+    assert said(path).startswith(
+        f"{path}: holds tensors of GGUF's type 9, which are not supported, only F32, F16, Q4_0, "
+    )
     path.write_bytes(content.replace(b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0bert"))
     assert said(path) == f"{path}: holds a tokenizer of kind bert, where gpt2 or llama is read{ORIGINAL}"
     path.write_bytes(content.replace(b"tokenizer.ggml.model", b"tokenizer.ggml.mode_"))
@@ -293,9 +295,9 @@ def test_files_that_are_missing_cut_short_or_something_else_are_refused(file, tm
     assert said(path) == f"{path}: is not a GGUF file (it does not begin with GGUF); get it again"
     for length in (4, 20, 100, len(content) // 50):
         path.write_bytes(content[:length])
-        assert said(path) == f"{path}: is cut short or damaged in its header; get it again"
+        assert said(path) == f"{path}: is truncated or damaged in its header; get it again"
     path.write_bytes(content[:-40])
-    assert re.fullmatch(rf"{path}: is cut short, {len(content) - 40} of \d+ bytes are there; get it again", said(path))
+    assert re.fullmatch(rf"{path}: is truncated: {len(content) - 40} of \d+ bytes exist; get it again", said(path))
     path.write_bytes(content[:4] + struct.pack(">I", 3) + content[8:])
     wrong = "version 50331648 (of another byte order); versions 2 and 3 are read, convert it again"
     assert said(path) == f"{path}: is GGUF of {wrong}"
@@ -309,7 +311,7 @@ def test_a_folder_of_gguf_files_asks_for_one_of_them(file):
 
 
 def test_a_model_that_transformers_would_make_another_one_is_refused(model, tmp_path):
-    """It takes no rotary base from a Starcoder2's file."""
+    """It reads no rotary base from a Starcoder2 file."""
     path = tmp_path / "model.gguf"
     write_gguf(path, random_model("starcoder2"), "starcoder2", starcoder2__rope__freq_base=1e6)
     with pytest.raises(

@@ -32,7 +32,7 @@ def test_geometry_is_the_configs(family, heads):
 
 
 def test_contributions_of_all_heads_are_the_attention_output(family, heads):
-    """On other tokens than the check at load saw; and leaving a head out must be noticed."""
+    """With other tokens than the check at load; and leaving a head out must be noticed."""
     ids = torch.randint(3, 90, (2, 11), generator=torch.Generator().manual_seed(5))
     seen = {}
     handles = [

@@ -19,7 +19,7 @@ from headatlas.stats.head_statistics import mean_effects, no_statistics
 from sweep_families import tiny_model
 from transformers import AttentionInterface
 
-# Family -> which layers have attention, heads, width of a head; all else in them is no head.
+# Family -> which layers have attention, heads, width of a head; nothing else is a head.
 HYBRIDS = {
     "lfm2": ("-A-A", 4, 8),  # short convolutions
     "recurrent_gemma": ("-A-A", 4, 8),  # recurrent blocks
@@ -30,7 +30,7 @@ HYBRIDS = {
     "jamba": ("-A-A", 4, 8),
     "zamba2": ("-A-A", 4, 16),  # one attention block, its weights shared by all layers that have it
     "minimax": ("-A-A", 4, 8),  # lightning attention
-    "falcon_h1": ("AAAA", 4, 8),  # attention beside a mixer in every layer
+    "falcon_h1": ("AAAA", 4, 8),  # attention parallel to a mixer in every layer
 }
 
 
@@ -120,7 +120,7 @@ def test_heads_mixed_before_the_projection_are_refused():
     projection = model.model.layers[1].self_attn.o_proj
     turn = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]
     projection.register_forward_pre_hook(lambda _module, args: (args[0] @ turn,))
-    with pytest.raises(HeadAtlasError, match=r"layers\.1: what lies between attention and output projection mixes"):
+    with pytest.raises(HeadAtlasError, match=r"layers\.1: the step between attention and output projection mixes"):
         find_heads(model, "turned")
 
 

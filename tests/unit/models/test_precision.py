@@ -149,7 +149,7 @@ def plain_half(values, weight):
 
 @pytest.fixture
 def on_gpu(monkeypatch):
-    """Products take the way that they take on a GPU; the sizes of those taken."""
+    """Products as on a GPU; yields their sizes."""
     taken = []
 
     def half_product(values, weight):
@@ -213,16 +213,17 @@ def test_a_model_whose_own_code_wants_half_precision_keeps_it_and_says_so(tmp_pa
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", forward)
     found = load_model({"path": str(tmp_path), "dtype": "bfloat16"})
-    assert found.half_because == "its own code makes torch.bfloat16 of float32"
+    assert found.half_because == "its code turns float32 into torch.bfloat16"
     assert {parameter.dtype for parameter in found.model.parameters()} == {torch.bfloat16}
-    assert "computes in bfloat16 and not in float32, so small effects are lost in rounding: its own code" in caplog.text
+    assert "computes in bfloat16 instead of float32, so small effects are lost in rounding: its code" in caplog.text
 
 
 def test_flash_attention_keeps_half_precision():
     model = random_model("llama").bfloat16()
     model.config._attn_implementation_internal = "flash_attention_2"
     assert (
-        compute_in_float32(model) == "attn_implementation flash_attention_2 takes half precision only (sdpa takes both)"
+        compute_in_float32(model)
+        == "attn_implementation flash_attention_2 supports only half precision (sdpa supports both)"
     )
     assert model.dtype == torch.bfloat16
 

@@ -52,7 +52,7 @@ def test_equals_one_hooked_pass_per_set_and_item(family, positions, way):
     assert family in FAMILIES
     model = find_heads(random_model(family), family)
     items = random_items(LENGTHS)
-    with torch.no_grad():  # make one item right, so that exact match is seen to be both
+    with torch.no_grad():  # make one item right, so that exact match takes both values
         ids = torch.tensor([items[1]["prompt_ids"]])
         items[1]["answer_ids"] = [int(model.model(input_ids=ids).logits[0, -1].argmax())]
     baseline = np.random.default_rng(3).normal(scale=0.2, size=(1, 3, 4, model.d_head)).astype(np.float32)

@@ -126,7 +126,7 @@ def test_a_seed_of_the_batched_model_is_the_probe_alone():
 
 
 def test_permuted_labels_keep_groups_whole_and_their_numbers():
-    """Question q3 has items of two labels, which part; all else of a question stays together."""
+    """Question q3 has items of two labels, which separate; otherwise a question stays together."""
     questions = ["q0", "q0", "q1", "q2", "q3", "q3", "q3", "q4"]
     labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
     groups = [[0, 1], [2], [3], [4], [5, 6], [7]]
@@ -178,4 +178,4 @@ def test_refits_leave_the_fit_as_it_is_and_know_no_labels(fitted):
     for row, refit in zip(permuted, refits, strict=True):
         assert (refit.predicted == row).mean() < chance + 0.12
     same = next(fit_probes(outputs, [permuted[0]], questions, SETTINGS, seed=0))
-    assert same.effect.tobytes() != refits[0].effect.tobytes()  # each refit has starts of its own
+    assert same.effect.tobytes() != refits[0].effect.tobytes()  # each refit has its own initialisation

@@ -145,7 +145,7 @@ EXPERIMENTS, LABELS = 40, 3
 
 
 def noise(rng: np.random.Generator, items: tuple[int, ...] = (70, 50, 40)) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Head outputs [item, 2 layers, 3 heads, 4] that tell nothing of the label, two alike for each question.
+    """Head outputs [item, 2 layers, 3 heads, 4] without label information, two equal ones per question.
 
     The heads differ as they can: in scale by a factor of a million, one has one direction only, one never varies.
     """

@@ -54,7 +54,7 @@ def plain_outputs(model, item):
 
 
 def answers(targets: list[int], mask: list[bool], foil: int | None = None) -> Batch:
-    """One item of which only the answer matters."""
+    """One item; only its answer matters."""
     nothing = torch.zeros(1, len(targets), dtype=torch.long)
     foils = None if foil is None else torch.tensor([foil])
     return Batch(torch.tensor([0]), nothing, nothing, nothing, torch.tensor([targets]), torch.tensor([mask]), foils)

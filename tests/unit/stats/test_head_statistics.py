@@ -102,7 +102,7 @@ def test_fewer_than_twenty_questions_have_a_standard_error_and_no_interval():
     assert np.isfinite([few.effect, few.std_error]).all()
     assert np.isnan([few.ci_low, few.ci_high, few.p_value]).all()
     assert np.isfinite(np.stack(head_statistics(effects, np.arange(FEWEST), **OPTIONS)[:5])).all()
-    assert (6 / 7) ** FEWEST < 0.05  # what FEWEST says of one question in seven
+    assert (6 / 7) ** FEWEST < 0.05  # what FEWEST states about one question in seven
 
 
 def test_a_head_that_is_not_there_has_nothing_and_changes_nothing():

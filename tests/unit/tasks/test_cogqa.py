@@ -60,7 +60,7 @@ def test_labels_that_are_no_task_are_counted_and_named(tmp_path, caplog):
 
 ONE = question("Q", ("S", "A", "Retrieval"))
 BAD_COGQA = [
-    ([], ": no questions; is the file cut short?"),
+    ([], ": no questions; is the file truncated?"),
     ({}, ": must be a JSON list of questions; for JSON lines set format: jsonl"),
     ([3], ": question 1: must be a JSON object with question and generated"),
     ([ONE, ONE], ": question 2: repeats the question of c.json: question 1; remove one"),

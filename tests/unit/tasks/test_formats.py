@@ -1,4 +1,4 @@
-"""All formats: how they are told apart, and that whatever a file holds, only our own error comes out."""
+"""All formats: how they are identified, and that whatever a file holds, only our own error is raised."""
 
 import json
 from functools import partial

@@ -94,7 +94,7 @@ def test_an_items_file_comes_back_as_it_was_and_its_counts_add_up(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"task": "t", "counts": {}}'])
 def test_a_broken_items_file_is_refused(text, tmp_path):
     (tmp_path / "t.json").write_text(text)
-    with pytest.raises(HeadAtlasError, match=r"t\.json: is not a whole items file; delete it and run again"):
+    with pytest.raises(HeadAtlasError, match=r"t\.json: is not a complete items file; delete it and run again"):
         read_items(tmp_path / "t.json")
 
 

@@ -20,7 +20,7 @@ def test_an_item_without_a_text_that_a_setting_needs(tmp_path, key, setting):
         other = {name: value for name, value in whole.items() if name != key} | {"prompt": "z"} | wrong
         source = lines(tmp_path / "t.jsonl", whole, other)
         with pytest.raises(
-            HeadAtlasError, match=rf"^tasks\.t: .*t\.jsonl:2: has no '{key}' \(a text\), which {setting} needs of every"
+            HeadAtlasError, match=rf"^tasks\.t: .*t\.jsonl:2: has no '{key}' \(a text\), which {setting} requires"
         ):
             read_task(settings_of(partners=[key]), [source])
     source = lines(tmp_path / "t.jsonl", whole, whole | {"prompt": "z"})

@@ -208,7 +208,7 @@ def test_a_mistake_in_a_list_is_told_with_file_and_entry(tmp_path):
         assert str(error.value) == f"{file}{message}"
 
 
-# --- what stands beside and between -----------------------------------------------------------------
+# --- other keys, and spaces ------------------------------------------------------------------------
 
 
 def test_keys_without_a_meaning_here_are_kept(tmp_path):

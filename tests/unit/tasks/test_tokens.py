@@ -76,7 +76,7 @@ def test_too_long_items_are_left_out_and_counted_aloud(caplog):
 
 
 def test_a_prompt_or_answer_without_tokens_is_told_with_its_place():
-    message = r"^t\.jsonl:7: the answer '~~' has no tokens in this model's tokenizer; change it, or take the "
+    message = r"^t\.jsonl:7: the answer '~~' has no tokens in this model's tokenizer; change it, or remove the "
     with pytest.raises(HeadAtlasError, match=message):
         tokenise([item("a ", "~~", "t.jsonl:7")], letters(silent="~"), None)
     with pytest.raises(HeadAtlasError, match="the prompt '~' has no tokens"):
@@ -214,7 +214,7 @@ def test_any_other_tokenizer_goes_through_autotokenizer(change, tmp_path):
 
 
 def test_the_tokenizer_and_the_chat_template_of_a_gguf_file_are_read(tmp_path):
-    """And not a tokenizer that lies beside it."""
+    """And not those of a tokenizer next to it."""
     torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
     from gguf_files import WORDS, write_gguf
 

@@ -1,4 +1,4 @@
-"""The table of settings: each row is what the rule's script takes, and a job's string holds just what it says."""
+"""The table of settings: each row matches the rule's script, and a job's string holds exactly that row."""
 
 import copy
 import importlib

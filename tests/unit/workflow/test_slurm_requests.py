@@ -1,4 +1,4 @@
-"""What is asked of SLURM, what its answers mean, and which of its jobs are cancelled; no SLURM is needed."""
+"""Requests to SLURM, its answers, and the jobs that are cancelled; no SLURM is needed."""
 
 import os
 
