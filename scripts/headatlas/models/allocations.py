@@ -1,4 +1,4 @@
-"""Counts the memory that tensors take while something runs: the same number at every run, unlike a process's size."""
+"""Counts the memory of tensors: reproducible, unlike the size of a process."""
 
 import weakref
 
@@ -8,23 +8,23 @@ from torch.utils._pytree import tree_leaves
 
 
 class Allocations(TorchDispatchMode):
-    """While open, follows every tensor on the CPU that an operation makes; `peak` is the most they took at once.
+    """While open, tracks every CPU tensor that an operation creates; `peak` is their maximum total size.
 
-    Tensors that were there before count nothing. What an operation allocates inside and frees again is not seen: it is
-    taken to be as large as the largest of the tensors made here that the operation reads.
+    Existing tensors are not counted. Temporary allocations inside an operation are invisible: they are assumed to be as
+    large as the largest tracked tensor that the operation reads.
     """
 
     def __init__(self):
         super().__init__()
         self.peak = self._held = 0
-        self._sizes: dict[int, int] = {}  # a living storage's key -> its bytes
+        self._sizes: dict[int, int] = {}  # key of a live storage -> its bytes
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run one operation and count what it made."""
+        """Run one operation and count its new tensors."""
         read = {_key(tensor) for tensor in _tensors((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for tensor in _tensors(result):
-            if _key(tensor) not in read | self._sizes.keys():  # else it is a view, or the operation wrote into it
+            if _key(tensor) not in read | self._sizes.keys():  # otherwise it is a view, or the operation wrote into it
                 self._follow(tensor)
         scratch = max((self._sizes.get(key, 0) for key in read), default=0)
         self.peak = max(self.peak, self._held + scratch)
@@ -45,5 +45,5 @@ def _tensors(values) -> list[Tensor]:
 
 
 def _key(tensor: Tensor) -> int:
-    """The address of the storage, which no other has while it lives."""
+    """The address of the storage, unique while it lives."""
     return tensor.untyped_storage()._cdata

@@ -1,6 +1,6 @@
-"""Memory as it is planned before a model is loaded: what a machine has, and what a job that runs a model takes.
+"""Plans memory before a model is loaded: what the machine has, and what a job that runs a model needs.
 
-Imported at parse time: no torch. `batches` measures what passes really take and keeps them within a job's share.
+Imported at parse time: no torch. `batches` measures actual passes and keeps them within a job's share.
 """
 
 import os
@@ -10,12 +10,12 @@ from headatlas.errors import HeadAtlasError
 from headatlas.models.folder import is_local, read_model_config, weight_bytes
 
 MB = 10**6
-USABLE = 0.8  # of a machine's memory; the rest is for the system and all that is not ours
+USABLE = 0.8  # share of a machine's memory; the rest is for the system and other programs
 LIBRARIES = 450 * MB  # Python with torch and transformers, before weights and passes
-PASS_TOKENS = 1024  # tokens of a pass that a job on the CPU asks memory for; more make a CPU no faster
-ANSWER_TOKENS = 512  # positions whose logits a job on the CPU asks memory for
-LOGITS_COPIES = 3  # what an answer's score takes at once, in sizes of the logits
-UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, where a hub model's config.json does not tell them
+PASS_TOKENS = 1024  # tokens of a pass for which a job on the CPU requests memory; more do not make a CPU faster
+ANSWER_TOKENS = 512  # positions for whose logits a job on the CPU requests memory
+LOGITS_COPIES = 3  # peak memory of an answer's score, in sizes of the logits
+UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, if a hub model's config.json does not determine them
 SIZES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -25,7 +25,7 @@ SIZES = {
 
 
 def machine_memory(root: Path = Path("/")) -> int:
-    """Bytes that this machine has, or that its control group (versions 1 and 2) lets this process have."""
+    """Bytes of memory of this machine, or the limit of this process's control group (versions 1 and 2)."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     groups = root / "proc/self/cgroup"
     for line in groups.read_text().splitlines() if groups.is_file() else ():
@@ -34,7 +34,7 @@ def machine_memory(root: Path = Path("/")) -> int:
             continue
         top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
         name = "memory.limit_in_bytes" if controllers else "memory.max"
-        own = top / path.strip("/")  # in a container it may be that only the top is shown
+        own = top / path.strip("/")  # a container may show only the top
         limits += [_limit(folder / name) for folder in (own, *own.parents) if folder.is_relative_to(top)]
     return min(limits)
 
@@ -45,7 +45,7 @@ def _limit(file: Path) -> float:
 
 
 def weights_of(model: dict) -> int:
-    """Bytes of a model's weights in memory, before anything of it is loaded.
+    """Bytes of a model's weights in memory, before any of it is loaded.
 
     Args:
         model: an entry of `models` in the config.
@@ -56,7 +56,7 @@ def weights_of(model: dict) -> int:
 
 
 def estimate_weights(config: dict, dtype: str) -> int:
-    """Bytes of a dense decoder's weights by its config.json, some 10% too many; 32 GB where it is silent."""
+    """Bytes of a dense decoder's weights by its config.json, overestimated by some 10%; 32 GB if it lacks the sizes."""
     size = _sizes(config)
     if None in size.values():
         return UNKNOWN_WEIGHTS
@@ -66,11 +66,12 @@ def estimate_weights(config: dict, dtype: str) -> int:
 
 
 def token_bytes(config: dict, backward: bool) -> int:
-    """Bytes that a pass takes for each token, by the model's config.json: an estimate that fits Llamas to a tenth.
+    """Bytes per token of a pass, by the model's config.json: an estimate within a tenth for Llamas.
 
     Args:
-        backward: whether the pass keeps the activations of all layers for its gradients; else those of two, and of each
-            layer three tensors as wide as the stream (input, heads, attention output) from which edits start.
+        backward: whether the pass keeps the activations of all layers for gradients; otherwise it keeps those of two
+            layers, and for each layer three tensors as wide as the stream (input, heads, attention output) from which
+            edits start.
     """
     size = _sizes(config)
     hidden, layers = size["hidden"] or 4096, size["layers"] or 32
@@ -79,20 +80,20 @@ def token_bytes(config: dict, backward: bool) -> int:
 
 
 def pass_bytes(config: dict, backward: bool) -> int:
-    """Bytes that a job on the CPU asks for its passes, with gradients or without."""
+    """Bytes that a job on the CPU requests for its passes, with or without gradients."""
     logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (_sizes(config)["vocabulary"] or 0)
     return max(PASS_TOKENS * token_bytes(config, backward), logits, 64 * MB)
 
 
 def check_share(memory_mb: int, device: str, model: dict, longest: int, backward: bool = False) -> None:
-    """Refuse a share that does not hold the weights and one item, before anything is loaded.
+    """Refuse a share too small for the weights and one item, before anything is loaded.
 
     Args:
-        memory_mb: what the job may take of the host's memory; device: elsewhere than on the CPU nothing is checked.
+        memory_mb: host memory that the job may use; device: nothing is checked unless it is the CPU.
         model: as in the job's settings; longest: tokens of the longest item; backward: whether the job needs gradients.
 
     Raises:
-        HeadAtlasError: says what is needed and what sets the share.
+        HeadAtlasError: names the memory needed and the key that sets the share.
     """
     if device != "cpu":
         return
