@@ -109,7 +109,7 @@ def test_an_orphan_publishes_nothing(tmp_path):
         "        draft.write_text('late')\n"
         "        Path(str(output) + '.begun').touch()\n"
         "        time.sleep(3)\n"
-        "job.run(main)\n"
+        "cli.run(main)\n"
     )
     output = tmp_path / "output"
     shell = f"HEADATLAS_PARENT=$PPID exec {sys.executable} {script} --output {output}"
@@ -119,6 +119,7 @@ def test_an_orphan_publishes_nothing(tmp_path):
     child_path = {"PYTHONPATH": str(ROOT / "scripts")}
     snake = subprocess.Popen([sys.executable, "-c", parent, shell], env=environment() | child_path)
     while not Path(f"{output}.begun").exists():
+        assert snake.poll() is None
         time.sleep(0.02)
     snake.kill()
     snake.wait()

@@ -122,7 +122,9 @@ def test_what_follows_the_projection_is_no_concern_of_the_heads():
     attention.forward = doubled
     heads = find_heads(model, "doubled")
     assert [part.module is None for part in heads.attentions] == [False, True, False]
-    with pytest.raises(UnsupportedError, match=r"no module around model\.layers\.1\.self_attn puts out"):
+    with pytest.raises(
+        UnsupportedError, match=r"no module around model\.layers\.1\.self_attn outputs the sum of its heads"
+    ):
         Replay(heads, collate(random_items([(5, 1)]), [0]), "answer", range(3))
 
 
@@ -131,7 +133,7 @@ def test_refuses_a_model_whose_config_names_other_heads(tmp_path):
     random_model("llama").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"decoder_layers": 7}))
-    with pytest.raises(HeadAtlasError, match=r"has 3 layers of 4 heads as loaded, but its config\.json names 7 of 4"):
+    with pytest.raises(HeadAtlasError, match=r"has 3 layers of 4 heads as loaded, but its config\.json states 7 of 4"):
         load_model({"path": str(tmp_path)})
 
 
@@ -160,7 +162,9 @@ def test_refuses_weights_that_leave_part_of_the_model_to_chance(tmp_path, caplog
     name = "model.layers.1.mlp.down_proj.weight"
     save_file(weights | {name: weights[name][:, :3].contiguous()}, tmp_path / "model.safetensors", {"format": "pt"})
     width, hidden = weights[name].shape[1], weights[name].shape[0]
-    with pytest.raises(HeadAtlasError, match=rf"hold {name} as \({hidden}, 3\), where .* wants \({hidden}, {width}\)"):
+    with pytest.raises(
+        HeadAtlasError, match=rf"hold {name} as \({hidden}, 3\), where .* requires \({hidden}, {width}\)"
+    ):
         load_model({"path": str(tmp_path)})
     fewer = {key: value for key, value in weights.items() if "layers.1." not in key}
     save_file(fewer, tmp_path / "model.safetensors", {"format": "pt"})
