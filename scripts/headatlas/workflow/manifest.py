@@ -44,7 +44,7 @@ def check_owner(folder: Path, config: list[str]) -> None:
         return
     way = "" if folder.name == COMPARISON else f"give the model another name than '{folder.name}' in one of them, or "
     raise HeadAtlasError(
-        f"{folder}: holds results of {', '.join(known.config)}, with which those of {', '.join(config)} would mix;  "
+        f"{folder}: holds results of {', '.join(known.config)}, with which those of {', '.join(config)} would mix; "
         f"{way}run one of them with --directory FOLDER"
     )
 
