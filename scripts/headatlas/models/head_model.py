@@ -346,7 +346,7 @@ def _check_weights(loaded: dict, path: str) -> None:
     """Refuse weights that do not fill the model: transformers would initialise the rest at random."""
     for name, found, wanted in sorted(loaded["mismatched_keys"]):
         raise HeadAtlasError(
-            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json requires {tuple(wanted)};  "
+            f"model {path}: the weights hold {name} as {tuple(found)}, where config.json requires {tuple(wanted)}; "
             "get both of the same model"
         )
     if missing := sorted(loaded["missing_keys"]):
