@@ -1,5 +1,5 @@
-# What stands behind the maps. Heads are knocked out on held-out questions, which chose none of them; all else is
-# computed on the questions that the maps are made of, unless the rule says otherwise.
+# Evidence for the maps. Heads are knocked out on held-out questions, which did not select them; everything else uses the
+# questions behind the maps, unless the rule says otherwise.
 
 
 localrules:
@@ -18,7 +18,7 @@ localrules:
 
 
 rule measure_capability:
-    """Whether the model does each task at all: exact match and answer log-probability, on all questions."""
+    """Whether the model does each task at all: its share of correct answers and their score, on all questions."""
     input:
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
@@ -101,7 +101,7 @@ rule compare_maps:
 
 
 rule surface_control:
-    """How well words alone tell the tasks apart, on the questions of both splits."""
+    """How well words alone distinguish the tasks, on the questions of both splits."""
     input:
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
     output:
@@ -159,7 +159,7 @@ rule choose_heads:
 
 
 rule knock_out:
-    """What is left of each task on held-out questions without the chosen heads of one method's maps."""
+    """How well the model does each task on held-out questions without the chosen heads of one method's maps."""
     input:
         sets=rules.choose_heads.output.sets,
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
@@ -232,7 +232,7 @@ rule choose_hottest:
 
 
 rule patch_answers:
-    """Each of these heads patched, on held-out questions, from the counterfactual and from a question of the same answer."""
+    """Each of these heads patched, on held-out questions, from the counterfactual and from a question with the same answer."""
     input:
         heads=rules.choose_hottest.output.heads,
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
@@ -276,7 +276,7 @@ rule answer_control:
 
 
 rule write_findings:
-    """What a reader of the figures would want to be told, in sentences with their numbers."""
+    """The findings of one model, in sentences with their numbers."""
     input:
         **targets.findings_tables(),
         template=os.path.relpath(REPOSITORY / "workflow/report/findings.md.j2"),
@@ -302,7 +302,7 @@ rule write_findings:
 
 
 rule compare_models:
-    """Sparsity, depth and dissociation of all models, and how alike every two are."""
+    """Sparsity, depth and dissociation of all models, and the similarity of every pair."""
     input:
         summaries=[f"results/{model}/summary.parquet" for model in atlas.models],
         dominances=[f"results/{model}/evidence/dominance.parquet" for model in atlas.models if atlas.validates],

@@ -221,7 +221,7 @@ def _on_hottest(part: pl.DataFrame) -> dict:
 
 
 def surface(table: pl.DataFrame | None) -> dict | None:
-    """How well words tell the tasks apart: the rows over all tasks by input (`prompt`, `answer`, `both`)."""
+    """How well words distinguish the tasks: the rows over all tasks by input (`prompt`, `answer`, `both`)."""
     return None if table is None else {row["input"]: row for row in table.filter(task="(all)").to_dicts()}
 
 

@@ -1,4 +1,4 @@
-"""How far a job is, with rate and remaining time: a bar on a terminal, else a line a minute."""
+"""Progress of a job, with rate and remaining time: a bar on a terminal, else a line a minute."""
 
 import sys
 import time
@@ -14,10 +14,10 @@ EVERY = 60  # seconds between two lines in a log
 
 @contextmanager
 def progress(name: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable]:
-    """Yield `advance(n)`; shows while open how far it is, and logs one line with the rate when done.
+    """Yield `advance(n)`; show progress while open, and log one line with the rate at the end.
 
-    On a terminal stderr shows a bar, and only the log file gets the lines. `advance` takes a number below 0 where work
-    is done anew: so much less is done, and the rate is that from then on.
+    On a terminal stderr shows a bar, and only the log file gets the lines. `advance` takes a negative
+    number where work starts over; the rate then counts from that moment.
 
     Args:
         total: how many of `unit` there are; clock: seconds.

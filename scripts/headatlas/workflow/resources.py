@@ -1,6 +1,7 @@
-"""What a job asks of the machine: GPUs, device, memory, size of a pass. None of it changes a result.
+"""What a job requests from the machine: GPUs, device, memory, size of a pass. None of it changes a result.
 
-Imported at parse time: no torch. Rules are read among the names of a module of Snakemake's, where `Resources` is taken.
+Imported at parse time: no torch. The class is not called `Resources`: rules share a namespace with Snakemake, which
+uses that name.
 """
 
 import math
@@ -12,15 +13,15 @@ from headatlas.models.folder import read_model_config
 from headatlas.models.memory import LIBRARIES, MB, USABLE, machine_memory, pass_bytes, weights_of
 from headatlas.workflow.atlas import Atlas
 
-LEAST_PASSES = 0.25  # of the memory that a job on the CPU asks for its passes it gets, though fewer jobs run at once
+LEAST_PASSES = 0.25  # share of the memory for passes that a CPU job gets at least, even if fewer jobs then run at once
 
 
 class Requests:
-    """What each job of a config asks for.
+    """What each job of a config requests.
 
     Args:
-        here: whether jobs run on this machine; elsewhere the profile says how many GPUs each takes.
-        cores: that jobs on this machine may use, all together; None if nobody says.
+        here: whether jobs run on this machine; elsewhere the profile sets the GPUs of each job.
+        cores: cores that all jobs on this machine share; None if unknown.
     """
 
     def __init__(self, atlas: Atlas, here: bool = True, cores: int | None = None):
@@ -28,15 +29,15 @@ class Requests:
 
     @cached_property
     def gpus(self) -> int:
-        """GPU jobs that may run at once on this machine; 0 where it has no GPU and the CPU sets the limit."""
+        """GPU jobs that may run at once on this machine; 0 if it has no GPU."""
         wanted = self.atlas.config["compute"]["gpus"]
         return count_gpus() if wanted == "auto" else wanted
 
     def job_gpus(self, model: str) -> int:
         """GPUs that one job of this model holds.
 
-        All of this machine's where the model is spread over them, and where its one device is named: so no other job
-        is on that device.
+        All GPUs of this machine if the model is spread over them, or if the config names its device, so that no other
+        job uses that device.
         """
         entry = self.atlas.models[model]
         if entry["device"] == "cpu":
@@ -45,7 +46,7 @@ class Requests:
         return max(1, self.gpus) if alone and self.here else 1
 
     def probe_gpus(self, model: str) -> int:
-        """GPUs that this model's probe holds: as `job_gpus`, but that a probe is never spread."""
+        """GPUs that this model's probe holds: as `job_gpus`, except that a probe is never spread."""
         return 1 if self.probe_device(model) == "auto" else self.job_gpus(model)
 
     def device(self, model: str) -> str:
@@ -58,12 +59,12 @@ class Requests:
 
     @cached_property
     def total_mb(self) -> int:
-        """Memory that all jobs on this machine may take together."""
+        """Memory that all jobs on this machine may use together, MB."""
         wanted = self.atlas.config["compute"]["memory"]
         return int(USABLE * machine_memory() / MB) if wanted == "auto" else wanted
 
     def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
-        """Host memory that a job which runs this model may take; `backward`: with gradients."""
+        """Host memory that a job running this model may use, MB; `backward`: with gradients."""
         entry = self.atlas.models[model]
         weights = weights_of(entry)
         if entry["device"] != "cpu" and (self.gpus or not self.here):
@@ -81,7 +82,7 @@ class Requests:
         return max(1, (self.cores or 1) // self.atlas.config["compute"]["threads"])
 
     def batch_tokens(self, attempt: int) -> int:
-        """Positions of one pass of the model; half as many at each retry, should memory have been the reason."""
+        """Positions of one pass of the model; halved at each retry, in case memory was the reason."""
         return max(1, self.atlas.config["compute"]["batch_tokens"] >> (attempt - 1))
 
 
