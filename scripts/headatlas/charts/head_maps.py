@@ -130,7 +130,7 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     """
     words = METRICS[wanted.metric]
     about = (
-        f"Under each title: {words.accuracy.lower()}, {words.score.lower()} ({words.unit}), and how far two halves of "
+        f"Under each title: {words.accuracy.lower()}, {words.axis.lower()}, and how far two halves of "
         f"the questions agree on the ranking of heads (Spearman-Brown corrected), each with its {wanted.interval}."
     )
     table, capability, reliability = tables
