@@ -155,7 +155,7 @@ def test_the_report_holds_figures_findings_and_tables_with_captions(finished, tm
     for words in (
         '"Figures"', '"Findings"', '"Tables"',
         "Signed mean effect of every attention head of <strong>demo</strong> by exact ablation",
-        "Can <strong>demo</strong> do each task?",
+        "Whether <strong>demo</strong> can do each task",
     ):  # fmt: skip
         assert words in report, words
     assert not re.search(r"""(src|href)=["']http""", report)
