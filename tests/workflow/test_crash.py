@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(independent, tmp_pat
         sys.executable, ROOT / "scripts/ablate_layers.py", "--items", items, "--trace", trace, "--effects", output,
         "--settings", json.dumps(settings | {"first_layer": 0, "last_layer": 1}), "--log", tmp_path / "log",
         "--device", "cpu", "--threads", "1", "--batch-tokens", "4096",
-        "--engine", "auto",
+        "--engine", "auto", "--memory-mb", "2000",
     ]  # fmt: skip
     done = subprocess.run(
         command, env=environment(), preexec_fn=limited(400), capture_output=True, text=True, check=False

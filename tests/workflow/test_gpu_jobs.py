@@ -15,7 +15,7 @@ class cuda:
 def set_num_threads(threads): pass
 """
 SNAKEFILE = """
-include: "rules/common.smk"
+include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input: expand("out/{model}-{number}.json", model=atlas.models, number=range(4))
