@@ -52,6 +52,12 @@ def forgetful(tmp_path_factory):
     return folder, config
 
 
+@pytest.fixture(autouse=True)
+def modules_of_its_own(tmp_path, monkeypatch):
+    """transformers copies a model's code to a cache, where the runs of two tests would write one file at once."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
 def test_a_slow_run_says_so_on_the_terminal_in_provenance_and_findings(forgetful, tmp_path):
     folder = copy_run(forgetful[0], tmp_path / "run")
     said = finish(folder)
