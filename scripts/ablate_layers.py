@@ -9,13 +9,10 @@ from pathlib import Path
 from headatlas.files.effects import clean_run, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
-from headatlas.models.batches import longest
-from headatlas.models.device import choose_device
-from headatlas.models.head_model import hold_model, load_model
-from headatlas.models.memory import check_share
+from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,8 @@ def main(
     engine: str,
     baseline: Path | None = None,
 ) -> None:
-    chosen = split_items(read_items(items), "score")
-    device = choose_device(device, threads)
-    check_share(memory_mb, device, settings.model, longest(chosen))
-    model = load_model(settings.model, device).within(memory_mb)
+    chosen = read_split(items, "score")
+    model = model_of_job(settings.model, chosen, device, threads, memory_mb)
     shape = (model.n_layers, model.n_heads, model.d_head)
     replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headatlas.files.effects import attribution_from_terms, clean_run, read_baseline, trace_shape, write_effects
 from headatlas.jobs.cli import run
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Settings:
 
 
 def main(settings: Settings, items: Path, trace: Path, effects: Path, baseline: Path | None = None) -> None:
-    chosen = split_items(read_items(items), "score")
+    chosen = read_split(items, "score")
     replacement = None  # the trace has the terms of the counterfactual prompts
     if settings.baseline != "counterfactual":
         replacement = read_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)

@@ -15,7 +15,7 @@ from headatlas.evidence.comparison import Mapped, pairs, side_by_side
 from headatlas.evidence.importance import write_csv, write_table
 from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def main(
 def _maps(settings: Settings, model: str, items: list[Path], effects: Path) -> dict[tuple[str, str], Mapped]:
     """One model's maps by (method, task)."""
     questions = {
-        task: [item["question_id"] for item in split_items(read_items(path), "score")]
+        task: [item["question_id"] for item in read_split(path, "score")]
         for task, path in zip(settings.tasks, items, strict=True)
     }
     maps = {}

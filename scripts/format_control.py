@@ -13,7 +13,7 @@ from headatlas.evidence.bag_of_words import answer_format
 from headatlas.evidence.importance import write_table
 from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def main(settings: Settings, items: list[Path], effects: Path, table: Path) -> N
     options = {"top": settings.top, "shuffles": settings.shuffles}
     options |= {"confidence": settings.confidence, "seed": settings.seed}
     scored = {
-        task: [answer_format(item["answer"]) for item in split_items(read_items(path), "score")]
+        task: [answer_format(item["answer"]) for item in read_split(path, "score")]
         for task, path in zip(settings.tasks, items, strict=True)
     }
     rows = []

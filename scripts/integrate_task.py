@@ -10,13 +10,10 @@ from pathlib import Path
 from headatlas.files.effects import clean_run, trace_shape, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
-from headatlas.models.batches import longest
-from headatlas.models.device import choose_device
-from headatlas.models.head_model import hold_model, load_model
-from headatlas.models.memory import check_share
+from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.attribution import integrate, path_gains
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,9 @@ def main(
     memory_mb: int,
     baseline: Path | None = None,
 ) -> None:
-    chosen = split_items(read_items(items), "score")
+    chosen = read_split(items, "score")
     replacement = choose_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
-    device = choose_device(device, threads)
-    check_share(memory_mb, device, settings.model, longest(chosen), backward=True)
-    model = load_model(settings.model, device).within(memory_mb)
+    model = model_of_job(settings.model, chosen, device, threads, memory_mb, backward=True)
     with progress("attribute", len(chosen) * settings.steps, "items x steps") as advance:
         effect = integrate(model, chosen, replacement, settings.positions, settings.steps, batch_tokens, advance)
     gain = path_gains(model, chosen, replacement, settings.positions, batch_tokens)

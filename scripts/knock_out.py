@@ -7,19 +7,17 @@ validate item.
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from headatlas.files.effects import question_index
 from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
-from headatlas.models.batches import longest
-from headatlas.models.device import choose_device
-from headatlas.models.head_model import hold_model, load_model
-from headatlas.models.memory import check_share
+from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.scoring.knock_out import knock_out, with_clean
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,8 @@ def main(
     engine: str,
 ) -> None:
     chosen = json.loads(sets.read_text(encoding="utf-8"))
-    questions = {
-        task: split_items(read_items(path), "validate") for task, path in zip(settings.tasks, items, strict=True)
-    }
-    device = choose_device(device, threads)
-    check_share(memory_mb, device, settings.model, max(map(longest, questions.values())))
-    model = load_model(settings.model, device).within(memory_mb)
+    questions = {task: read_split(path, "validate") for task, path in zip(settings.tasks, items, strict=True)}
+    model = model_of_job(settings.model, chain(*questions.values()), device, threads, memory_mb)
     shape = (model.n_layers, model.n_heads, model.d_head)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}

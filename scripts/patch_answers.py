@@ -7,17 +7,15 @@ another question with the same answer.
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from headatlas.files.patches import KINDS, write_patches
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
-from headatlas.models.batches import longest
-from headatlas.models.device import choose_device
-from headatlas.models.head_model import hold_model, load_model
-from headatlas.models.memory import check_share
+from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.patch_answers import patch_answers
-from headatlas.tasks.items import read_items, split_items
+from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,8 @@ def main(
     engine: str,
 ) -> None:
     chosen = json.loads(heads.read_text(encoding="utf-8"))
-    questions = {
-        task: split_items(read_items(path), "validate") for task, path in zip(settings.tasks, items, strict=True)
-    }
-    device = choose_device(device, threads)
-    check_share(memory_mb, device, settings.model, max(map(longest, questions.values())))
-    model = load_model(settings.model, device).within(memory_mb)
+    questions = {task: read_split(path, "validate") for task, path in zip(settings.tasks, items, strict=True)}
+    model = model_of_job(settings.model, chain(*questions.values()), device, threads, memory_mb)
     rows = len(KINDS) * sum(len(asked) * (1 + len(chosen[task])) for task, asked in questions.items())
     with progress("patch", rows, "items x heads") as advance:
         patched = {

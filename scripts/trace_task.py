@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
-from headatlas.models.batches import longest
-from headatlas.models.device import choose_device
-from headatlas.models.head_model import hold_model, load_model
-from headatlas.models.memory import check_share
+from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.trace import trace_task
 from headatlas.tasks.items import read_items
 
@@ -31,9 +28,7 @@ def main(
     settings: Settings, items: Path, trace: Path, device: str, threads: int, batch_tokens: int, memory_mb: int
 ) -> None:
     chosen = read_items(items)["items"]
-    device = choose_device(device, threads)
-    check_share(memory_mb, device, settings.model, longest(chosen), backward=True)
-    model = load_model(settings.model, device).within(memory_mb)
+    model = model_of_job(settings.model, chosen, device, threads, memory_mb, backward=True)
     trace_task(model, chosen, trace, batch_tokens)
 
 

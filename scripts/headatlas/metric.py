@@ -8,7 +8,6 @@ from types import MappingProxyType
 class Metric:
     """Names in figures and sentences: the score, its unit, the accuracy, when an answer is right, and chance."""
 
-    score: str
     axis: str
     short: str
     unit: str
@@ -20,7 +19,6 @@ class Metric:
 METRICS = MappingProxyType(
     {
         "log_prob": Metric(
-            score="Log-probability of the answer",
             axis="Log-probability (nats per answer token)",
             short="Log-prob.",
             unit="nats per answer token",
@@ -29,7 +27,6 @@ METRICS = MappingProxyType(
             chance="the score of always giving the most frequent answer",
         ),
         "margin": Metric(
-            score="Margin of the answer over its foil",
             axis="Margin over the foil (nats)",
             short="Margin",
             unit="nats",

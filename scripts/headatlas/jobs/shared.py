@@ -54,7 +54,7 @@ def _prepare(function: Callable, given: tuple) -> None:
     key = _key(function, given)
     if key in _held:
         return
-    own = [other for other in _held if other.startswith(function.__qualname__)]
+    own = [other for other in _held if other.startswith(f"{function.__qualname__} ")]
     for other in own[: len(own) - MOST + 1]:
         del _held[other]
     tqdm.monitor_interval = 0  # a progress bar has a monitor thread, which a fork would lack

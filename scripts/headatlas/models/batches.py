@@ -109,7 +109,7 @@ def sequence_length(item: dict) -> int:
     return len(item["prompt_ids"]) + len(item["answer_ids"]) - 1
 
 
-def longest(items: list[dict]) -> int:
+def longest(items: Iterable[dict]) -> int:
     """Tokens of the longest item that the model reads; 0 without items."""
     return max(map(sequence_length, items), default=0)
 

@@ -59,27 +59,42 @@ def run_checked(
     baseline: Baseline,
     positions: str,
     wanted: str,
-    compute: Callable[[str, bool], np.ndarray],
+    compute: Callable[[str, bool, Callable[[int], None]], np.ndarray],
     cells: Callable[[np.ndarray, int], tuple[list[Heads], np.ndarray]],
     entries: list[int],
+    advance: Callable[[int], None] = lambda _n: None,
 ) -> tuple[np.ndarray, Report]:
     """Compute with the wanted engine, check the result, and report.
 
     Args:
         baseline: what edited heads output; positions: `answer` or `all`; wanted: `auto`, `replay` or `hooked`.
-        compute: (engine, padded) -> the result.
+        compute: (engine, padded, computed) -> the result; calls `computed` with the numbers that each pass gives.
         cells: (result, item) -> sets of heads to recheck on that item, and the drop in the answer's score that the
             result gives each, nats.
         entries: the first edited layer of every edited row (for the amount of work).
+        advance: called with the numbers computed; with less than 0 when they are computed again.
 
     Raises:
         HeadAtlasError: `replay` is requested but does not hold; or even full passes depend on what shares their batch.
     """
-    reason = None
+    reason, done = None, 0
+
+    def run(engine: str, padded: bool) -> np.ndarray:
+        nonlocal done
+        advance(-done)
+        done = 0
+
+        def computed(n: int) -> None:
+            nonlocal done
+            done += n
+            advance(n)
+
+        return compute(engine, padded, computed)
+
     padded = not padding_matters(model, items)
     if wanted != "hooked":
         try:
-            result = compute("replay", padded)
+            result = run("replay", padded)
             found = _check(model, items, baseline, positions, result, cells)
             if found.holds:
                 return result, _report(model, found, "replay", None, padded, 1.0)
@@ -94,7 +109,7 @@ def run_checked(
         log.info("engine: full passes, because replay does not fit this model: %s", reason)
     work = work_ratio(model, items, positions, entries)
     for padding in dict.fromkeys((padded, False)):
-        result = compute("hooked", padding)
+        result = run("hooked", padding)
         found = _check(model, items, baseline, positions, result, cells)
         if found.holds:
             return result, _report(model, found, "hooked", reason, padding, work)

@@ -1,7 +1,7 @@
 """What a head outputs instead of its own output: a vector, or its output on another prompt."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,17 +65,27 @@ class PromptBaseline(Baseline):
 
     def on(self, model: HeadModel, batch: Batch, positions: str, layers: range) -> Replacement:
         """One pass over the other prompts of a batch."""
+        return self.at(model, batch, (positions,), layers)[positions]
+
+    def at(self, model: HeadModel, batch: Batch, positions: Sequence[str], layers: range) -> dict[str, Replacement]:
+        """The replacements for several kinds of positions, by one pass over the other prompts of a batch."""
         other = collate(self.partners, batch.rows.tolist()).to(model.device)
+        kept = {at: self._kept(batch, other, at) for at in positions}
+        outputs = _head_outputs(model, other, layers, {at: move for at, (move, _) in kept.items()})
+        return {at: Replacement(outputs[at].__getitem__, where) for at, (_, where) in kept.items()}
+
+    @staticmethod
+    def _kept(batch: Batch, other: Batch, positions: str) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+        """What maps head outputs on the other prompts to the batch's positions, and where they correspond."""
         if positions == "answer":
-            outputs = _head_outputs(model, other, layers, other.gather)
-            return Replacement(outputs.__getitem__)
+            return other.gather, None
         index = _corresponding(batch, other)
         items = torch.arange(len(batch), device=index.device)[:, None]
 
         def moved(z: Tensor) -> Tensor:
             return z[items.to(z.device), index.clamp_min(0).to(z.device)]
 
-        return Replacement(_head_outputs(model, other, layers, moved).__getitem__, index >= 0)
+        return moved, index >= 0
 
 
 def has_partners(items: list[dict], kind: str) -> bool:
@@ -93,13 +103,16 @@ def baseline_of(given: "np.ndarray | Baseline") -> Baseline:
     return given if isinstance(given, Baseline) else VectorBaseline(given)
 
 
-def _head_outputs(model: HeadModel, batch: Batch, layers: range, kept: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
-    """layer -> `kept` of [item, position, head, d_head] on a clean pass."""
-    outputs: dict[int, Tensor] = {}
+def _head_outputs(
+    model: HeadModel, batch: Batch, layers: range, kept: dict[str, Callable[[Tensor], Tensor]]
+) -> dict[str, dict[int, Tensor]]:
+    """By name of `kept`: layer -> what it makes of [item, position, head, d_head] on a clean pass."""
+    outputs: dict[str, dict[int, Tensor]] = {name: {} for name in kept}
 
     def keep(layer: int) -> Callable[[Tensor], Tensor]:
         def edit(z: Tensor) -> Tensor:
-            outputs[layer] = kept(z)
+            for name, keep_some in kept.items():
+                outputs[name][layer] = keep_some(z)
             return z
 
         return edit

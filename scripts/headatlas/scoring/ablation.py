@@ -51,18 +51,8 @@ def ablate_layers(
     baseline = baseline_of(baseline)
     with_heads = [layer for layer in layers if model.attentions[layer]]
 
-    done = 0
-
-    def compute(engine: str, padded: bool) -> np.ndarray:
-        nonlocal done
-        advance(-done)
-        done = 0
+    def compute(engine: str, padded: bool, computed: Callable[[int], None]) -> np.ndarray:
         effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
-
-        def computed(effects: int) -> None:
-            nonlocal done
-            done += effects
-            advance(effects)
 
         def work(rows: list[int], tokens: int) -> None:
             run = {"replay": _replayed, "hooked": _hooked}[engine]
@@ -80,7 +70,7 @@ def ablate_layers(
         return edits, np.array([effects[item, layer, head] for layer, head in chosen])
 
     entries = [layer for layer in with_heads for _ in range(model.n_heads)]
-    return run_checked(model, items, baseline, positions, engine, compute, cells, entries)
+    return run_checked(model, items, baseline, positions, engine, compute, cells, entries, advance)
 
 
 def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:

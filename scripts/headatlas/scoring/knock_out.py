@@ -43,12 +43,7 @@ def knock_out(
     order = sorted(range(len(asked)), key=first_layer.__getitem__)
     baseline = baseline_of(baseline)
 
-    done = 0
-
-    def compute(engine: str, padded: bool) -> np.ndarray:
-        nonlocal done
-        advance(-done)
-        done = 0
+    def compute(engine: str, padded: bool, computed: Callable[[int], None]) -> np.ndarray:
         found = np.zeros((2, len(asked), len(items)), np.float32)  # score, correctness
 
         def work(rows: list[int], tokens: int) -> None:
@@ -57,11 +52,9 @@ def knock_out(
             )
 
             def score(part: list[int]) -> None:
-                nonlocal done
                 for kind, value in enumerate(scores([asked[index] for index in part])):
                     found[kind][np.ix_(part, rows)] = value.T.float().cpu().numpy()
-                done += len(part) * len(rows)
-                advance(len(part) * len(rows))
+                computed(len(part) * len(rows))
 
             for start in range(0, len(order), most):
                 halve_on_out_of_memory(score, order[start : start + most])
@@ -77,7 +70,7 @@ def knock_out(
         return [asked[index] for index in chosen], drops[chosen]
 
     entries = [entry for entry in first_layer if entry < model.n_layers]
-    found, report = run_checked(model, items, baseline, positions, engine, compute, cells, entries)
+    found, report = run_checked(model, items, baseline, positions, engine, compute, cells, entries, advance)
     return found[0, : len(sets)], found[1, : len(sets)].astype(np.uint8), report
 
 

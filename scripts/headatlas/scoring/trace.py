@@ -27,7 +27,7 @@ from headatlas.models.device import device_name
 from headatlas.models.engine import padding_matters
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import on_sequence
-from headatlas.models.replacement import Baseline, PromptBaseline, Replacement, has_partners, partners
+from headatlas.models.replacement import PromptBaseline, Replacement, has_partners, partners
 
 POSITIONS = ("answer", "all")
 
@@ -113,11 +113,13 @@ def _check_tokens(items: list[dict], n_tokens: int) -> None:
             )
 
 
-def trace_batch(model: HeadModel, batch: Batch, gradients: bool, baseline: Baseline | None = None) -> dict[str, Tensor]:
+def trace_batch(
+    model: HeadModel, batch: Batch, gradients: bool, baseline: PromptBaseline | None = None
+) -> dict[str, Tensor]:
     """One forward pass (and one backward pass, if gradients are asked for) over a batch.
 
     Args:
-        baseline: to which the first-order effects `gradient_dot_change_{positions}` refer, if they are wanted.
+        baseline: the other prompts to which the effects `gradient_dot_change_{positions}` refer, if they are wanted.
 
     Returns:
         `score`, `correct` [item]; `head_output` and `all_positions` [item, layer, head, d_head], means over
@@ -153,8 +155,8 @@ def trace_batch(model: HeadModel, batch: Batch, gradients: bool, baseline: Basel
             result[f"gradient_dot_output_{at}"] = _over_layers(
                 lambda pair, at=at: position_sum(batch, (pair[0].float() * pair[1].float()).sum(-1), at), pairs
             )
-        for at in POSITIONS if baseline else ():
-            replacement = baseline.on(model, batch, at, range(model.n_layers))
+        replacements = baseline.at(model, batch, POSITIONS, range(model.n_layers)) if baseline else {}
+        for at, replacement in replacements.items():
             result[f"gradient_dot_change_{at}"] = _slopes_to(
                 batch, on_sequence(replacement, batch, at), at, dict(zip(model.attention_layers, pairs, strict=True))
             )

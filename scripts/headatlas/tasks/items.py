@@ -156,6 +156,11 @@ def read_items(path: Path) -> dict:
     return content
 
 
+def read_split(path: Path, split: str) -> list[dict]:
+    """Read the items of one split, `score` or `validate`, of an items file, in their order."""
+    return split_items(read_items(path), split)
+
+
 def split_items(content: dict, split: str) -> list[dict]:
     """Return a task's items of one split, `score` or `validate`, in their order."""
     return [item for item in content["items"] if item["split"] == split]

@@ -26,7 +26,7 @@ from headatlas.models.folder import (
     weight_inputs,
 )
 from headatlas.models.gguf_file import ARCHITECTURES, TYPES, formats, n_values, read_header
-from headatlas.models.head_model import load_model
+from headatlas.models.loading import load_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file

@@ -7,7 +7,8 @@ import torch
 from families import FAMILIES, random_items, random_model
 from headatlas.errors import HeadAtlasError
 from headatlas.models.batches import collate
-from headatlas.models.head_model import contribution_error, find_heads, load_model
+from headatlas.models.head_model import contribution_error, find_heads
+from headatlas.models.loading import load_model
 from headatlas.models.replay import Replay, UnsupportedError
 from headatlas.scoring.trace import trace_batch
 from safetensors.torch import load_file, save_file

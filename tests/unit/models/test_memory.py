@@ -126,7 +126,7 @@ import sys
 from pathlib import Path
 from families import random_items
 from headatlas.models.device import choose_device
-from headatlas.models.head_model import load_model
+from headatlas.models.loading import load_model
 from headatlas.models.memory import LIBRARIES, MB
 from headatlas.scoring.trace import trace_task
 

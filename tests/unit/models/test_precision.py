@@ -11,7 +11,8 @@ from families import FAMILIES, random_items, random_model
 from headatlas.models import precision
 from headatlas.models.batches import collate
 from headatlas.models.engine import rms
-from headatlas.models.head_model import find_heads, load_model
+from headatlas.models.head_model import find_heads
+from headatlas.models.loading import load_model
 from headatlas.models.precision import compute_in_float32, float32_reference, split_product
 from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import _replayed, ablate_layers
