@@ -25,7 +25,7 @@ SHOWN = ("snakemake", "torch", "transformers", "accelerate", "polars", "numpy", 
 
 def main(kind: str) -> None:
     """Make the environment, run the suite, judge."""
-    wanted = declared()
+    wanted = declared("gguf")  # modules of tests import it
     tools = {name: requirement for name, requirement in declared("test").items() if name in TOOLS}
     start = time.monotonic()
     python = environment(FOLDER / kind, {"floors": floors, "newest": newest}[kind](wanted | tools))
