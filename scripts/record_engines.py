@@ -1,7 +1,7 @@
-"""Which engine computed the edited passes of ablation, of the knock-outs or of the patches, and why.
+"""Which engine computed the edited passes of ablation (heads or groups), of the knock-outs or of the patches, and why.
 
-Reads the headers of ablation's effects files in a folder, of one knock-out file per method, or of the file of patches;
-writes JSON, a row per method and task (see `headatlas.workflow.engine_record`).
+Reads the headers of ablation's effects files in a folder, of the groups' files, of one knock-out file per method, or of
+the file of patches; writes JSON, a row per method and task (see `headatlas.workflow.engine_record`).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from headatlas.workflow.engine_record import of_ablation, of_knock_outs, of_patc
 
 @dataclass(frozen=True)
 class Settings:
-    """effects: names of a task's files, {task} open, with tasks; or methods in the order of the knock-outs; or none."""
+    """effects: names of a task's files, {task} open, with tasks; or tasks in the order of the groups; or methods in the
+    order of the knock-outs; or none."""
 
     effects: list[str] | None = None
     tasks: list[str] | None = None
@@ -26,9 +27,12 @@ def main(
     effects: Path | None = None,
     knock_outs: list[Path] = (),
     patches: Path | None = None,
+    groups: list[Path] = (),
 ) -> None:
     if patches is not None:
         rows = of_patches(patches)
+    elif groups:
+        rows = of_ablation({task: [file] for task, file in zip(settings.tasks, groups, strict=True)}, "ablate_groups")
     elif effects is None:
         rows = of_knock_outs(dict(zip(settings.methods, knock_outs, strict=True)))
     else:

@@ -42,6 +42,7 @@ def main(
     surface: Path | None = None,
     formats: Path | None = None,
     answers: Path | None = None,
+    groups: Path | None = None,
     area: Path | None = None,
     dissociation: Path | None = None,
     dominance: Path | None = None,

@@ -107,6 +107,20 @@ def _same_answer() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None)
 
 
+def _head_groups() -> pl.DataFrame:
+    """Four groups a task: one far above the diagonal, one below, two on it."""
+    places = [(1.0, 1.8, 0.001), (0.9, 0.4, 0.01), (0.1, 0.12, 0.6), (-0.2, -0.2, 0.9)]
+    rows = []
+    for t, task in enumerate(TASKS):
+        for i, (x, y, q) in enumerate(places):
+            x, y = x * (1 + t / 10), y * (1 + t / 10)
+            wide = [value + end for value in (x, y, y - x) for end in (-0.1, 0.1)]
+            rows.append((task, i, i % 2, 4 * (i % 2), 4 * (i % 2) + 3, x, *wide[:2], y, *wide[2:4], y - x, q))
+    names = ["task", "layer", "group", "first_head", "last_head", "sum", "sum_low", "sum_high", "effect", "effect_low",
+             "effect_high", "difference", "q_value"]  # fmt: skip
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
 def _every(table: pl.DataFrame) -> pl.DataFrame:
     """The same for each method."""
     return pl.concat([table.select(pl.lit(method).alias("method"), pl.all()) for method in METHODS])
@@ -126,6 +140,7 @@ TABLES = {
     "reliability": _reliability(),
     "capability": capability(failed=TASKS[3:4]),
     "same-answer": _same_answer(),
+    "head-groups": _head_groups(),
 }
 
 
@@ -142,6 +157,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
         "task-overlap": ["task overlap"],
         "agreement": ["agreement", "summary"],
         "same-answer": ["same-answer"],
+        "head-groups": ["head-groups"],
         "annotated-grid": ["importance", "capability", "reliability"],
     }
     return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
@@ -157,7 +173,7 @@ def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
 # What a figure is drawn with in the tests of its layout: name -> figure, settings.
 _PLAIN = [
     "knock-out", "knock-out-accuracy", "layer-profile", "dissociation.ablation", "task-overlap.probe",
-    "agreement", "annotated-grid.ablation", "same-answer", "comparison.ablation",
+    "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "comparison.ablation",
 ]  # fmt: skip
 _LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
 DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {

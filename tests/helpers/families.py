@@ -84,13 +84,16 @@ def random_items(lengths: list[tuple[int, int]], seed: int = 0) -> list[dict]:
 PLANTED = (1, 2)  # (layer, head) of the planted model that carries the answer
 
 
-def planted_model(scale: float = 8.0) -> torch.nn.Module:
+def planted_model(scale: float = 8.0, groups: int = 4, heads: tuple[int, ...] = PLANTED[1:]) -> torch.nn.Module:
     """A Llama of 3 layers x 4 heads, 8 tokens, in which one head alone carries the answer.
 
     The residual stream has 16 dimensions for the token read and 8 for the prediction. Attention is uniform
     (queries and keys are zero); the planted head's values are the tokens, averaged over the context, and its
     output writes them where the output layer reads. All other heads read the tokens too, but what they write
     is multiplied with zero. There is no MLP to speak of (its output weights are zero).
+
+    Args:
+        groups: key-value heads of a layer; heads: those of the planted head's layer that do this work, each by itself.
     """
     config = hf.LlamaConfig(
         vocab_size=8,
@@ -98,7 +101,7 @@ def planted_model(scale: float = 8.0) -> torch.nn.Module:
         intermediate_size=8,
         num_hidden_layers=3,
         num_attention_heads=4,
-        num_key_value_heads=4,
+        num_key_value_heads=groups,
         head_dim=8,
         max_position_embeddings=32,
         tie_word_embeddings=False,
@@ -113,12 +116,12 @@ def planted_model(scale: float = 8.0) -> torch.nn.Module:
             layer.self_attn.q_proj.weight.zero_()
             layer.self_attn.k_proj.weight.zero_()
             layer.self_attn.o_proj.weight.zero_()
-        layer, head = PLANTED
-        attention = model.model.layers[layer].self_attn
-        rows = slice(8 * head, 8 * head + 8)
-        attention.v_proj.weight[rows] = 0
-        attention.v_proj.weight[rows, :8] = torch.eye(8)
-        attention.o_proj.weight[24:, rows] = torch.eye(8)
+        attention = model.model.layers[PLANTED[0]].self_attn
+        for head in heads:
+            first = 8 * (head * groups // 4)  # of the values that this head reads
+            attention.v_proj.weight[first : first + 8] = 0
+            attention.v_proj.weight[first : first + 8, :8] = torch.eye(8)
+            attention.o_proj.weight[24:, 8 * head : 8 * head + 8] = torch.eye(8)
     return model
 
 

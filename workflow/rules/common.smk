@@ -188,7 +188,7 @@ def close_run():
     A run with explicit targets only reports.
     """
     for model in atlas.models:
-        for sentence in slow_ways(read_records(Path(record.format(model=model)) for record in files.engine_records)):
+        for sentence in slow_ways(read_records(map(Path, files.engine_records(model)))):
             logger.warning(f"{model}: {sentence}.")
     if not any(job.rule.name == "all" for job in workflow.dag.jobs):
         return

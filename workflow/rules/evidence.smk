@@ -13,6 +13,7 @@ localrules:
     knock_out_summary,
     choose_hottest,
     answer_control,
+    head_groups,
     write_findings,
     compare_models,
 
@@ -275,12 +276,61 @@ rule answer_control:
         " --patches {input.patches:q} --table {output.table:q}"
 
 
+rule ablate_groups:
+    """Exact effect of ablating together the query heads that share a key-value head, per item (score split)."""
+    input:
+        prepared=files.items,
+        trace=rules.trace_task.output.trace,
+        baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("ablation") else [],
+        weights=weights,
+    output:
+        effects="results/{model}/evidence/head-groups/{task}.safetensors",
+    log:
+        "results/{model}/logs/ablate_groups/{task}.log",
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        **RUNS_MODEL,
+        engine=atlas.config["compute"]["engine"],
+    params:
+        settings=settings("ablate_groups"),
+        weights=weights_digests,
+        code=fingerprint("ablate_groups.py"),
+        baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
+    shell:
+        "headatlas ablate_groups --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+        " --effects {output.effects:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb} --engine {resources.engine}"
+
+
+rule head_groups:
+    """Effects of these groups beside the sums of their members' effects (score split)."""
+    input:
+        groups=lambda wildcards: files.groups(wildcards.model),
+        effects=lambda wildcards: files.all_effects(wildcards.model, ["ablation"]),
+    output:
+        table=in_report("results/{model}/evidence/head-groups.parquet", "head-groups"),
+    log:
+        "results/{model}/logs/head_groups.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("head_groups"),
+        code=fingerprint("head_groups.py"),
+        folder="results/{model}/effects/ablation",
+    shell:
+        "headatlas head_groups --log {log:q} --settings {params.settings:q}"
+        " --groups {input.groups:q} --effects {params.folder:q} --table {output.table:q}"
+
+
 rule write_findings:
     """The findings of one model, in sentences with their numbers."""
     input:
-        **targets.findings_tables(),
+        unpack(lambda wildcards: targets.findings_tables(wildcards.model)),
         template=os.path.relpath(REPOSITORY / "workflow/report/findings.md.j2"),
-        engines=files.engine_records,
+        engines=lambda wildcards: files.engine_records(wildcards.model),
     output:
         findings="results/{model}/findings.md",
         page=in_report("results/{model}/findings.html", "findings", "Findings", {"findings": "{model}"}),

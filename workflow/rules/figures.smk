@@ -45,7 +45,7 @@ rule draw_evidence:
     log:
         "results/{model}/logs/draw_evidence/{chart}.log",
     wildcard_constraints:
-        chart="|".join(map(re.escape, targets.charts())) or "none",
+        chart="|".join(map(re.escape, targets.all_charts())) or "none",
     conda:
         "../envs/headatlas.yaml"
     params:

@@ -6,8 +6,11 @@ localrules:
     write_provenance,
 
 
+RECORDED = {"ablate_groups": "groups", "knock_out": "knock-outs", "patch_answers": "patches"}  # rule -> option
+
+
 rule record_engines:
-    """Which engine computed the edited passes of ablation, of the knock-outs or of the patches, and why."""
+    """Which engine computed the edited passes of ablation (heads or groups), of the knock-outs or of the patches, and why."""
     input:
         files=lambda wildcards: files.engine_inputs(wildcards.model, wildcards.rule),
     output:
@@ -15,7 +18,7 @@ rule record_engines:
     log:
         "results/{model}/logs/record_engines/{rule}.log",
     wildcard_constraints:
-        rule="ablate_layers|knock_out|patch_answers",
+        rule="ablate_layers|ablate_groups|knock_out|patch_answers",
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -25,7 +28,7 @@ rule record_engines:
         files=lambda wildcards, input: (
             f"--effects results/{wildcards.model}/effects/ablation"
             if wildcards.rule == "ablate_layers"
-            else f"--{'patches' if wildcards.rule == 'patch_answers' else 'knock-outs'} {shlex.join(input.files)}"
+            else f"--{RECORDED[wildcards.rule]} {shlex.join(input.files)}"
         ),
     shell:
         "headatlas record_engines --log {log:q} --settings {params.settings:q} {params.files} --record {output.record:q}"
@@ -36,7 +39,7 @@ rule write_provenance:
     input:
         importance=rules.aggregate.output.table,
         traces=expand(rules.trace_task.output.trace, task=atlas.tasks, allow_missing=True),
-        engines=files.engine_records,
+        engines=lambda wildcards: files.engine_records(wildcards.model),
     output:
         provenance="results/{model}/provenance.json",
     log:

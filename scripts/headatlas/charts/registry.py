@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from headatlas.charts import curves, dots, head_maps, matrices, patched_heads
+from headatlas.charts import curves, dots, head_groups, head_maps, matrices, patched_heads
 from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
@@ -15,6 +15,7 @@ FIGURES = {  # with `.{method}`: one figure per method
     "agreement": (("agreement", "summary"), dots.agreement),
     "annotated-grid.{method}": (("importance", "capability", "reliability"), head_maps.annotated_grid),
     "same-answer": (("same-answer",), patched_heads.same_answer),
+    "head-groups": (("head-groups",), head_groups.head_groups),
     "comparison.{method}": (("summary", "layer profile", "dominance"), dots.comparison),
 }
 

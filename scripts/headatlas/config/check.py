@@ -228,8 +228,11 @@ def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:
 
 
 def _check_evidence(config: dict, given: dict, base: Path) -> Iterator[Problem]:
-    """Heads are chosen for the same-answer control by ablation, and patched on held-out questions."""
+    """Heads are chosen for the same-answer control by ablation, and patched on held-out questions; groups of heads are
+    compared with single ones."""
     evidence = config["evidence"]
+    if evidence["run"] and evidence["groups"] and "ablation" not in config["methods"]:
+        yield ("evidence", "groups"), "compares groups of heads with single ones by ablation; add ablation to methods"
     if not (evidence["run"] and evidence["same_answer"]):
         return
     if "ablation" not in config["methods"]:

@@ -260,6 +260,26 @@ def answers(table: pl.DataFrame | None) -> list[dict]:
     ]
 
 
+def groups(table: pl.DataFrame | None) -> list[dict]:
+    """Whether query heads that share a key-value head work together.
+
+    Returns:
+        for each task `task`, `count` (of groups), `tested`, and those further from zero than the sum of their heads
+        (`more`) and nearer to zero (`less`), q < LEVEL, furthest from the sum first: rows of the table.
+    """
+    if table is None:
+        return []
+    further = pl.col("effect").abs() > pl.col("sum").abs()
+    ordered = table.sort(pl.col("difference").abs(), descending=True, nulls_last=True, maintain_order=True)
+    found = []
+    for task in table["task"].unique(maintain_order=True):
+        part = ordered.filter(task=task)
+        differ = part.filter(pl.col("q_value") < LEVEL)
+        kinds = {"more": differ.filter(further).to_dicts(), "less": differ.filter(~further).to_dicts()}
+        found.append({"task": task, "count": part.height, "tested": part["q_value"].count() > 0} | kinds)
+    return found
+
+
 def _matched_maps(part: pl.DataFrame) -> list[dict]:
     """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
     same = ["task", "n_items", "rank_correlation", "expected"]

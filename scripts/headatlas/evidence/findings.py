@@ -36,6 +36,7 @@ class Tables(NamedTuple):
     surface: pl.DataFrame | None = None
     formats: pl.DataFrame | None = None
     answers: pl.DataFrame | None = None
+    groups: pl.DataFrame | None = None
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
@@ -69,7 +70,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
 
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
-        where the model does no task), `agreement`, `surface`, `formats` and `answers` (controls).
+        where the model does no task), `agreement`, `surface`, `formats`, `answers` and `groups` (controls).
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -84,6 +85,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "surface": claims.surface(done.surface),
         "formats": claims.formats(done.formats),
         "answers": claims.answers(done.answers),
+        "groups": claims.groups(done.groups),
     }
 
 

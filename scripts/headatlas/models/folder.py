@@ -20,6 +20,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 # The decoder's counts come first: BART's other counts describe its encoder, which a causal model lacks.
 LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
+GROUPS = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
 LAYER_LISTS = ("layer_types", "layers_block_type")  # one entry per layer; Nemotron-H gives no separate number
 HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry per layer
 POSITIONS = (
@@ -46,11 +47,13 @@ class Geometry:
         n_layers: layers of the decoder.
         n_heads: query heads of a layer.
         max_positions: the longest context in tokens; None if the model states no limit.
+        n_groups: key-value heads of a layer, each shared by a group of query heads; `n_heads` if none is shared.
     """
 
     n_layers: int
     n_heads: int
     max_positions: int | None
+    n_groups: int
 
 
 def is_local(path: str) -> bool:
@@ -89,7 +92,8 @@ def read_geometry(model: dict) -> Geometry:
     _refuse_unequal_layers(text, path)
     listed = next((len(text[name]) for name in LAYER_LISTS if isinstance(text.get(name), list)), None)
     text = text if _first(text, LAYERS) else text | {LAYERS[1]: listed}
-    return Geometry(_count(text, LAYERS, path, "layers"), _count(text, HEADS, path, "heads"), _first(text, POSITIONS))
+    n_heads = _count(text, HEADS, path, "heads")
+    return Geometry(_count(text, LAYERS, path, "layers"), n_heads, _first(text, POSITIONS), _groups(text, n_heads))
 
 
 def read_model_config(model: dict) -> dict:
@@ -341,6 +345,15 @@ def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
             f"{path}: config.json gives no number of {what} (looked for {', '.join(names)}); is it complete?"
         )
     return count
+
+
+def _groups(config: dict, n_heads: int) -> int:
+    """Number of key-value heads; `n_heads` where config.json states none, or one that does not divide the heads."""
+    nested = config.get("attn_config")  # MPT
+    count = _first(config | (nested if isinstance(nested, dict) else {}), GROUPS)
+    if config.get("multi_query") is True and config.get("new_decoder_architecture") is not True:  # Falcon, GPTBigCode
+        count = 1
+    return count if count and n_heads % count == 0 else n_heads
 
 
 def _first(config: dict, names: tuple[str, ...]) -> int | None:

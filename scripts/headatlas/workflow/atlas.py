@@ -61,6 +61,11 @@ class Atlas:
         """Whether heads are also patched from another question with the same answer."""
         return self.knocks_out and self.ablates and self.config["evidence"]["same_answer"]
 
+    def groups_heads(self, model: str) -> bool:
+        """Whether the query heads that share a key-value head are ablated together, too."""
+        shares = self.geometry[model].n_groups < self.geometry[model].n_heads
+        return self.tells_evidence and self.ablates and self.config["evidence"]["groups"] and shares
+
     @property
     def partners(self) -> list[str]:
         """The texts besides prompt and answer that the settings require for every item."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from headatlas.workflow.provenance import header
 
 
-def of_ablation(effects: dict[str, list[Path]]) -> list[dict]:
+def of_ablation(effects: dict[str, list[Path]], rule: str = "ablate_layers") -> list[dict]:
     """One row per task: `rule`, `method`, `task` and the fields of `engine.Report`.
 
     Args:
-        effects: the effects files of ablation by task.
+        effects: the effects files of heads, or of groups, by task; rule: that wrote them.
     """
     return [
-        {"rule": "ablate_layers", "method": "ablation", "task": task} | _together([_engine(file) for file in files])
+        {"rule": rule, "method": "ablation", "task": task} | _together([_engine(file) for file in files])
         for task, files in effects.items()
     ]
 

@@ -64,17 +64,22 @@ class Files:
             for layer in range(self.atlas.geometry[model].n_layers)
         ]
 
-    @property
-    def engine_records(self) -> list[str]:
-        """The records of the engines that computed edited passes, with {model} as a placeholder."""
+    def groups(self, model: str) -> list[str]:
+        """The effects files of a model's groups of heads, in the order of the tasks."""
+        return [f"results/{model}/evidence/head-groups/{task}.safetensors" for task in self.atlas.tasks]
+
+    def engine_records(self, model: str) -> list[str]:
+        """The records of the engines that computed a model's edited passes."""
         ran = {"ablate_layers": self.atlas.ablates, "knock_out": self.atlas.knocks_out}
-        ran |= {"patch_answers": self.atlas.controls_answer}
-        return [f"results/{{model}}/engines/{rule}.json" for rule, runs in ran.items() if runs]
+        ran |= {"patch_answers": self.atlas.controls_answer, "ablate_groups": self.atlas.groups_heads(model)}
+        return [f"results/{model}/engines/{rule}.json" for rule, runs in ran.items() if runs]
 
     def engine_inputs(self, model: str, rule: str) -> list[str]:
-        """Files whose headers name the engine: ablation's effects, one knock-out file per method, or the patches."""
+        """Files whose headers name the engine: effects of heads or groups, one knock-out file per method, patches."""
         if rule == "ablate_layers":
             return self.all_effects(model, ["ablation"])
+        if rule == "ablate_groups":
+            return self.groups(model)
         if rule == "patch_answers":
             return [f"results/{model}/evidence/same-answer/patches.safetensors"]
         folder, task = f"results/{model}/evidence/knock-out", self.atlas.tasks[0]

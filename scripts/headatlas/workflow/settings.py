@@ -94,8 +94,8 @@ def _effects_of_models(job: Job) -> dict:
 
 
 def _only_of(rule: str, source: Callable[[Job], object]) -> Source:
-    """A setting of `record_engines` for the record of one rule."""
-    return lambda job: source(job) if job.wildcards["rule"] == rule else LEFT_OUT
+    """A setting of `record_engines` for the records of some rules, separated by |."""
+    return lambda job: source(job) if job.wildcards["rule"] in rule.split("|") else LEFT_OUT
 
 
 def _effects_of_ablation(job: Job) -> dict:
@@ -104,6 +104,10 @@ def _effects_of_ablation(job: Job) -> dict:
 
 def _ablation_effects(job: Job) -> list[str]:
     return _effects_of_ablation(job)["ablation"]
+
+
+def _groups(job: Job) -> int:
+    return job.atlas.geometry[job.wildcards["model"]].n_groups
 
 
 def _given_order(job: Job) -> list[str]:
@@ -192,6 +196,11 @@ TABLE: dict[str, dict[str, Source]] = {
     "choose_hottest": row("tasks", "statistics.items", "evidence.top", effects=_effects_of_ablation),
     "patch_answers": row("tasks", model=_loaded_model),
     "answer_control": row("statistics.confidence"),
+    "ablate_groups": row(
+        "{task}", "methods.ablation.baseline", "methods.ablation.positions",
+        model=_loaded_model, groups=_groups, seed=_resampling_seed("ablation"),
+    ),
+    "head_groups": row("tasks", "statistics.items", "statistics.confidence", effects=_ablation_effects),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(
@@ -203,7 +212,7 @@ TABLE: dict[str, dict[str, Source]] = {
     "render_figure": row(png_scale=_png_scale),
     "record_engines": row(
         effects=_only_of("ablate_layers", _ablation_effects),
-        tasks=_only_of("ablate_layers", lambda job: job.atlas.tasks),
+        tasks=_only_of("ablate_layers|ablate_groups", lambda job: job.atlas.tasks),
         methods=_only_of("knock_out", lambda job: job.atlas.methods),
     ),
     "write_provenance": row(name="{model}", model=_loaded_model, config=_behind_the_numbers),

@@ -17,6 +17,7 @@ FIGURES = {
     "agreement": ("evidence/agreement", "summary"),
     "layer-profile": ("evidence/layer-profile", "summary"),
     "same-answer": ("evidence/same-answer",),
+    "head-groups": ("evidence/head-groups",),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -64,17 +65,22 @@ class Targets:
         tables += ["surface-control"] if self.atlas.compares_tasks else []
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
+        tables += ["head-groups"] if self.atlas.groups_heads(model) else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
-        charts = [f"results/{model}/figures/{chart}" for chart in self.charts()]
+        charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
 
-    def charts(self) -> list[str]:
+    def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""
-        wanted = [name for name, tables in FIGURES.items() if self._can_draw(name, tables)]
+        wanted = [name for name, tables in FIGURES.items() if self._can_draw(model, name, tables)]
         of_methods = [name.format(method=method) for name in wanted for method in self.atlas.methods if "{" in name]
         return of_methods + [name for name in wanted if "{" not in name]
 
-    def _can_draw(self, name: str, tables: tuple[str, ...]) -> bool:
+    def all_charts(self) -> list[str]:
+        """Names of the figures of the evidence of any model."""
+        return list(dict.fromkeys(chart for model in self.atlas.models for chart in self.charts(model)))
+
+    def _can_draw(self, model: str, name: str, tables: tuple[str, ...]) -> bool:
         held_out = bool({f"evidence/{table}" for table in KNOCK_OUTS} & {*tables})
         of_tasks = name.startswith(("dissociation", "task-overlap"))
         return (
@@ -82,6 +88,7 @@ class Targets:
             and (self.atlas.compares_tasks or not of_tasks)
             and (len(self.atlas.methods) > 1 or name != "agreement")
             and (self.atlas.controls_answer or name != "same-answer")
+            and (self.atlas.groups_heads(model) or name != "head-groups")
         )
 
     def _comparison(self) -> list[str]:
@@ -106,15 +113,16 @@ class Targets:
         kinds = COMPARISON if self.atlas.validates else COMPARISON[:2]
         return [f"results/{model}/{kind}.parquet" for kind in kinds for model in self.atlas.models]
 
-    def findings_tables(self) -> dict[str, str]:
-        """Inputs of `write_findings` by option, with {model} as a placeholder."""
+    def findings_tables(self, model: str) -> dict[str, str]:
+        """Inputs of `write_findings` by option."""
         tables = {"capability": "capability", "comparisons": "comparisons", "hottest": "hottest-heads"}
         tables |= {"profiles": "layer-profile", "reliability": "reliability"}
         tables |= {"agreement": "agreement", "overlap": "task-overlap"}
         tables |= {"surface": "surface-control"} if self.atlas.compares_tasks else {}
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
+        tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
-        evidence = {option: f"results/{{model}}/evidence/{table}.parquet" for option, table in tables.items()}
-        return {"summary": "results/{model}/summary.parquet"} | evidence
+        evidence = {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
+        return {"summary": f"results/{model}/summary.parquet"} | evidence

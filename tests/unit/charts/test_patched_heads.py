@@ -8,7 +8,7 @@ from evidence_reader import axis
 from evidence_samples import TABLES
 from figure_samples import TASKS
 from headatlas.charts import layout, palette
-from headatlas.charts.patched_heads import NAMED, beside
+from headatlas.charts.scatter import NAMED, beside
 from headatlas.errors import HeadAtlasError
 
 TABLE = TABLES["same-answer"]

@@ -35,6 +35,7 @@ def test_the_workflow_asks_for_the_figures_and_as_many_tables_as_are_here():
         ("agreement", "Agreement between methods on the attention heads of demo", "hottest"),
         ("annotated-grid.ablation", "Attention heads of demo: importance by exact ablation", "two halves"),
         ("same-answer", "What the hottest attention heads of demo carry", "another question with the same answer"),
+        ("head-groups", "Query heads that share keys and values in demo", "Off the diagonal"),
         ("comparison.ablation", "Attention heads of demo and other compared, by exact ablation", "relative depth"),
     ],
 )

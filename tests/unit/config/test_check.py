@@ -101,6 +101,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "baseline": "mean",
             "positions": "answer",
             "same_answer": False,
+            "groups": False,
             "halves": 100,
             "top": 0.1,
             "folds": 5,
@@ -165,9 +166,9 @@ def test_paths_are_tried_from_the_working_directory_and_then_from_the_base(tmp_p
 
 def test_an_item_is_as_long_as_the_config_and_the_model_allow(base):
     config = load_config(small(items={"max_tokens": 500}), base)
-    assert longest_item(config, Geometry(4, 8, 128)) == 128
-    assert longest_item(config, Geometry(4, 8, 4096)) == 500
-    assert longest_item(load_config(small(), base), Geometry(4, 8, None)) is None
+    assert longest_item(config, Geometry(4, 8, 128, 8)) == 128
+    assert longest_item(config, Geometry(4, 8, 4096, 8)) == 500
+    assert longest_item(load_config(small(), base), Geometry(4, 8, None, 8)) is None
 
 
 # --- mistakes ---------------------------------------------------------------------------------------
@@ -265,10 +266,10 @@ def test_a_config_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_block_of_more_layers_than_the_model_has_is_refused():
-    check_layers_per_job(None, "demo", Geometry(6, 8, 128))
-    check_layers_per_job(6, "demo", Geometry(6, 8, 128))
+    check_layers_per_job(None, "demo", Geometry(6, 8, 128, 8))
+    check_layers_per_job(6, "demo", Geometry(6, 8, 128, 8))
     with pytest.raises(HeadAtlasError, match="7 layers are more than the 6 of model 'demo'; give at most 6"):
-        check_layers_per_job(7, "demo", Geometry(6, 8, 128))
+        check_layers_per_job(7, "demo", Geometry(6, 8, 128, 8))
 
 
 # --- fuzzing ----------------------------------------------------------------------------------------

@@ -167,3 +167,16 @@ def test_what_heads_carry_is_counted_by_task_untested_ones_apart():
     assert ([row["head"] for row in a["answer"]], [row["head"] for row in a["question"]]) == ([5, 4], [3])
     assert (b["heads"], b["tested"], b["answer"], b["question"]) == (1, False, [], [])
     assert claims.answers(None) == []
+
+
+def test_groups_are_further_from_zero_than_their_sums_or_nearer():
+    rows = [("a", 0, 2.0, 1.0, 0.001), ("a", 1, -1.0, -3.0, 0.01), ("a", 2, -3.0, -2.9, 0.2), ("a", 3, 6.0, 3.0, 0.04)]
+    rows += [("b", 0, 1.0, 2.0, None)]
+    table = pl.DataFrame(rows, schema=["task", "layer", "effect", "sum", "q_value"], orient="row").with_columns(
+        difference=pl.col("effect") - pl.col("sum")
+    )
+    a, b = claims.groups(table)
+    assert ([row["layer"] for row in a["more"]], [row["layer"] for row in a["less"]]) == ([3, 0], [1])
+    assert (a["count"], a["tested"]) == (4, True)
+    assert (b["count"], b["tested"], b["more"], b["less"]) == (1, False, [], [])
+    assert claims.groups(None) == []

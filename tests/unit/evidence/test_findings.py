@@ -333,6 +333,21 @@ def test_from_effects_to_findings_by_the_scripts(tmp_path, with_evidence):
     assert ("Split-half reliability" in text) == with_evidence
 
 
+def test_groups_that_do_more_or_less_than_their_heads_are_named():
+    rows = [("retrieval", layer, 3, 5, 2.0, 1.0, 0.01) for layer in range(7)]
+    rows += [("retrieval", 9, 0, 2, 1.0, 2.0, 0.01), ("inference", 1, 0, 2, 1.0, 2.0, None)]
+    columns = ["task", "layer", "first_head", "last_head", "effect", "sum", "q_value"]
+    groups = pl.DataFrame(rows, schema=columns, orient="row").with_columns(difference=pl.col("effect") - pl.col("sum"))
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), groups=groups))
+    for sentence in (
+        "Retrieval: of 8 groups 7 are further from zero than the sum (0.3-5, 1.3-5, 2.3-5, 3.3-5, 4.3-5, …), 1 nearer "
+        "(9.0-2).",
+        "Inference: not tested with fewer than 20 questions.",
+    ):
+        assert f"- {sentence}\n" in text
+    assert "Groups: the query heads" not in written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
+
+
 def test_heads_that_carry_the_answer_and_the_question_are_named():
     rows = [("math_calculation", 2, 5, "answer"), ("math_calculation", 0, 1, "answer")]
     rows += [("math_calculation", 1, 3, None), ("inference", 1, 1, None)]

@@ -60,7 +60,26 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize(("config", "expected"), GEOMETRIES)
 def test_geometry_is_read_by_any_familys_names(config, expected, tmp_path):
-    assert read_geometry({"path": str(folder(tmp_path, config))}) == Geometry(*expected)
+    assert read_geometry({"path": str(folder(tmp_path, config))}) == Geometry(*expected, n_groups=expected[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "groups"),
+    [
+        ({"num_key_value_heads": 2}, 2),
+        ({"text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4}}, 4),
+        ({"new_decoder_architecture": True, "multi_query": True, "num_kv_heads": 4}, 4),  # Falcon-40B
+        ({"multi_query": True}, 1),  # Falcon-7B, StarCoder
+        ({"multi_query": False}, 8),
+        ({"attn_config": {"kv_n_heads": 2}}, 2),  # MPT
+        ({"multi_query_group_num": 2}, 2),  # ChatGLM
+        ({"num_key_value_heads": 3}, 8),  # no groups of equal size
+        ({"num_key_value_heads": [2, 4]}, 8),  # layers that differ
+    ],
+)
+def test_key_value_heads_are_read_by_any_familys_names(config, groups, tmp_path):
+    config = {"num_hidden_layers": 2, "num_attention_heads": 8} | config
+    assert read_geometry({"path": str(folder(tmp_path, config))}).n_groups == groups
 
 
 @pytest.mark.parametrize(
@@ -143,7 +162,7 @@ def test_a_file_in_a_package_is_found_without_importing_it(tmp_path, monkeypatch
     folder(package, {"n_layer": 2, "n_head": 2}, "inner")
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert find_model("package://bad_weights/b.Q8_0.gguf", tmp_path) == str(package / "b.Q8_0.gguf")
-    assert read_geometry({"path": find_model("package://bad_weights/inner", ROOT)}) == Geometry(2, 2, None)
+    assert read_geometry({"path": find_model("package://bad_weights/inner", ROOT)}) == Geometry(2, 2, None, 2)
     monkeypatch.chdir(tmp_path)
     assert find_model("package://bad_weights/b.Q8_0.gguf", ROOT) == "site/bad_weights/b.Q8_0.gguf"
     by_name = "must be package://NAME/FILE, with the name by which Python imports the package"
@@ -174,7 +193,7 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
     env = {"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path)
     found, refused, gguf = done.stdout.strip().split("\n")
-    assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7)"
+    assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7, n_groups=5)"
     assert refused.startswith(
         f"no/model (revision v2): there is no such folder in {tmp_path}, so the Hugging Face hub was "
         f"asked, which "

