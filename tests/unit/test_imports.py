@@ -32,7 +32,7 @@ ROOMS = {
     "transformers": {"models", "tasks", "demo"},
     "polars": {"evidence", "charts"},
     "scipy": {"stats"},
-    "jinja2": {"evidence"},
+    "jinja2": {"evidence", "workflow"},
     "altair": {"charts"},
     "vl_convert": {"charts"},
     "snakemake": set(),

@@ -272,6 +272,7 @@ def test_last_words_of_several_models():
         "a: figures in results/a/figures/, findings in results/a/findings.md",
         "b: figures in results/b/figures/, findings in results/b/findings.md",
         "The models compared: results/comparison/",
+        "Everything on one page: results/index.html",
     ]
     assert last_words([], False, files, files[:2], "clean") == [
         "Of an earlier config, not of this one: results/a/0.svg, results/a/1.svg, results/a/2.svg and 2 more. To "

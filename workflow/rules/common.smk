@@ -37,6 +37,7 @@ from headatlas.workflow.manifest import COMPARISON, begin, by_folder, check_owne
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.files import Files
 from headatlas.workflow.fingerprint import fingerprint, fingerprints
+from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
 from headatlas.workflow.resources import Requests
@@ -194,6 +195,7 @@ def close_run():
         return
     try:
         finish(Path("results"), planned(), studied)
+        write_index(Path("results"), REPOSITORY / "workflow/report/index.html.j2")
     except HeadAtlasError as error:  # such as a read-only folder: the results exist all the same
         logger.warning(str(error))
     left = left_over(Path("results"), studied)

@@ -97,6 +97,7 @@ def last_words(
     said = [f"{model}: figures in results/{{0}}/figures/{findings}".format(model) for model in models]
     if len(models) > 1 and evidence:
         said.append("The models compared: results/comparison/")
+    said += ["Everything on one page: results/index.html"] if models else []
     kept = f"{len(reusable)} intermediate files and logs are kept for reuse" if reusable else ""
     if outdated:
         named = ", ".join(map(str, outdated[:3])) + (f" and {len(outdated) - 3} more" if len(outdated) > 3 else "")
