@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
-from headatlas.tasks.items import items_content, read_task, sample, write_items
-from headatlas.tasks.splits import require_splits, warn_of_one_question
-from headatlas.tasks.tokens import load_tokeniser, tokenise
+from headatlas.tasks.items import write_items
+from headatlas.tasks.prepare import prepare_items
+from headatlas.tasks.tokens import load_tokeniser
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,7 @@ def prepare(settings: Settings) -> None:
 
 
 def main(settings: Settings, source: list[Path], items: Path) -> None:
-    task = read_task(vars(settings), source)
-    tokeniser = load_tokeniser(settings.tokenizer)
-    short = tokenise(task.items, tokeniser, settings.max_tokens, settings.partners)
-    require_splits(short, settings.task, settings.validate_fraction)
-    kept = sample(short, settings.max_items)
-    warn_of_one_question(kept, settings.task)
-    write_items(items, items_content(settings.task, task, n_short=len(short), kept=kept))
+    write_items(items, prepare_items(vars(settings), source))
 
 
 if __name__ == "__main__":

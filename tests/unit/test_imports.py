@@ -25,6 +25,7 @@ ARROWS = {
     "config": {"models", "tasks"},
     "workflow": {"config", "jobs", "models", "tasks"},
     "demo": set(),
+    "cost": {"config", "evidence", "models", "scoring", "tasks", "workflow"},
 }
 # Each package that may import it.
 ROOMS = {

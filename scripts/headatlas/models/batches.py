@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headatlas.jobs.cli import log
 from headatlas.models.allocations import Allocations
+from headatlas.models.work import sequence_length
 
 MEMORY_SHARE = 0.8  # of a GPU's memory may be taken; the rest is for what the allocator cannot fit together
 HEAP_SHARE = 0.6  # of the memory for passes on the CPU may be tensors: the heap takes up to 1.6 times as much
@@ -102,16 +103,6 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
         answer_mask[row, : len(answer)] = True
     foils = [item["foil_id"] for item in chosen if "foil_id" in item]
     return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask, torch.tensor(foils) if foils else None)
-
-
-def sequence_length(item: dict) -> int:
-    """Tokens of an item that the model reads: nothing is predicted from the last answer token, so it is not fed."""
-    return len(item["prompt_ids"]) + len(item["answer_ids"]) - 1
-
-
-def longest(items: Iterable[dict]) -> int:
-    """Tokens of the longest item that the model reads; 0 without items."""
-    return max(map(sequence_length, items), default=0)
 
 
 def batches(

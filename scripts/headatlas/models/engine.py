@@ -15,12 +15,13 @@ import torch
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
-from headatlas.models.batches import Batch, collate, score_answers, sequence_length
+from headatlas.models.batches import Batch, collate, score_answers
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads, scores_of_sets
 from headatlas.models.layouts import UnsupportedError
 from headatlas.models.precision import float32_reference, weights_in_half
 from headatlas.models.replacement import Baseline
+from headatlas.models.work import edited_rows, extremes, sequence_length, total, whole_pass
 
 # Largest difference between two ways to compute a number, relative to 1 + the largest number compared, by format of the
 # weights: half a unit in the last place of bfloat16 (2^-9) or float16 (2^-12), over some 200 consecutive products.
@@ -128,7 +129,7 @@ def padding_matters(model: HeadModel, items: list[dict]) -> bool:
     Raises:
         HeadAtlasError: an item is longer than the number of keys that an indexer of the model selects.
     """
-    shortest, longest = _extremes(items)
+    shortest, longest = extremes(items)
     _refuse_selection(model, sequence_length(items[longest]))
     alone = collate(items, [shortest]).to(model.device)
     padded = collate(items, [shortest], length=sequence_length(items[longest])).to(model.device)
@@ -158,12 +159,9 @@ def work_ratio(model: HeadModel, items: list[dict], positions: str, entries: lis
         entries: the first edited layer of every edited row.
     """
     above = sum(model.n_layers - entry for entry in entries)
-    full = replayed = 0
-    for item in items:
-        length, answer = sequence_length(item), len(item["answer_ids"])
-        full += length * model.n_layers * (1 + len(entries))
-        replayed += length * model.n_layers + above * (answer if positions == "answer" else length)
-    return full / replayed
+    clean = total(whole_pass(item, model.n_layers) for item in items)
+    rows = total(edited_rows(item, len(entries), above, positions) for item in items)
+    return clean.layers * (1 + len(entries)) / (clean + rows).layers
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def _check(model, items, baseline, positions, result, cells) -> _Found:
     start = time.perf_counter()
     rounds = weights_in_half(model.model)
     given, plain, truth = [], [], []
-    for item in dict.fromkeys(_extremes(items)):
+    for item in dict.fromkeys(extremes(items)):
         sets, drops = cells(result, item)
         batch = collate(items, [item]).to(model.device)
         given.append(drops)
@@ -220,9 +218,3 @@ def _score(model: HeadModel, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         logits = model.logits(batch.input_ids, batch.attention_mask, batch.gather)
         return score_answers(logits, batch)[0][0]
-
-
-def _extremes(items: list[dict]) -> tuple[int, int]:
-    """Indices of the shortest and the longest item."""
-    order = sorted(range(len(items)), key=lambda row: (sequence_length(items[row]), row))
-    return order[0], order[-1]

@@ -18,7 +18,6 @@ from transformers.utils.logging import disable_progress_bar
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.jobs.shared import shared
-from headatlas.models.batches import longest
 from headatlas.models.device import choose_device
 from headatlas.models.folder import Geometry, read_geometry
 from headatlas.models.gguf_file import check_config, read_header, rotary_factors
@@ -26,6 +25,7 @@ from headatlas.models.head_model import HeadModel, find_heads
 from headatlas.models.memory import check_share
 from headatlas.models.precision import compute_in_float32
 from headatlas.models.source import is_gguf, shown_to_transformers
+from headatlas.models.work import longest
 
 
 def model_of_job(

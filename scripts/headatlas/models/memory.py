@@ -57,7 +57,7 @@ def weights_of(model: dict) -> int:
 
 def estimate_weights(config: dict, dtype: str) -> int:
     """Bytes of a dense decoder's weights by its config.json, overestimated by some 10%; 32 GB if it lacks the sizes."""
-    size = _sizes(config)
+    size = sizes(config)
     if None in size.values():
         return UNKNOWN_WEIGHTS
     parameters = 2 * size["vocabulary"] * size["hidden"]
@@ -73,7 +73,7 @@ def token_bytes(config: dict, backward: bool) -> int:
             layers, and for each layer three tensors as wide as the stream (input, heads, attention output) from which
             edits start.
     """
-    size = _sizes(config)
+    size = sizes(config)
     hidden, layers = size["hidden"] or 4096, size["layers"] or 32
     layer = 4 * (10 * hidden + 4 * (size["between"] or 4 * hidden))
     return layers * layer if backward else 2 * layer + layers * 4 * 3 * hidden
@@ -81,7 +81,7 @@ def token_bytes(config: dict, backward: bool) -> int:
 
 def pass_bytes(config: dict, backward: bool) -> int:
     """Bytes that a job on the CPU requests for its passes, with or without gradients."""
-    logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (_sizes(config)["vocabulary"] or 0)
+    logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (sizes(config)["vocabulary"] or 0)
     return max(PASS_TOKENS * token_bytes(config, backward), logits, 64 * MB)
 
 
@@ -108,7 +108,8 @@ def check_share(memory_mb: int, device: str, model: dict, longest: int, backward
         )
 
 
-def _sizes(config: dict) -> dict[str, int | None]:
+def sizes(config: dict) -> dict[str, int | None]:
+    """The sizes of `SIZES` that config.json gives, None where it gives none."""
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
     return {

@@ -16,12 +16,13 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from headatlas.models.batches import Batch, collate, score_answers, sequence_length
+from headatlas.models.batches import Batch, collate, score_answers
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads, heads_of_rows
 from headatlas.models.layouts import RowsAsItems, RowsAsPositions, UnsupportedError
 from headatlas.models.precision import side_by_side
 from headatlas.models.replacement import Replacement
+from headatlas.models.work import sequence_length
 
 # Maximum number of query positions for the rows of one item in a sequence: attention between rows that do not see each
 # other is wasted work and grows quadratically.

@@ -57,6 +57,14 @@ class Requests:
         """The `--device` of a job that trains this model's probe."""
         return self.atlas.models[model]["device"]
 
+    def on_gpu(self, model: str) -> bool:
+        """Whether the jobs of this model run on a GPU."""
+        return self.atlas.models[model]["device"] != "cpu" and (self.gpus > 0 or not self.here)
+
+    def shares_loads(self, model: str) -> bool:
+        """Whether the jobs of this model share one load: on this machine's CPU, by the fork server."""
+        return self.here and not self.on_gpu(model)
+
     @cached_property
     def total_mb(self) -> int:
         """Memory that all jobs on this machine may use together, MB."""
@@ -67,17 +75,17 @@ class Requests:
         """Host memory that a job running this model may use, MB; `backward`: with gradients."""
         entry = self.atlas.models[model]
         weights = weights_of(entry)
-        if entry["device"] != "cpu" and (self.gpus or not self.here):
+        if self.on_gpu(model):
             return math.ceil((2000 + 1.5 * weights / MB) * attempt)
         fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry), backward)
         wanted = math.ceil((fixed + passes) / MB) * attempt
         if not self.here:
             return wanted
         least = math.ceil((fixed + LEAST_PASSES * passes) / MB)
-        return min(wanted, max(least, self.total_mb // self._jobs), self.total_mb)
+        return min(wanted, max(least, self.total_mb // self.at_once), self.total_mb)
 
     @property
-    def _jobs(self) -> int:
+    def at_once(self) -> int:
         """Jobs that run a model at once on this machine's CPU."""
         return max(1, (self.cores or 1) // self.atlas.config["compute"]["threads"])
 

@@ -1,0 +1,1 @@
+"""What a run will cost: counted from the config and its items, before any job runs."""

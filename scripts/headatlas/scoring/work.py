@@ -1,0 +1,98 @@
+"""What each method's passes compute, counted from the items alone; no torch.
+
+Padding is not counted, nor the unedited row that accompanies the rows of a pass of replay: together a few percent.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from headatlas.models.work import Work, edited_rows, extremes, sequence_length, total, whole_pass
+
+ABLATION_CHECKS = 6  # effects that a job of ablation recomputes on the shortest item, and on the longest
+KNOCK_OUT_CHECKS = 3  # and knock-outs and patches
+
+
+def trace_work(items: Sequence[dict], n_layers: int, paired: bool) -> Work:
+    """A pass over every item; with gradients, and over the other prompt if there is one, for the score split.
+
+    Args:
+        paired: whether the items have a counterfactual prompt.
+    """
+    passes = [
+        whole_pass(item, n_layers, len(item["answer_ids"]))
+        + (whole_pass(item, n_layers) * (1 + paired) if item["split"] == "score" else Work())
+        for item in items
+    ]
+    return total(passes) + padding_work(items, n_layers)
+
+
+def ablation_work(
+    items: Sequence[dict], layers: range, n_layers: int, n_heads: int, positions: str, paired: bool
+) -> Work:
+    """Ablation of every head of `layers`, one at a time.
+
+    Args:
+        paired: whether the baseline is the head's output on another prompt.
+    """
+    rows, above = len(layers) * n_heads, n_heads * sum(n_layers - layer for layer in layers)
+    edited = total(edited_rows(item, rows, above, positions) for item in items)
+    return edited + _around(items, n_layers, paired, ABLATION_CHECKS)
+
+
+def knock_out_work(
+    items: Sequence[dict], entries: Sequence[float], n_layers: int, positions: str, paired: bool
+) -> Work:
+    """Knock-outs of several heads together.
+
+    Args:
+        entries: the lowest layer of each set, its expectation where the heads are not known; paired: as above.
+    """
+    above = round(sum(n_layers - entry for entry in entries))
+    edited = total(edited_rows(item, len(entries), above, positions) for item in items)
+    return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)
+
+
+def group_entries(n_layers: int, n_groups: int) -> list[int]:
+    """The lowest layer of each set that the ablation of groups knocks out: every group by itself, and none."""
+    return [n_layers - 1, *(layer for layer in range(n_layers) for _ in range(n_groups))]
+
+
+def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: bool) -> Work:
+    """Integrated gradients: a pass with gradients for each step; two without for the sum, each after a baseline."""
+    passes = [
+        whole_pass(item, n_layers, len(item["answer_ids"])) * (steps + 2)
+        + whole_pass(item, n_layers) * (steps + 2 * paired)
+        for item in items
+    ]
+    return total(passes) + padding_work(items, n_layers) * 2
+
+
+def padding_work(items: Sequence[dict], n_layers: int) -> Work:
+    """The test whether padding matters: the shortest item by itself, and padded to the longest."""
+    shortest, longest = extremes(items)
+    length = sequence_length(items[longest])
+    if sequence_length(items[shortest]) == length:
+        return Work()
+    width = len(items[shortest]["answer_ids"])
+    return total(whole_pass(items[shortest], n_layers, width, padded) for padded in (None, length))
+
+
+def expected_entry(heads: int, n_layers: int) -> float:
+    """The expected lowest layer of so many heads in layers drawn at random; the last layer for none."""
+    if not heads:
+        return n_layers - 1
+    return sum((1 - layer / n_layers) ** heads for layer in range(1, n_layers))
+
+
+def _around(items: Sequence[dict], n_layers: int, paired: bool, checks: int) -> Work:
+    """What surrounds edited rows: clean passes, the baseline's, and the check by plain passes on two items."""
+    clean = total(whole_pass(item, n_layers) for item in items) * (1 + paired)
+    return clean + padding_work(items, n_layers) + _check(items, n_layers, paired, checks)
+
+
+def _check(items: Sequence[dict], n_layers: int, paired: bool, checks: int) -> Work:
+    checked: Iterable[int] = dict.fromkeys(extremes(items))
+    return total(
+        whole_pass(items[row], n_layers, len(items[row]["answer_ids"])) * (1 + checks)
+        + whole_pass(items[row], n_layers) * paired
+        for row in checked
+    )

@@ -1,0 +1,161 @@
+"""Counts of work, against the calls of a model's layers while the methods run."""
+
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+from families import random_items, random_model
+from headatlas.models.head_model import find_heads
+from headatlas.models.replacement import PromptBaseline, partners
+from headatlas.models.replay import replay_length
+from headatlas.models.work import Work, edited_rows, whole_pass
+from headatlas.scoring.ablate_groups import ablate_groups
+from headatlas.scoring.ablation import ablate_layers
+from headatlas.scoring.attribution import integrate, path_gains
+from headatlas.scoring.knock_out import knock_out
+from headatlas.scoring.trace import trace_task
+from headatlas.scoring.work import (
+    ablation_work,
+    expected_entry,
+    group_entries,
+    integration_work,
+    knock_out_work,
+    padding_work,
+    trace_work,
+)
+
+LAYERS, HEADS, LENGTH, ANSWER = 3, 4, 11, 3
+ZERO = np.zeros((1, LAYERS, HEADS, 8), np.float32)
+
+
+def items(n: int = 5) -> list[dict]:
+    """Items of one length, so that batches have no padding, with another prompt of the same length."""
+    found = random_items([(LENGTH + 1 - ANSWER, ANSWER)] * n)
+    return [item | {"counterfactual_ids": item["prompt_ids"][::-1]} for item in found]
+
+
+@contextmanager
+def counted(model):
+    """Layer positions that the model computes while open: forward, and backward through a layer's output."""
+    found = {"forward": 0, "backward": 0}
+
+    def hook(module, _args, output):
+        if "forward" in vars(module):  # replaced: the output layer alone is run
+            return
+        hidden = output[0] if isinstance(output, tuple) else output
+        size = hidden.shape[:-1].numel()
+        found["forward"] += size
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _slope: found.update(backward=found["backward"] + size))
+
+    with ExitStack() as stack:
+        for attention in model.attentions:
+            stack.callback(attention.layer.register_forward_hook(hook).remove)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def model():
+    found = find_heads(random_model("llama"))
+    assert found.cache_name  # found by a pass over one token, which would count once
+    return found
+
+
+def test_work_by_hand():
+    item = items(1)[0]
+    assert whole_pass(item, LAYERS, logits=2) == Work(whole=33, logits=2, context=363)
+    assert whole_pass(item, LAYERS, length=20).whole == 60
+    assert edited_rows(item, 5, 7, "answer") == Work(edited=21, logits=15, context=231)
+    assert edited_rows(item, 5, 7, "all") == Work(edited=77, logits=15, context=847)
+    assert edited_rows(item | {"foil_id": 1}, 5, 7, "answer").logits == 5
+    assert (Work(1, 2, 3, 4) + Work(1, 1, 1, 1)) * 2 == Work(4, 6, 8, 10)
+    assert Work(1, 2).layers == 3
+
+
+def test_a_trace_passes_forward_backward_and_over_the_other_prompt(model, tmp_path):
+    tasks = [item | {"split": "validate" if row < 2 else "score"} for row, item in enumerate(items(5))]
+    with counted(model) as found:
+        trace_task(model, tasks, tmp_path / "trace.safetensors", 1000)
+    assert sum(found.values()) == trace_work(tasks, LAYERS, paired=True).layers == LAYERS * LENGTH * (2 + 3 * 3)
+    bare = [{key: value for key, value in item.items() if key != "counterfactual_ids"} for item in tasks]
+    with counted(model) as found:
+        trace_task(model, bare, tmp_path / "trace.safetensors", 1000)
+    assert sum(found.values()) == trace_work(bare, LAYERS, paired=False).layers == LAYERS * LENGTH * (2 + 3 * 2)
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_ablation_counts_every_row_and_pass(model, positions, paired):
+    """Not planned: the padding of the recorded pass, and the clean row that goes with the others and into every layer.
+
+    Nor that a check recomputes fewer effects where the largest are the first or last head of their layer.
+    """
+    asked = items()
+    baseline = PromptBaseline(partners(asked, "counterfactual")) if paired else ZERO
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+
+    with counted(model) as found:
+        _, report = ablate_layers(model, asked, baseline, range(LAYERS), positions, 10_000, advance, engine="replay")
+    planned = ablation_work(asked, range(LAYERS), LAYERS, HEADS, positions, paired)
+    padded = replay_length(model, LENGTH)
+    width = ANSWER if positions == "answer" else padded
+    rows = HEADS * LAYERS * (LAYERS + 1) // 2
+    clean = LAYERS + LAYERS  # reruns every layer, and enters every layer
+    beyond = len(asked) * (LAYERS * (padded - LENGTH) + clean * width)
+    beyond += len(asked) * rows * (width - (ANSWER if positions == "answer" else LENGTH))
+    beyond -= (12 - report.checked) * LAYERS * LENGTH
+    assert found["forward"] == planned.layers + beyond
+    assert done == len(asked) * LAYERS * HEADS
+
+
+def test_knock_outs_count_from_their_lowest_layer(model):
+    """Beyond the plan: padding, and a clean row that runs all layers and enters those in which a set enters."""
+    asked, sets = items(), [[(0, 1)], [(1, 0), (2, 3)], []]
+    with counted(model) as found:
+        *_, report = knock_out(model, asked, sets, ZERO, "answer", 10_000, engine="replay")
+    planned = knock_out_work(asked, [0, 1, 2], LAYERS, "answer", paired=False)
+    padded = replay_length(model, LENGTH)
+    beyond = len(asked) * (LAYERS * (padded - LENGTH) + (LAYERS + LAYERS) * ANSWER)
+    beyond -= (6 - report.checked) * LAYERS * LENGTH
+    assert found["forward"] == planned.layers + beyond
+
+
+def test_groups_of_heads_are_knock_outs_of_one_layer(model):
+    """Two groups in each of three layers; the clean row enters every layer, too."""
+    done = []
+    with counted(model) as found:
+        *_, report = ablate_groups(model, items(), ZERO, 2, "answer", 10_000, done.append, engine="replay")
+    entries = group_entries(LAYERS, 2)
+    assert entries == [2, 0, 0, 1, 1, 2, 2]
+    planned = knock_out_work(items(), entries, LAYERS, "answer", paired=False)
+    beyond = 5 * (LAYERS * (replay_length(model, LENGTH) - LENGTH) + (LAYERS + LAYERS) * ANSWER)
+    beyond -= (6 - report.checked) * LAYERS * LENGTH
+    assert found["forward"] == planned.layers + beyond
+    assert sum(done) == 5 * len(entries)
+
+
+def test_integrated_gradients_count_their_steps(model):
+    asked = items()
+    baseline = PromptBaseline(partners(asked, "counterfactual"))
+    with counted(model) as found:
+        integrate(model, asked, baseline, "answer", 4, 1000)
+        path_gains(model, asked, baseline, "answer", 1000)
+    planned = integration_work(asked, 4, LAYERS, paired=True)
+    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * (4 + 4 + 2 + 2)
+
+
+def test_the_test_of_padding_runs_two_passes_unless_lengths_agree():
+    assert padding_work(items(), LAYERS) == Work()
+    lengths = random_items([(9, 3), (5, 1)])
+    assert padding_work(lengths, LAYERS) == Work(LAYERS * (5 + 11), 0, 2, LAYERS * (25 + 121))
+
+
+def test_the_expected_lowest_layer_of_random_heads():
+    """Of one head the mean layer; of two in three layers (0 x 5 + 1 x 3 + 2 x 1) / 9; of none the last layer."""
+    assert expected_entry(1, 30) == pytest.approx(14.5)
+    assert expected_entry(2, 3) == pytest.approx(5 / 9)
+    assert expected_entry(0, 30) == 29
