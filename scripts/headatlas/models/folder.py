@@ -7,9 +7,11 @@ for hub models.
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
@@ -36,6 +38,7 @@ UNPACKED = {  # by `quant_method`: how transformers loads the weights dequantise
     "fp8": f"{LOAD}, quantization_config=FineGrainedFP8Config(dequantize=True))",
     "mxfp4": f"{LOAD}, quantization_config=Mxfp4Config(dequantize=True))",
 }
+BITSANDBYTES = "bitsandbytes"
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 
 
@@ -326,16 +329,30 @@ def _refuse_unmapped(config: dict, path: str) -> None:
     kind = config.get("model_type")
     if kind in NO_ATTENTION:
         raise HeadAtlasError(f"{path}: a {kind} model has no attention, thus no heads to map; give a transformer")
-    quantised = config.get("quantization_config")
-    if not isinstance(quantised, dict):
+    method = quantised_by(config)
+    if method is None or (method == BITSANDBYTES and find_spec(BITSANDBYTES)):
         return
-    method = quantised.get("quant_method")
+    if method == BITSANDBYTES:
+        raise HeadAtlasError(
+            f"{path}: its weights are quantised by bitsandbytes, which {sys.executable} does not have; install it "
+            f"there (pip install 'bitsandbytes>=0.50'), or write the model once where it is installed: "
+            f"{UNPACKED[method].format(path=path)}.save_pretrained('new-folder')"
+        )
     way = UNPACKED.get(method, "")
     way = way and f", or write it once: {way.format(path=path)}.save_pretrained('new-folder')"
     raise HeadAtlasError(
         f"{path}: its weights are quantised ({method or 'config.json has a quantization_config'}); give the model in "
         f"float32, bfloat16 or float16{way}"
     )
+
+
+def quantised_by(config: dict) -> str | None:
+    """How the weights are quantised according to config.json, "" if it names no method; None if they are not."""
+    quantised = config.get("quantization_config")
+    if not isinstance(quantised, dict):
+        return None
+    bits = quantised.get("load_in_8bit") or quantised.get("load_in_4bit")
+    return quantised.get("quant_method") or (BITSANDBYTES if bits else "")
 
 
 def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:

@@ -29,6 +29,7 @@ from headatlas.models.head_proof import (
 )
 from headatlas.models.memory import LIBRARIES, MB
 from headatlas.models.precision import kept_in
+from headatlas.models.quantised import expanded, is_quantised
 
 PROBE_TOKENS = 7  # positions of the random sequence used to find and check heads
 
@@ -58,10 +59,13 @@ class Attention:
         """[..., n_heads * d_head] -> [..., head, d_head]."""
         return z.unflatten(-1, (self.n_heads, self.d_head))
 
-    @cached_property
+    @property
     def weight(self) -> Tensor:
-        """[head, d_head, hidden]: the matrix that maps each head's output to the residual stream."""
-        weight = self.projection.weight.detach()
+        """[head, d_head, hidden]: the matrix that maps each head's output to the residual stream.
+
+        Quantised weights are expanded anew each time.
+        """
+        weight = expanded(self.projection) if is_quantised(self.projection) else self.projection.weight.detach()
         if not weight.is_floating_point():
             raise HeadAtlasError(
                 f"{self.name}: the output projection holds {weight.dtype} weights; load the model unquantised "

@@ -19,11 +19,12 @@ from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.jobs.shared import shared
 from headatlas.models.device import choose_device
-from headatlas.models.folder import Geometry, read_geometry
+from headatlas.models.folder import Geometry, quantised_by, read_geometry, read_model_config
 from headatlas.models.gguf_file import check_config, read_header, rotary_factors
 from headatlas.models.head_model import HeadModel, find_heads
 from headatlas.models.memory import check_share
 from headatlas.models.precision import compute_in_float32
+from headatlas.models.quantised import compute_expanded
 from headatlas.models.source import is_gguf, shown_to_transformers
 from headatlas.models.work import longest
 
@@ -62,7 +63,8 @@ def hold_model(settings: dict, wanted: str) -> None:
 def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     """Load a local folder, GGUF file or hub id and find its heads.
 
-    Quantised weights of a GGUF file are expanded to `dtype`.
+    Quantised weights of a GGUF file are expanded to `dtype`; those of bitsandbytes stay as they are and are expanded in
+    each operation (`quantised`).
 
     Args:
         settings: `path`, and optionally `revision`, `dtype`, `attn_implementation`, `trust_remote_code` as in
@@ -74,7 +76,9 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     """
     path = settings["path"]
     # Weights go straight to the device: the host never holds a second copy of them.
-    options = {} if device == "cpu" else {"device_map": "auto" if device == "spread" else device}
+    # Without a map, quantised weights would go to a GPU if there is one.
+    named = device != "cpu" or quantised_by(read_model_config(settings)) is not None
+    options = {"device_map": "auto" if device == "spread" else device} if named else {}
     # `_check_weights` reports on weights; the others warn about a plan for several GPUs that is not used here, and
     # about packed GGUF weights, which are expanded here.
     for quiet in ("modeling_utils", "distributed.tensor_parallel", "quantizers.quantizer_gguf"):
@@ -104,6 +108,7 @@ def load_model(settings: dict, device: str = "cpu") -> HeadModel:
     _check_weights(loaded, str(path))
     if gguf:
         _complete(model, path)
+    compute_expanded(model)
     half_because = compute_in_float32(model)
     if half_because:
         log.warning(

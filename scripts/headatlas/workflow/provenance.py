@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).resolve().parents[2]
 PACKAGE = "headatlas"
 PACKAGES = (
     "snakemake", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scipy", "polars",
-    "pyarrow", "altair", "vl-convert-python", "gguf",
+    "pyarrow", "altair", "vl-convert-python", "gguf", "bitsandbytes",
 )  # fmt: skip
 
 

@@ -25,6 +25,9 @@ def test_memory_asked_for_a_hub_model_comes_from_its_config():
     published = 16_060_522_496  # bytes of Llama-3.1-8B's four bfloat16 files, by their index
     assert published < estimate_weights(LLAMA, "bfloat16") < 1.2 * published
     assert estimate_weights(LLAMA, "float32") == 2 * estimate_weights(LLAMA, "bfloat16")
+    in_four_bits = estimate_weights(LLAMA | {"quantization_config": {"load_in_4bit": True}}, "bfloat16")
+    layers = 32 * (4 * 4096**2 + 3 * 4096 * 14336)
+    assert in_four_bits == int(0.57 * layers) + 2 * 2 * 128256 * 4096
     assert estimate_weights({"text_config": LLAMA}, "bfloat16") == estimate_weights(LLAMA, "bfloat16")
     assert estimate_weights({"vocab_size": 1}, "bfloat16") == 32_000_000_000
 
