@@ -116,7 +116,7 @@ class Plan:
     def at_once(self) -> int:
         """Jobs that run the model at once; on a cluster one, because its queue decides."""
         if self.asks.on_gpu(self.model):
-            return max(1, self.asks.gpus) if self.asks.here else 1
+            return max(1, self.asks.gpus // self.asks.job_gpus(self.model)) if self.asks.here else 1
         fit = self.asks.total_mb * MB // self.memory(backward=True)
         return max(1, min(self.asks.at_once, fit))
 

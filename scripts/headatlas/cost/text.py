@@ -1,6 +1,6 @@
 """A plan in words and columns."""
 
-from headatlas.cost.plan import Plan, Row
+from headatlas.cost.plan import LOAD_SECONDS, Plan, Row
 
 GIB, MIB = 2**30, 2**20
 HEADER = ("rule", "jobs", "loads", "steps", "passes", "GiB a job", "minutes", "MiB on disk")
@@ -17,7 +17,8 @@ def described(plan: Plan) -> str:
         "",
         *_columns([HEADER, *map(_cells, plan.rows), _cells(_sum(plan.rows))]),
         "",
-        f"loads: {plan.loads}, {plan.load_seconds / 60:.1f} minutes, which the table leaves out",
+        f"loads: {plan.loads}, {plan.load_seconds / 60:.1f} minutes if one takes {LOAD_SECONDS} s and a second per GB "
+        "of weights; the table leaves them out",
         f"the whole run: {plan.seconds / 60:.1f} minutes, with {plan.at_once} job{'s' * (plan.at_once > 1)} that "
         f"run{'s' * (plan.at_once == 1)} the model at once",
     ]

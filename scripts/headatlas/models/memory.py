@@ -15,10 +15,7 @@ LIBRARIES = 450 * MB  # Python with torch and transformers, before weights and p
 PASS_TOKENS = 1024  # tokens of a pass for which a job on the CPU requests memory; more do not make a CPU faster
 ANSWER_TOKENS = 512  # positions for whose logits a job on the CPU requests memory
 LOGITS_COPIES = 3  # peak memory of an answer's score, in sizes of the logits
-QUANTISED = {
-    "load_in_8bit": 1.0,
-    "load_in_4bit": 0.57,
-}  # bytes of a weight of a layer kept by bitsandbytes, with scales
+QUANTISED = {"load_in_8bit": 1.0, "load_in_4bit": 0.57}  # bytes of a layer's weight with its scales (bitsandbytes)
 UNKNOWN_WEIGHTS = 32_000_000_000  # bytes, if a hub model's config.json does not determine them
 SIZES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
@@ -65,7 +62,7 @@ def estimate_weights(config: dict, dtype: str) -> int:
     if None in size.values():
         return UNKNOWN_WEIGHTS
     each, quantised = 4 if dtype == "float32" else 2, config.get("quantization_config") or {}
-    of_layers = next((size for way, size in QUANTISED.items() if quantised.get(way)), each)
+    of_layers = next((kept for way, kept in QUANTISED.items() if quantised.get(way)), each)
     layers = size["layers"] * (4 * size["hidden"] ** 2 + 3 * size["hidden"] * size["between"])
     return 2 * size["vocabulary"] * size["hidden"] * each + int(layers * of_layers)
 

@@ -98,7 +98,7 @@ def test_on_a_cluster_every_job_loads_the_model_on_a_gpu(smollm2):
     said = described(plan)
     assert "on a GPU; 432 items of 8 tasks" in said
     assert "40 TFLOP/s assumed for float32 on a GPU, not measured; --flops sets another" in said
-    assert "loads: 19, 1.8 minutes, which the table leaves out" in said  # 19 x (5 s + 0.538 s)
+    assert "loads: 19, 1.8 minutes if one takes 5 s and a second per GB of weights" in said  # 19 x (5 s + 0.538 s)
 
 
 def test_a_trace_has_the_planned_size(tmp_path):
