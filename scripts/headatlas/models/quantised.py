@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
 from headatlas.models.precision import HALVES, product
 
@@ -23,6 +22,8 @@ def is_quantised(module: nn.Module) -> bool:
 
 def expanded(module: nn.Module) -> Tensor:
     """The weights [out, in] of a quantised linear map, in the format they were quantised from; float32 of 8 bits."""
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight  # imports bitsandbytes
+
     return dequantize_bnb_weight(module.weight, getattr(module, "state", None)).detach()
 
 
