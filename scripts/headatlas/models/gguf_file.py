@@ -212,7 +212,11 @@ def model_config(header: Header) -> dict:
             raise HeadAtlasError(
                 f"{header.file}: its header gives no number under {header.architecture}.{key}; is it a whole model?"
             )
-    others = {"max_position_embeddings": "context_length", "hidden_size": "embedding_length"}
+    others = {
+        "max_position_embeddings": "context_length",
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+    }
     others["num_key_value_heads"] = "attention.head_count_kv"
     return {"model_type": header.architecture} | sizes | {name: header.get(key) for name, key in others.items()}
 
