@@ -28,8 +28,8 @@ class Settings:
     seed: int | None = None
 
 
-def prepare(settings: Settings, device: str) -> None:
-    hold_model(settings.model, device)
+def prepare(settings: Settings, device: str, memory_mb: int) -> None:
+    hold_model(settings.model, device, memory_mb)
 
 
 def main(

@@ -20,8 +20,8 @@ class Settings:
     model: dict
 
 
-def prepare(settings: Settings, device: str) -> None:
-    hold_model(settings.model, device)
+def prepare(settings: Settings, device: str, memory_mb: int) -> None:
+    hold_model(settings.model, device, memory_mb)
 
 
 def main(

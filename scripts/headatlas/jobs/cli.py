@@ -205,7 +205,7 @@ def _usage(seconds: float) -> str:
     """Time and memory of the job, for the log; Snakemake's own benchmark does not see forks of the fork server."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     processor = used.ru_utime + used.ru_stime
-    megabytes = used.ru_maxrss // (1024**2 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
+    megabytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6  # macOS counts bytes, Linux KiB
     return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {megabytes} MB of memory at most"
 
 

@@ -47,15 +47,19 @@ def model_of_job(
     return load_model(settings, device).within(memory_mb)
 
 
-def hold_model(settings: dict, wanted: str) -> None:
+def hold_model(settings: dict, wanted: str, memory_mb: int) -> None:
     """Load a model in the fork server for jobs that run it on the CPU.
 
     Jobs on a GPU load it themselves, because CUDA does not survive a fork.
 
     Args:
-        wanted: device, as in `choose_device`.
+        wanted: device, as in `choose_device`; memory_mb: host memory that the job may use.
+
+    Raises:
+        HeadAtlasError: as in `load_model`; or the weights alone take more memory, and nothing is loaded.
     """
     if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+        check_share(memory_mb, "cpu", settings, longest=0)
         load_model.prepare(settings, "cpu")
 
 

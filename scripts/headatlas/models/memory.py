@@ -11,8 +11,9 @@ from headatlas.models.folder import is_local, read_model_config, weight_bytes
 
 MB = 10**6
 USABLE = 0.8  # share of a machine's memory; the rest is for the system and other programs
-LIBRARIES = 450 * MB  # Python with torch and transformers, before weights and passes
+LIBRARIES = 400 * MB  # Python with torch and transformers, before weights and passes
 PASS_TOKENS = 1024  # tokens of a pass for which a job on the CPU requests memory; more do not make a CPU faster
+BACKWARD_TOKENS = 512  # the same with gradients, where a token takes several times as much memory
 ANSWER_TOKENS = 512  # positions for whose logits a job on the CPU requests memory
 LOGITS_COPIES = 3  # peak memory of an answer's score, in sizes of the logits
 QUANTISED = {"load_in_8bit": 1.0, "load_in_4bit": 0.57}  # bytes of a layer's weight with its scales (bitsandbytes)
@@ -81,10 +82,15 @@ def token_bytes(config: dict, backward: bool) -> int:
     return layers * layer if backward else 2 * layer + layers * 4 * 3 * hidden
 
 
-def pass_bytes(config: dict, backward: bool) -> int:
-    """Bytes that a job on the CPU requests for its passes, with or without gradients."""
+def pass_bytes(config: dict, backward: bool, longest: int | None = None) -> int:
+    """Bytes that a job on the CPU requests for its passes.
+
+    Args:
+        backward: whether the passes have gradients; longest: the most tokens of an item (items.max_tokens), if known.
+    """
+    tokens = max(BACKWARD_TOKENS if backward else PASS_TOKENS, longest or 0)
     logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (sizes(config)["vocabulary"] or 0)
-    return max(PASS_TOKENS * token_bytes(config, backward), logits, 64 * MB)
+    return max(tokens * token_bytes(config, backward), logits, 64 * MB)
 
 
 def check_share(memory_mb: int, device: str, model: dict, longest: int, backward: bool = False) -> None:
@@ -106,7 +112,8 @@ def check_share(memory_mb: int, device: str, model: dict, longest: int, backward
         raise HeadAtlasError(
             f"model {model['path']}: needs at least {needed:,} MB of memory (weights {weights // MB:,} MB, the longest "
             f"item of {longest} tokens {one // MB:,} MB, libraries {LIBRARIES // MB} MB), but the job may take "
-            f"{memory_mb:,} MB; raise compute.memory (on a cluster mem_mb) or lower items.max_tokens"
+            f"{memory_mb:,} MB; set items.max_tokens to {longest}, so that jobs request memory for it, or lower, so "
+            "that it is left out; or raise compute.memory (on a cluster mem_mb)"
         )
 
 

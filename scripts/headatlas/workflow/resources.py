@@ -73,11 +73,11 @@ class Requests:
 
     def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
         """Host memory that a job running this model may use, MB; `backward`: with gradients."""
-        entry = self.atlas.models[model]
+        entry, longest = self.atlas.models[model], self.atlas.config["items"]["max_tokens"]
         weights = weights_of(entry)
         if self.on_gpu(model):
             return math.ceil((2000 + 1.5 * weights / MB) * attempt)
-        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry), backward)
+        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry), backward, longest)
         wanted = math.ceil((fixed + passes) / MB) * attempt
         if not self.here:
             return wanted
