@@ -44,9 +44,10 @@ def main(device: str, name: str, output: Path, mode: str = "work"):
         raise HeadAtlasError("no such thing")
     if mode == "bug":
         raise MemoryError("too much")
-    if mode == "wait":
+    if mode in ("wait", "meet"):
         Path(str(output) + ".begun").write_text(str(os.getpid()))
-        time.sleep(3600)
+        while mode == "wait" or not (output.parent / "go").exists():
+            time.sleep(0.02)
     if mode.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, mode))
     with cli.atomic(output) as draft:
@@ -110,22 +111,16 @@ def test_another_value_replaces_the_one_that_is_held(run, tmp_path):
     assert loads(tmp_path) == {"loaded": 3, "found": 1}
 
 
-def test_two_jobs_at_once_run_in_two_workers_and_each_value_finds_its_own(run, tmp_path):
-    held = run(0, name="a", mode="wait")
-    first = wait_for(tmp_path / "0.begun")
-    second = result(run(1, name="b"))[1][0]
-    held.kill()
-    held.communicate()
-    assert gone(int(first))
-    ended = [result(run(2 + number, name=name))[1][0] for number, name in enumerate("bb")]
-    assert ended == [second] * 2
-    assert second != first
-    held = run(4, name="b", mode="wait")
-    assert wait_for(tmp_path / "4.begun") == second
-    third = result(run(5, name="a"))[1][0]
-    held.kill()
-    held.communicate()
-    assert third not in (first, second)
+def test_two_jobs_at_once_run_in_two_workers_and_later_ones_where_their_value_is(run, tmp_path):
+    together = [run(number, name=name, mode="meet") for number, name in enumerate("ab")]
+    for number in range(2):
+        wait_for(tmp_path / f"{number}.begun")
+    (tmp_path / "go").touch()
+    holder = {name: result(process)[1][0] for name, process in zip("ab", together, strict=True)}
+    assert holder["a"] != holder["b"]
+    for number, name in enumerate("baabba"):
+        assert result(run(2 + number, name=name))[1][0] == holder[name]
+    assert loads(tmp_path) == {"loaded": 2, "found": 6}
 
 
 @pytest.mark.parametrize(
