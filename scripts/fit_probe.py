@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from headatlas.files.effects import clean_run, score_outputs, write_effects
 from headatlas.jobs.cli import run, write_json
-from headatlas.models.device import choose_device
+from headatlas.jobs.workers import Place
+from headatlas.models.device import choose_device, make_room, place_of_job
 from headatlas.scoring.probe import fit_probes, probe_report
 from headatlas.scoring.probe_null import gather_null, permuted_labels
 
@@ -25,8 +26,13 @@ class Settings:
     probe: dict
 
 
+def prepare(device: str) -> Place | None:
+    return place_of_job(device)
+
+
 def main(settings: Settings, traces: list[Path], effects: list[Path], report: Path, device: str, threads: int) -> None:
     device = choose_device(device, threads)
+    make_room(device)
     outputs, labels, questions = score_outputs(traces)
     runs = [clean_run(trace) for trace in traces]
     permuted = permuted_labels(labels, questions, settings.probe["permutations"], settings.seed)

@@ -10,6 +10,7 @@ from pathlib import Path
 from headatlas.files.effects import clean_run, trace_shape, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
+from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.attribution import integrate, path_gains
 from headatlas.scoring.baseline import choose_baseline
@@ -28,8 +29,8 @@ class Settings:
     seed: int | None = None
 
 
-def prepare(settings: Settings, device: str, memory_mb: int) -> None:
-    hold_model(settings.model, device, memory_mb)
+def prepare(settings: Settings, device: str, memory_mb: int) -> Place | None:
+    return hold_model(settings.model, device, memory_mb)
 
 
 def main(

@@ -14,6 +14,7 @@ from headatlas.files.effects import question_index
 from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
+from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.scoring.knock_out import knock_out, with_clean
@@ -30,8 +31,8 @@ class Settings:
     positions: str
 
 
-def prepare(settings: Settings, device: str, memory_mb: int) -> None:
-    hold_model(settings.model, device, memory_mb)
+def prepare(settings: Settings, device: str, memory_mb: int) -> Place | None:
+    return hold_model(settings.model, device, memory_mb)
 
 
 def main(

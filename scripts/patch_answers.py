@@ -13,6 +13,7 @@ from pathlib import Path
 from headatlas.files.patches import KINDS, write_patches
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
+from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.patch_answers import patch_answers
 from headatlas.tasks.items import read_split
@@ -26,8 +27,8 @@ class Settings:
     tasks: list[str]
 
 
-def prepare(settings: Settings, device: str, memory_mb: int) -> None:
-    hold_model(settings.model, device, memory_mb)
+def prepare(settings: Settings, device: str, memory_mb: int) -> Place | None:
+    return hold_model(settings.model, device, memory_mb)
 
 
 def main(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.jobs.cli import run
+from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.trace import trace_task
 from headatlas.tasks.items import read_items
@@ -20,8 +21,8 @@ class Settings:
     model: dict
 
 
-def prepare(settings: Settings, device: str, memory_mb: int) -> None:
-    hold_model(settings.model, device, memory_mb)
+def prepare(settings: Settings, device: str, memory_mb: int) -> Place | None:
+    return hold_model(settings.model, device, memory_mb)
 
 
 def main(

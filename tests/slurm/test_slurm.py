@@ -1,14 +1,7 @@
-"""Runs on SLURM: what is submitted and with which requests, and that results are the local run's.
-
-A test that needs SLURM takes the one of tests/slurm/start.sh where it is up, starts it as root in CI or where
-HEADATLAS_SLURM=1 says so, and is skipped elsewhere: no other cluster is ever given a job.
-"""
+"""Runs on SLURM: what is submitted and with which requests, and that results are the local run's."""
 
 import itertools
-import json
-import os
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,35 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from headatlas.errors import HeadAtlasError
 from headatlas.workflow.slurm import check_requests
-from slurm_runs import ON_GPU, ON_SLURM, SMALL, set_in_profile
-from workflow_runs import PATIENCE, ROOT, SNAKEMAKE, copy_repository, environment
+from slurm_runs import ON_GPU, ON_SLURM, TARGETS, ask, first_layers, jobs_of, set_in_profile
+from workflow_runs import PATIENCE, SNAKEMAKE, environment
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install -e '.[slurm]' has the executor")
 
 QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--seconds-between-status-checks", "3"]
-TARGETS = ["results/demo/importance.parquet", "results/demo/evidence/knock-out/ablation/retrieval.safetensors"]
-
-
-def ask(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
-
-
-def ours_is_up() -> bool:
-    return bool(shutil.which("scontrol")) and "headatlas-test" in ask("scontrol", "show", "config")
-
-
-@pytest.fixture(scope="module")
-def slurm():
-    """A SLURM of one node with one GPU."""
-    wanted = os.environ.get("HEADATLAS_SLURM") == "1" or bool(os.environ.get("CI"))
-    if ours_is_up():
-        yield
-        return
-    if not (wanted and os.geteuid() == 0 and Path("/etc/debian_version").is_file()):
-        pytest.skip("no test SLURM is up: run tests/slurm/start.sh, or set HEADATLAS_SLURM=1, as root on Debian")
-    subprocess.run([ROOT / "tests/slurm/start.sh"], check=True, timeout=PATIENCE)
-    yield
-    subprocess.run([ROOT / "tests/slurm/stop.sh"], check=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -62,22 +32,6 @@ def prepare(folder: Path) -> Path:
     set_in_profile(folder, "# config: [", "config: [")
     set_in_profile(folder, "layers_per_job: 8", "layers_per_job: 2")
     return folder
-
-
-def first_layers(folder: Path, n: int = 2) -> Path:
-    """A copy of the repository whose model is the demo's first layers: a third of the jobs."""
-    config = copy_repository(folder, SMALL) / "workflow/resources/demo-model/config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": n}))
-    return folder
-
-
-def jobs_of(run: str) -> list[dict[str, str]]:
-    """What SLURM keeps of the jobs of one run of Snakemake, in the order of submission."""
-    jobs = [
-        dict(field.split("=", 1) for field in line.split() if "=" in field)
-        for line in ask("scontrol", "--oneliner", "show", "job").splitlines()
-    ]
-    return sorted((job for job in jobs if job.get("JobName") == run), key=lambda job: int(job["JobId"]))
 
 
 def rule_of(job: dict[str, str]) -> str:

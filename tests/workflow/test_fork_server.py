@@ -6,15 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from headatlas.jobs.fork_server import HARMLESS, SCRIPTS, Server
-from workflow_runs import INDEPENDENT, PATIENCE, ROOT, build_tiny, copy_repository, finish
-
-LIBRARY = ROOT / "scripts" / "headatlas"
+from server_runs import LIBRARY, call, gone, is_alive, result, wait_for
+from workflow_runs import INDEPENDENT, ROOT, build_tiny, copy_repository, finish
 
 # A script in place of one that the server runs; it reports its process and waits on request.
 SCRIPT = """
@@ -55,39 +53,6 @@ def server(scripts):
     yield server
     server.stop()
     assert not Path(server.address).parent.exists()
-
-
-def call(server, script: Path, *arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-IS", LIBRARY / "jobs" / "fork_client.py", server.address, script, *arguments]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    return subprocess.Popen(command, **options)
-
-
-def result(process: subprocess.Popen) -> tuple[int, list[str], str]:
-    said, complaint = process.communicate(timeout=PATIENCE)
-    return process.returncode, said.split(), complaint
-
-
-def wait_for(path: Path) -> str:
-    end = time.monotonic() + PATIENCE
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return path.read_text()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    end = time.monotonic() + PATIENCE
-    while is_alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not is_alive(pid)
 
 
 def waiting(server, scripts, tmp_path) -> tuple[subprocess.Popen, int, Path]:
@@ -233,5 +198,5 @@ def test_a_run_loads_each_model_and_tokenizer_once(independent):
     logs = {path: path.read_text(encoding="utf-8") for path in (independent / "results").rglob("*.log")}
     loads = re.compile(r"^(load_model|load_tokeniser): (.+)$", re.MULTILINE)
     found = Counter(match for text in logs.values() for match in loads.findall(text))
-    said = "shared by the fork server"
+    said = "shared with other jobs"
     assert found == {("load_model", said): 4, ("load_tokeniser", said): 2}

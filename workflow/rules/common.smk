@@ -124,6 +124,11 @@ TRAINS_PROBE = {
 }
 
 
+def first_models_first(wildcards):
+    """Priority of jobs that run a model and of those they wait for: model by model, since each change is a load."""
+    return len(atlas.models) - list(atlas.models).index(wildcards.model)
+
+
 def settings(rule):
     """The part of the config for a rule's script: its row of `headatlas.workflow.settings.TABLE`."""
     return lambda wildcards: settings_of(atlas, rule, dict(wildcards.items()))

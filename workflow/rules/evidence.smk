@@ -148,6 +148,7 @@ rule choose_heads:
         sets="results/{model}/evidence/knock-out/{method}/sets.json",
     log:
         "results/{model}/logs/choose_heads/{method}.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -170,6 +171,7 @@ rule knock_out:
         knock_outs=expand("results/{{model}}/evidence/knock-out/{{method}}/{task}.safetensors", task=atlas.tasks),
     log:
         "results/{model}/logs/knock_out/{method}.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
@@ -221,6 +223,7 @@ rule choose_hottest:
         heads="results/{model}/evidence/same-answer/heads.json",
     log:
         "results/{model}/logs/choose_hottest.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -242,6 +245,7 @@ rule patch_answers:
         patches="results/{model}/evidence/same-answer/patches.safetensors",
     log:
         "results/{model}/logs/patch_answers.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]

@@ -15,7 +15,7 @@ rule prepare_task:
         prepared="results/{model}/items/{task}.json",
     log:
         "results/{model}/logs/prepare_task/{task}.log",
-    priority: 1  # before any job runs a model, so mistakes in task files are found first
+    priority: len(atlas.models) + 1  # before any job runs a model, so mistakes in task files are found first
     conda:
         "../envs/headatlas.yaml"
     params:

@@ -14,6 +14,7 @@ rule trace_task:
         trace="results/{model}/trace/{task}.safetensors",
     log:
         "results/{model}/logs/trace_task/{task}.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
@@ -37,6 +38,7 @@ rule pool_baseline:
         baseline="results/{model}/baseline.safetensors",
     log:
         "results/{model}/logs/pool_baseline.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -58,6 +60,7 @@ rule ablate_layers:
         effects="results/{model}/effects/ablation/{task}.layers-{first}-{last}.safetensors",
     log:
         "results/{model}/logs/ablate_layers/{task}.layers-{first}-{last}.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]
@@ -89,6 +92,7 @@ if atlas.integrates:
             effects="results/{model}/effects/attribution/{task}.safetensors",
         log:
             "results/{model}/logs/integrate_task/{task}.log",
+        priority: first_models_first
         conda:
             "../envs/headatlas.yaml"
         threads: atlas.config["compute"]["threads"]
@@ -120,6 +124,7 @@ else:
             effects="results/{model}/effects/attribution/{task}.safetensors",
         log:
             "results/{model}/logs/attribute_task/{task}.log",
+        priority: first_models_first
         conda:
             "../envs/headatlas.yaml"
         params:
@@ -141,6 +146,7 @@ rule fit_probe:
         report="results/{model}/evidence/probe.json",
     log:
         "results/{model}/logs/fit_probe.log",
+    priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
     threads: atlas.config["compute"]["threads"]

@@ -30,6 +30,7 @@ log.addHandler(logging.NullHandler())  # reading task files outside a job report
 
 PARENT = "HEADATLAS_PARENT"  # set by the rules: the process id of the Snakemake that started the job
 _orphaned: Callable[[], bool] = lambda: False  # noqa: E731
+_spent = 0.0  # seconds of processor time that earlier jobs of this process took
 
 
 def run(
@@ -48,21 +49,20 @@ def run(
     Raises:
         SystemExit: with status 1 and one line on stderr when `main` fails; the log keeps the traceback.
     """
-    global _orphaned
+    global _spent
     parser = _parser(main)
     options = vars(parser.parse_args(arguments))
     log_file = options.pop("log")
     given = os.environ.pop(PARENT, None)
     if orphaned is None and given:
         orphaned = lambda: os.getppid() != int(given)  # noqa: E731
-    if orphaned is not None:
-        _orphaned = orphaned
-        threading.Thread(target=_watch, daemon=True).start()
     start = time.monotonic()
     try:
-        _start_log(log_file)
-        main(**options | _settings(main, options))
-        log.debug(_usage(time.monotonic() - start))
+        with _watched(orphaned):
+            _start_log(log_file)
+            main(**options | _settings(main, options))
+            log.debug(_usage(time.monotonic() - start))
+            _spent = time.process_time()
     except HeadAtlasError as error:
         _fail(str(error))
     except OSError as error:
@@ -186,6 +186,8 @@ def _read(kind: type, given: object, option: str) -> object:
 
 def _start_log(file: Path | None) -> None:
     logging.raiseExceptions = False  # the job reports a full disk once, not at each line of its log
+    for handler in log.handlers:
+        handler.close()
     log.handlers = []
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -203,16 +205,34 @@ def _add(handler: logging.Handler, level: int) -> None:
 
 def _usage(seconds: float) -> str:
     """Time and memory of the job, for the log; Snakemake's own benchmark does not see forks of the fork server."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    processor = used.ru_utime + used.ru_stime
-    megabytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6  # macOS counts bytes, Linux KiB
+    processor = time.process_time() - _spent
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    megabytes = most * (1 if sys.platform == "darwin" else 1024) // 10**6  # macOS counts bytes, Linux KiB
     return f"took {seconds:.1f} s, {processor:.1f} s of processor time, {megabytes} MB of memory at most"
 
 
-def _watch() -> None:
-    while True:
+@contextmanager
+def _watched(orphaned: Callable[[], bool] | None) -> Iterator[None]:
+    """End this process as soon as the job in the block is an orphan; `orphaned` None: it has no parent to lose."""
+    global _orphaned
+    if orphaned is None:
+        yield
+        return
+    before, _orphaned, over = _orphaned, orphaned, threading.Event()
+    watcher = threading.Thread(target=_watch, args=(over,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        _orphaned = before
+
+
+def _watch(over: threading.Event) -> None:
+    while not over.is_set():
         _end_if_orphaned()
-        time.sleep(0.2)
+        over.wait(0.2)
 
 
 def _end_if_orphaned() -> None:

@@ -2,13 +2,12 @@
 
 A job that runs a model spends some five seconds of CPU time importing torch and transformers, a light job 0.2 s
 importing numpy; a fork takes milliseconds. If a script has a function `prepare`, the server calls it before it forks:
-all jobs share the memory of what it loads (`headatlas.jobs.shared`). A fork computes the same as a separate process.
-Jobs that cannot be served (no server, a script it does not serve, a library that does not survive a fork) run by
-themselves (`headatlas.jobs.fork_client`). Standard library only, until a script is requested.
+all jobs share the memory of what it loads (`headatlas.jobs.shared`). If `prepare` returns a place, the job runs in the
+worker of that place instead (`headatlas.jobs.workers`). Both compute the same as a separate process. Jobs that cannot
+be served (no server, a script it does not serve, a library that does not survive a fork) run by themselves
+(`headatlas.jobs.fork_client`). Standard library only, until a script is requested.
 """
 
-import importlib
-import json
 import os
 import secrets
 import select
@@ -18,13 +17,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs import cli
+from headatlas.jobs.requests import REFUSED, Request, read
+from headatlas.jobs.workers import Place, Workers
 
 # Scripts whose libraries survive a fork. polars starts threads on import, so scripts that import it are not listed.
 SCRIPTS = {
@@ -85,51 +85,46 @@ def serve(descriptor: int) -> None:
     """Serve requests on a listening socket until standard input closes; then remove the socket and its folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the clients, and through them their jobs
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for a fork: it answers the client itself
+    workers = Workers()
     with socket.socket(fileno=descriptor) as listener:
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            with connection:
-                _answer(connection, listener)
+        while sys.stdin not in (ready := select.select([listener, sys.stdin, *workers.channels], [], [])[0]):
+            workers.hear()
+            if listener in ready:
+                connection, _ = listener.accept()
+                with suppress(OSError, ValueError), connection:  # the client is gone
+                    _answer(read(connection), listener, workers)
         shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 
-def _answer(connection: socket.socket, listener: socket.socket) -> None:
-    """Fork a job; refuse one that would not survive a fork, or whose script does not load."""
-    outputs: list[int] = []
+def _answer(request: Request, listener: socket.socket, workers: Workers) -> None:
+    """Fork a job, or give it to a worker; refuse one that would not survive a fork, or whose script does not load."""
     try:
-        head, outputs, _, _ = socket.recv_fds(connection, 8, 2)
-        with connection.makefile("rb") as file:
-            request = json.loads(file.read(int.from_bytes(head, "big")))
-        main = _main(Path(request["script"]).stem)
-        if main is not None and request["folder"] == os.getcwd():
-            _prepare(main, request["arguments"])
+        main = request.main() if request.script in SCRIPTS else None
+        place = None
+        if main is not None and request.said["folder"] == os.getcwd():
+            place = _prepare(main, request.said["arguments"])
         if main is None or _threads() - HARMLESS:
-            connection.sendall(b"refused")
+            request.connection.sendall(REFUSED)
+        elif place is not None:
+            workers.give(place, request, listener)
         elif os.fork() == 0:
             listener.close()
-            _become(main, request, outputs, connection)
-    except (OSError, ValueError):  # the client is gone, perhaps in the middle of its request
-        pass
-    for output in outputs:
-        os.close(output)
+            workers.close()
+            _become(main, request)
+    finally:
+        request.close()
 
 
-def _main(script: str) -> Callable[..., None] | None:
-    """The `main` of a script; None if it is not served, or fails to import: then the job says why."""
-    if script not in SCRIPTS:
-        return None
-    try:
-        return importlib.import_module(script).main
-    except Exception:
-        return None
+def _prepare(main: Callable[..., None], arguments: list[str]) -> Place | None:
+    """Let the script load what its jobs share; return the place of the worker that runs the job, if one does.
 
-
-def _prepare(main: Callable[..., None], arguments: list[str]) -> None:
-    """Let the script load what its jobs share. The job will meet the same mistake and report it, so ignore it here."""
+    The job will meet the same mistake and report it, so ignore it here.
+    """
     prepare = getattr(sys.modules[main.__module__], "prepare", None)
     if prepare is not None:
         with suppress(HeadAtlasError, SystemExit):
-            cli.call(prepare, main, arguments)
+            return cli.call(prepare, main, arguments)
+    return None
 
 
 def _threads() -> set[str]:
@@ -141,35 +136,12 @@ def _threads() -> set[str]:
     return {(task / "comm").read_text().strip() for task in others}
 
 
-def _become(main: Callable[..., None], request: dict, outputs: list[int], connection: socket.socket) -> None:
+def _become(main: Callable[..., None], request: Request) -> None:
     """Become the job until this process ends."""
     status = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for output, stream in zip(outputs, (1, 2), strict=True):
-            os.dup2(output, stream)
-        os.chdir(request["folder"])
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        if _poisoned():
-            connection.sendall(b"refused")
-            os._exit(0)
-        # Readable only when closed: the client, or the Snakemake behind it, was killed.
-        lifelines = [connection, sys.stdin]
-        cli.run(main, request["arguments"], lambda: bool(select.select(lifelines, [], [], 0)[0]))
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
+        answer = request.run(main)
+        request.connection.sendall(answer)
+        status = 0 if answer == REFUSED else int(answer)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        connection.sendall(str(status).encode())
         os._exit(status)
-
-
-def _poisoned() -> bool:
-    """Whether an import has initialised CUDA, which does not survive a fork."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda._is_in_bad_fork()

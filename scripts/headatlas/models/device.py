@@ -1,20 +1,30 @@
-"""Chooses where a job's model runs; each job on a machine gets its own GPU if possible."""
+"""Chooses where a job's model runs; each job on a machine gets its own GPU if possible.
+
+Jobs on a GPU run in workers of the fork server, which hold the model there. HEADATLAS_WORKERS names the kinds of
+devices with workers, separated by commas (default: cuda); the tests add cpu, since no GPU is needed to test a worker.
+"""
 
 import ctypes
 import fcntl
+import json
 import os
 import tempfile
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 import torch
 
 from headatlas.errors import HeadAtlasError
+from headatlas.jobs import shared
 from headatlas.jobs.cli import log
+from headatlas.jobs.workers import Place
 
+WORKERS = "HEADATLAS_WORKERS"
+LEAST_ROOM = 0.5  # share of a GPU that a job which runs no model finds free
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
-_held = []  # open lock files: a GPU stays claimed until the process ends, however it ends
+_claims = []  # open lock files: a GPU stays claimed until the process ends, however it ends
 
 
 def choose_device(wanted: str, threads: int = 1) -> str:
@@ -29,14 +39,44 @@ def choose_device(wanted: str, threads: int = 1) -> str:
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+    if _is_cpu(wanted):
         return "cpu"
     if not torch.cuda.is_available():
         raise HeadAtlasError(f"models.*.device: {wanted} is requested, but torch sees no CUDA GPU; use auto or cpu")
     if wanted == "auto":
-        wanted = f"cuda:{claim_gpu(visible_gpus(torch.cuda.device_count()))}"
+        wanted = f"cuda:{_own_gpu()}"
     log.info("device: %s", wanted)
     return wanted
+
+
+def place_of_job(wanted: str, model: dict | None = None) -> Place | None:
+    """The worker that runs a job; None if it is forked.
+
+    Args:
+        wanted: device, as in `choose_device`; model: settings of the model that the job runs.
+    """
+    kinds = os.environ.get(WORKERS, "cuda").split(",")
+    if ("cpu" if _is_cpu(wanted) else "cuda") not in kinds:
+        return None
+    return Place(wanted, json.dumps(model, sort_keys=True) if model else "")
+
+
+def make_room(device: str) -> None:
+    """Let go of a model that this process holds for other jobs, if it fills more than half of the job's GPU."""
+    if device != "cpu":
+        total = torch.cuda.mem_get_info(device)[1]
+        if torch.cuda.memory_allocated(device) > (1 - LEAST_ROOM) * total:
+            shared.let_go()
+
+
+def _is_cpu(wanted: str) -> bool:
+    return wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available())
+
+
+@cache
+def _own_gpu() -> int:
+    """Index of the GPU of this process: all jobs of a worker run on the same."""
+    return claim_gpu(visible_gpus(torch.cuda.device_count()))
 
 
 def keep_freed_memory() -> None:
@@ -77,5 +117,5 @@ def claim_gpu(names: list[str], folder: Path | None = None) -> int:
             except BlockingIOError:
                 file.close()
                 continue
-            _held.append(file)
+            _claims.append(file)
             return index

@@ -18,7 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.jobs.shared import shared
-from headatlas.models.device import choose_device
+from headatlas.jobs.workers import Place
+from headatlas.models.device import choose_device, place_of_job
 from headatlas.models.folder import Geometry, quantised_by, read_geometry, read_model_config
 from headatlas.models.gguf_file import check_config, read_header, rotary_factors
 from headatlas.models.head_model import HeadModel, find_heads
@@ -47,20 +48,20 @@ def model_of_job(
     return load_model(settings, device).within(memory_mb)
 
 
-def hold_model(settings: dict, wanted: str, memory_mb: int) -> None:
-    """Load a model in the fork server for jobs that run it on the CPU.
-
-    Jobs on a GPU load it themselves, because CUDA does not survive a fork.
+def hold_model(settings: dict, wanted: str, memory_mb: int) -> Place | None:
+    """Load a model in the fork server for jobs that run it on the CPU; for others return the worker that loads it.
 
     Args:
-        wanted: device, as in `choose_device`; memory_mb: host memory that the job may use.
+        settings: as in `load_model`; wanted: device, as in `choose_device`; memory_mb: host memory that the job may use.
 
     Raises:
         HeadAtlasError: as in `load_model`; or the weights alone take more memory, and nothing is loaded.
     """
-    if wanted == "cpu" or (wanted in ("auto", "spread") and not torch.cuda.is_available()):
+    place = place_of_job(wanted, settings)
+    if place is None:
         check_share(memory_mb, "cpu", settings, longest=0)
         load_model.prepare(settings, "cpu")
+    return place
 
 
 @shared

@@ -12,6 +12,7 @@ from itertools import takewhile
 from headatlas.models.folder import read_model_config
 from headatlas.models.memory import LIBRARIES, MB, USABLE, machine_memory, pass_bytes, weights_of
 from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.slurm import allocated_memory
 
 LEAST_PASSES = 0.25  # share of the memory for passes that a CPU job gets at least, even if fewer jobs then run at once
 
@@ -69,7 +70,7 @@ class Requests:
     def total_mb(self) -> int:
         """Memory that all jobs on this machine may use together, MB."""
         wanted = self.atlas.config["compute"]["memory"]
-        return int(USABLE * machine_memory() / MB) if wanted == "auto" else wanted
+        return int(USABLE * min(machine_memory(), allocated_memory()) / MB) if wanted == "auto" else wanted
 
     def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
         """Host memory that a job running this model may use, MB; `backward`: with gradients."""

@@ -100,6 +100,22 @@ def advise(log: str) -> list[str]:
     return [f"SLURM jobs {', '.join(ended[status])}: {what}" for status, what in ADVICE.items() if status in ended]
 
 
+def allocated_memory(environment: Mapping[str, str] = os.environ) -> float:
+    """Bytes of memory that SLURM gave the batch job in which this run is; infinite outside one, or for a whole node.
+
+    A cluster need not enforce this by a control group: it may kill the job instead.
+    """
+    for unit, count in (
+        ("SLURM_MEM_PER_NODE", None),
+        ("SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"),
+        ("SLURM_MEM_PER_GPU", "SLURM_GPUS_ON_NODE"),
+    ):
+        megabytes = int(environment.get(unit, 0)) * int(environment.get(count, 1) if count else 1)
+        if megabytes:
+            return megabytes * 2**20
+    return float("inf")
+
+
 def minutes(limit: str) -> float:
     """SLURM's `[days-]hours:minutes:seconds`, `minutes:seconds` or `infinite` as minutes."""
     days, _, clock = limit.rpartition("-")

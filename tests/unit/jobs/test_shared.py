@@ -1,4 +1,7 @@
-"""Forks use what the fork server prepares."""
+"""Forks use what the fork server prepares, and jobs of a worker what an earlier job loaded."""
+
+import re
+import weakref
 
 from headatlas.jobs import cli, shared
 
@@ -27,3 +30,31 @@ def test_a_fork_says_what_loading_said_and_shares_the_value(monkeypatch, caplog)
     load({"path": "a"})
     load({"path": "d"})
     assert calls == ["a", "b", "c", "d", "a"]
+
+
+def test_a_worker_holds_the_last_value_and_frees_it_before_it_loads_another(monkeypatch, caplog):
+    monkeypatch.setattr(shared, "_held", {"load ...": "of the fork server"})
+    monkeypatch.setattr(shared, "_holds_one", False)
+    alive = weakref.WeakSet()
+
+    class Value:
+        def __init__(self):
+            self.itself = self  # freed by a garbage collection only
+
+    @shared.shared
+    def load(settings: dict) -> object:
+        cli.log.warning("%s is odd, beside %d", settings["path"], len(alive))
+        alive.add(value := Value())
+        return value
+
+    shared.hold_one()
+    with caplog.at_level("WARNING", "headatlas"):
+        for path in "aabba":
+            assert load({"path": path}) in alive
+    assert caplog.messages == [f"{path} is odd, beside 0" for path in "aabba"]
+    assert len(alive) == 1
+    shared.let_go()
+    assert len(alive) == 0
+    with caplog.at_level("DEBUG", "headatlas"):
+        load({"path": "a"})
+    assert re.fullmatch(r"load: \d+\.\d s", caplog.messages[-1])

@@ -1,16 +1,20 @@
 """How many GPUs a job holds, which ones, and how much of their memory a pass fills. The devices are emulated."""
 
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
 from families import random_items
 from headatlas.errors import HeadAtlasError
+from headatlas.jobs import shared
+from headatlas.jobs.workers import Place
 from headatlas.models import device
 from headatlas.models.batches import run_batches
 from headatlas.workflow.atlas import Atlas
@@ -117,6 +121,58 @@ def test_devices_with_a_gpu(monkeypatch):
     assert device.choose_device("cuda:1") == "cuda:1"
     assert device.choose_device("spread") == "spread"
     assert device.choose_device("cpu") == "cpu"
+
+
+def test_all_jobs_of_a_process_run_on_the_gpu_that_it_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(device, "_claims", [])
+    device._own_gpu.cache_clear()
+    assert [device.choose_device("auto") for _ in range(3)] == ["cuda:0"] * 3
+    assert len(list(tmp_path.iterdir())) == 1
+    device._own_gpu.cache_clear()  # as another process, while the first one lives
+    assert device.choose_device("auto") == "cuda:1"
+    device._own_gpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpu", "kinds", "has_worker"),
+    [
+        ("auto", True, None, True),
+        ("spread", True, None, True),
+        ("cuda:1", True, None, True),
+        ("cpu", True, None, False),
+        ("auto", False, None, False),
+        ("auto", False, "cpu", True),
+        ("cpu", True, "cpu,cuda", True),
+        ("cuda", True, "cpu", False),
+    ],
+)
+def test_jobs_on_a_gpu_run_in_a_worker(monkeypatch, wanted, gpu, kinds, has_worker):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.delenv(device.WORKERS, raising=False)
+    if kinds:
+        monkeypatch.setenv(device.WORKERS, kinds)
+    model = {"path": "a", "dtype": "float32"}
+    assert device.place_of_job(wanted, model) == (
+        Place(wanted, json.dumps(model, sort_keys=True)) if has_worker else None
+    )
+    assert device.place_of_job(wanted) == (Place(wanted) if has_worker else None)
+
+
+@pytest.mark.parametrize(("held", "let_go"), [(200, []), (500, []), (501, ["model"])])
+def test_a_probe_finds_half_of_its_gpu_free(monkeypatch, held, let_go):
+    """Of GPUs of 1000 bytes."""
+    PretendedMemory(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: held)
+    gone = []
+    monkeypatch.setattr(shared, "let_go", lambda: gone.append("model"))
+    device.make_room("cpu")
+    assert gone == []
+    device.make_room("cuda:0")
+    assert gone == let_go
 
 
 def sizes_of_batches(lengths, batch_tokens, devices, take, **more) -> list[tuple[int, int]]:

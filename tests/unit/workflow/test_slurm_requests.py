@@ -5,8 +5,11 @@ import os
 import pytest
 from headatlas.config.overrides import read_values
 from headatlas.errors import HeadAtlasError
+from headatlas.workflow import resources
 from headatlas.workflow import slurm as slurm_module
-from headatlas.workflow.slurm import advise, cancel_leftovers, minutes, request_options
+from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.slurm import advise, allocated_memory, cancel_leftovers, minutes, request_options
+from workflow_runs import REDUCED, ROOT
 
 
 def test_texts_of_the_command_line_become_values():
@@ -29,6 +32,28 @@ def test_request_in_options_of_sbatch():
     assert request_options({"gpu": 0, "gpu_model": "h100", "slurm_extra": "--qos=low --exclude='a b'"}) == (
         "--qos=low", "--exclude=a b",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "mebibytes"),
+    [
+        ({"SLURM_MEM_PER_NODE": "6000", "SLURM_CPUS_ON_NODE": "4"}, 6000),
+        ({"SLURM_MEM_PER_CPU": "2000", "SLURM_CPUS_ON_NODE": "4"}, 8000),
+        ({"SLURM_MEM_PER_GPU": "2000", "SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_ON_NODE": "4"}, 4000),
+        ({"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "4"}, float("inf")),
+        ({}, float("inf")),
+    ],
+)
+def test_memory_of_the_batch_job_that_a_run_is_in(monkeypatch, environment, mebibytes):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert allocated_memory() == mebibytes * 2**20
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(resources, "machine_memory", lambda: 10**11)
+    expected = 80_000 if mebibytes == float("inf") else int(0.8 * mebibytes * 2**20 / 10**6)
+    assert resources.Requests(Atlas(REDUCED, ROOT)).total_mb == expected
 
 
 def test_advice_for_what_slurm_ended():
