@@ -49,7 +49,7 @@ KEPT = Sets(
         "random": ("random k", marks.DOTTED),
     },
 )
-UNDEFINED = "not defined"  # in the panel of a task without curves
+UNDEFINED = "Not defined"  # in the panel of a task without curves
 
 
 def _measure(figure: str, metric: str) -> tuple[str, str, str]:
@@ -120,8 +120,10 @@ def sufficiency(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         f"Attention heads of {wanted.named} kept alone",
         "Score on held-out questions with only k heads, while all other heads output the baseline "
         f"({areas['baseline'][0]}), on a scale from 0 (no head) to 1 (all heads).",
-        f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest random ranking. Not defined: "
-        "the score with all heads is not clearly above that without any.",
+        f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest random ranking."
+        + (
+            "" if undefined.is_empty() else f" {UNDEFINED}: the score with all heads is not clearly above that of none."
+        ),
         "Faithfulness with only k heads",
     )
     ks = sorted(curves["k"].unique())
