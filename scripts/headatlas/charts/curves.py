@@ -106,15 +106,16 @@ def sufficiency(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     curves = checked(tables[0], "sufficiency", columns, task=wanted.tasks, method=rankings)
     curves = curves.rename({"ranking": "selection"} | dict(zip(columns[1:4], ("value", "low", "high"), strict=True)))
     areas = checked(tables[1], "CPR", ["baseline", "cpr"], task=wanted.tasks, method=rankings)
-    undefined = areas.filter(pl.col("cpr").is_null())["task"].unique()
+    undefined = areas.filter(pl.col("cpr").is_null())["task"].unique().sort()
     blank = pl.DataFrame({"task": undefined, "selection": "blank"}, schema={"task": pl.String, "selection": pl.String})
     drawn = _rows(curves.filter(~pl.col("task").is_in(undefined.implode())), KEPT, wanted, 1)
-    rows = pl.concat([drawn, blank, _whole(wanted)], how="diagonal")
+    whole = pl.DataFrame({"task": drawn["task"].unique(), "selection": "whole", "value": 1.0})
+    rows = pl.concat([drawn, blank, whole.sort("task")], how="diagonal")
     title = "Faithfulness"
     ys = scales(wanted, title, rows, ["value", "low", "high"])
 
     def panel(_task, x, y):
-        return [*_layers_of_sets(wanted, KEPT, x, y, ".3f", title), *_whole_and_blank(x, y)]
+        return [*_layers_of_sets(wanted, KEPT, x, y, ".3f", title), *_whole_and_blank(y)]
 
     words = Words(
         f"Attention heads of {wanted.named} kept alone",
@@ -131,12 +132,8 @@ def sufficiency(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     return wanted.finish(chart, words, wanted.grid_width)
 
 
-def _whole(wanted: Wanted) -> pl.DataFrame:
-    """The line of all heads, in every panel."""
-    return pl.DataFrame({"task": wanted.tasks, "selection": "whole", "value": 1.0})
-
-
-def _whole_and_blank(x, y) -> list[alt.Chart]:
+def _whole_and_blank(y) -> list[alt.Chart]:
+    """The line of all heads, or the words that stand where there are no curves."""
     rule = alt.Chart().mark_rule(**marks.REFERENCE).encode(y=y("value")).transform_filter("datum.selection === 'whole'")
     middle = {"x": alt.value(CURVE_SIZE[0] / 2), "y": alt.value(CURVE_SIZE[1] / 2), "text": alt.value(UNDEFINED)}
     blank = alt.Chart().mark_text(**marks.NAME).encode(**middle).transform_filter("datum.selection === 'blank'")

@@ -18,8 +18,6 @@ from headatlas.files.knock_outs import RANDOM, KnockOut, sets_of
 from headatlas.stats.estimates import Estimate, means
 from headatlas.stats.head_statistics import head_statistics
 
-_ENDS = ("low", "high")
-
 
 class Kept(NamedTuple):
     """One ranking (`random`: several draws of one), from no head to all heads kept.
@@ -146,15 +144,14 @@ def areas_of_curves(files: Iterable[KnockOut], baseline: str, confidence: float,
         row |= {"heads": int(signed.ks[-1]), "rankings": len(signed.score)}
         row |= {"whole": float(signed.score[0, -1].mean()), "empty": float(signed.score[0, 0].mean())}
         for name, estimate in figures.items():
-            ends = zip(_ENDS, estimate.interval(confidence), strict=True)
-            row |= {name: float(estimate.value)} | {f"{name}_{end}": float(value) for end, value in ends}
+            low, high = estimate.interval(confidence)
+            low = np.maximum(low, 0) if name == "cmd" else low  # a distance
+            row |= {name: float(estimate.value), f"{name}_low": float(low), f"{name}_high": float(high)}
         row |= {"n_items": len(signed.question), "n_questions": len(np.unique(signed.question)), "note": signed.note}
         rows.append(tuple(row.values()))
     schema = dict.fromkeys(("method", "task", "baseline"), pl.String) | dict.fromkeys(("heads", "rankings"), pl.Int64)
     schema |= dict.fromkeys(("whole", "empty"), pl.Float64)
-    schema |= {
-        f"{name}{end}": pl.Float64 for name in ("span", "cpr", "cmd") for end in ("", *(f"_{end}" for end in _ENDS))
-    }
+    schema |= {f"{name}{end}": pl.Float64 for name in ("span", "cpr", "cmd") for end in ("", "_low", "_high")}
     schema |= {"n_items": pl.Int64, "n_questions": pl.Int64, "note": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -139,7 +139,10 @@ def test_a_task_whose_ends_do_not_differ_has_words_instead_of_curves():
     assert not drawing.of("line", "concat_3")
     assert [text.words for text in drawing.texts].count("Not defined") == 1
     assert any("Not defined: the score" in text.words for text in drawing.texts)
+    assert not drawing.of("rule", "concat_3", dashes="4,3")
     tables = [TABLES["sufficiency"], TABLES["CPR"]]
+    none = drawn("sufficiency", [table.filter(task=TASKS[3]) for table in tables], tasks=TASKS[3:4])
+    assert [text.words for text in none.texts].count("Not defined") == 1
     without = drawn("sufficiency", [table.filter(pl.col("task") != TASKS[3]) for table in tables], tasks=TASKS[:3])
     assert not any("Not defined" in text.words for text in without.texts)
 

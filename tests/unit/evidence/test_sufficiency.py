@@ -146,6 +146,7 @@ def test_intervals_cover_the_truth():
     covered = {"cpr": 0, "cmd": 0}
     for seed in range(200):
         (row,) = areas_of_curves([kept_file(strengths, noise=1.0, seed=seed)], "mean", *HOW).to_dicts()
+        assert not row["cmd_low"] < 0
         for name in covered:
             covered[name] += row[f"{name}_low"] <= truth[name] <= row[f"{name}_high"]
     assert 0.89 * 200 <= covered["cpr"] <= 0.99 * 200
