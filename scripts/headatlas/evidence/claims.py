@@ -162,11 +162,12 @@ def rankings(area: pl.DataFrame | None, cpr: pl.DataFrame | None, tests: pl.Data
     if cpr is None or cpr.is_empty():
         return None
     areas = {(row["method"], row["task"]): row for row in area.iter_rows(named=True)}
+    tasks = cpr["task"].unique(maintain_order=True).to_list()
     rows = [row | {"area": areas.get((row["method"], row["task"]))} for row in cpr.iter_rows(named=True)]
     return {
         "baseline": cpr["baseline"][0],
         "rankings": cpr["rankings"].max(),
-        "rows": sorted(rows, key=lambda row: cpr["task"].unique(maintain_order=True).to_list().index(row["task"])),
+        "rows": sorted(rows, key=lambda row: tasks.index(row["task"])),
         "undefined": cpr.filter(pl.col("cpr").is_null())["task"].unique(maintain_order=True).to_list(),
         "figures": [
             {"figure": figure, "pairs": _pairs(part, FIGURES[figure])}
