@@ -1,4 +1,4 @@
-"""Choose the sets of heads to knock out, for every task's map of one method: top, bottom and random heads.
+"""Choose the sets of heads to knock out, for every task's map of one method: top, bottom and random heads; and to keep.
 
 Reads the folder of effects and the traces of all tasks (for the norms of head outputs); writes JSON: the sets of each
 task (see `headatlas.evidence.knock_out_sets`) and the set size at which tasks are compared. It reads effects instead of
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from headatlas.evidence.knock_out_sets import choose_sets, compared_size, k_grid
+from headatlas.evidence.knock_out_sets import choose_sets, compared_size, k_grid, keep_top
 from headatlas.files.effects import output_norms
 from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run, write_json
@@ -21,7 +21,7 @@ from headatlas.stats.head_statistics import mean_effects
 class Settings:
     """effects: names of the method's files in {method}/, with placeholder {task}; tasks in the order of the traces.
 
-    dissociation_k null: a tenth of the heads.
+    dissociation_k null: a tenth of the heads. sufficiency: whether to choose sets to keep.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Settings:
     items: str
     draws: int
     dissociation_k: int | None
+    sufficiency: bool
     seed: int
 
 
@@ -41,6 +42,7 @@ def main(settings: Settings, effects: Path, traces: list[Path], sets: Path) -> N
         size = settings.dissociation_k or compared_size(len(sizes))
         ks = {*k_grid(len(sizes), elbow(sizes)), size}
         chosen[task] = choose_sets(effect, output_norms(trace), ks, settings.draws, (settings.seed, index))
+        chosen[task] += keep_top(effect) if settings.sufficiency else []
     write_json(sets, {"method": settings.method, "dissociation_k": size, "sets": chosen})
 
 

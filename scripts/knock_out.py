@@ -1,8 +1,8 @@
 """Knock out the chosen sets of heads of every task's map, and measure each task on held-out questions.
 
-Reads the sets (JSON), the items of all tasks and the pooled baseline; writes one file per source task
-(safetensors, see `headatlas.files.knock_outs`): score in nats and correctness of each
-validate item.
+A set is of heads to knock out, or of heads to keep while all others are knocked out. Reads the sets (JSON), the items
+of all tasks and the pooled baseline; writes one file per source task (safetensors, see `headatlas.files.knock_outs`):
+score in nats and correctness of each validate item.
 """
 
 import json
@@ -11,13 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 from headatlas.files.effects import question_index
-from headatlas.files.knock_outs import KnockOut, Target, shared_sets, write_knock_out
-from headatlas.jobs.cli import run
+from headatlas.files.knock_outs import KnockOut, Target, knocked_out, shared_sets, write_knock_out
+from headatlas.jobs.cli import log, run
 from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.scoring.knock_out import knock_out, with_clean
+from headatlas.scoring.knock_out import distinct, knock_out
 from headatlas.tasks.items import read_split
 
 
@@ -53,12 +53,15 @@ def main(
     shape = (model.n_layers, model.n_heads, model.d_head)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}
+    every = [(layer, head) for layer in model.attention_layers for head in range(model.n_heads)]
     wanted = {task: {source: shared_sets(chosen, source, task) for source in settings.tasks} for task in settings.tasks}
     heads = {
-        task: [chosen["sets"][source][index]["heads"] for source, rows in kept.items() for index in rows]
+        task: [knocked_out(chosen["sets"][source][index], every) for source, rows in kept.items() for index in rows]
         for task, kept in wanted.items()
     }
-    total = sum(len(asked) * len(with_clean(heads[task])) for task, asked in questions.items())
+    passes = {task: len(distinct(sets)[0]) for task, sets in heads.items()}
+    log.info("%d sets, of which %d differ", sum(map(len, heads.values())), sum(passes.values()))
+    total = sum(len(asked) * passes[task] for task, asked in questions.items())
     with progress("knock out", total, "items x sets") as advance:
         for target, asked in questions.items():
             replacement = choose_baseline(vars(settings), asked, shape, None, baseline)

@@ -7,10 +7,9 @@ the area per method and task, the dissociation matrix per method, and the domina
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.errors import HeadAtlasError
 from headatlas.evidence.importance import write_table
 from headatlas.evidence.knock_out_curves import areas, curves, dissociation
-from headatlas.files.knock_outs import read_knock_out
+from headatlas.files.knock_outs import read_knock_outs
 from headatlas.jobs.cli import run
 
 
@@ -27,12 +26,7 @@ class Settings:
 
 
 def main(settings: Settings, raw: list[Path], curve: Path, area: Path, matrix: Path, dominance: Path) -> None:
-    found = {(file.method, file.task): file for file in map(read_knock_out, raw)}
-    wanted = [(method, task) for method in settings.methods for task in settings.tasks]
-    for method, task in wanted:
-        if (method, task) not in found:
-            raise HeadAtlasError(f"no knock-out file of {method}, {task} was given; run knock_out first")
-    files = [found[key] for key in wanted]
+    files = list(read_knock_outs(raw, settings.methods, settings.tasks).values())
     options = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": settings.seed}
     write_table(curves(files, settings.confidence), curve)
     write_table(areas(files, **options), area)

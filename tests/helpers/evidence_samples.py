@@ -28,6 +28,31 @@ def _knock_out() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+def _kept() -> pl.DataFrame:
+    """Faithfulness rises to 1, faster by the earlier methods; the fourth task has none (`_cpr` says so)."""
+    rng, rows, sizes = np.random.default_rng(5), [], [0, 1, 2, 5, 24, 48]
+    for (m, method), (t, task) in ((a, b) for a in enumerate([*METHODS, "random"]) for b in enumerate(TASKS)):
+        rankings = {"random": 4} if method == "random" else {"signed": 1, "absolute": 1}
+        for ranking, draws in rankings.items():
+            for draw in range(draws):
+                for k in sizes:
+                    inner = 0 < k < 48
+                    value = (k / 48) ** ((1 + m) / 4) + inner * (0.1 * rng.normal() - 0.1 * (ranking == "absolute"))
+                    ends = (value - 0.1 * inner, value + 0.05 * inner)
+                    rows.append((method, task, ranking, draw, k, *((value, *ends) if t != 3 else (None,) * 3)))
+    names = ["method", "task", "ranking", "draw", "k", "faithfulness", "faithfulness_low", "faithfulness_high"]
+    return pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None)
+
+
+def _cpr() -> pl.DataFrame:
+    rows = [
+        (method, task, "mean", None if t == 3 else 0.8)
+        for method in [*METHODS, "random"]
+        for t, task in enumerate(TASKS)
+    ]
+    return pl.DataFrame(rows, schema=["method", "task", "baseline", "cpr"], orient="row", infer_schema_length=None)
+
+
 def _profile(layers: int) -> pl.DataFrame:
     rng, parts = np.random.default_rng(layers), []
     for method in METHODS:
@@ -130,6 +155,8 @@ PARTS = {"dissociation": _dissociation(), "overlap": _overlap()}
 _MERIT = pl.DataFrame({"dominance": [1.234], "ci_low": [1.1], "ci_high": [1.35], "p_value": [0.0005]})
 TABLES = {
     "knock-out": _knock_out(),
+    "sufficiency": _kept(),
+    "CPR": _cpr(),
     "layer profile": _profile(6),
     "summary": _summary("demo", 48),
     "dissociation": _every(PARTS["dissociation"]),
@@ -152,6 +179,8 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
     kinds = {
         "knock-out": ["knock-out"],
         "knock-out-accuracy": ["knock-out"],
+        "sufficiency": ["sufficiency", "CPR"],
+        "sufficiency-linear": ["sufficiency", "CPR"],
         "layer-profile": ["layer profile", "summary"],
         "dissociation": ["dissociation", "dominance"],
         "task-overlap": ["task overlap"],
@@ -172,14 +201,14 @@ def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
 
 # What a figure is drawn with in the tests of its layout: name -> figure, settings.
 _PLAIN = [
-    "knock-out", "knock-out-accuracy", "layer-profile", "dissociation.ablation", "task-overlap.probe",
-    "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "comparison.ablation",
+    "knock-out", "knock-out-accuracy", "sufficiency", "sufficiency-linear", "layer-profile", "dissociation.ablation",
+    "task-overlap.probe", "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "comparison.ablation",
 ]  # fmt: skip
 _LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
 DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {
     f"{figure}, {name}": (figure, settings)
     for figure in _PLAIN
-    if figure != "knock-out-accuracy"
+    if figure not in ("knock-out-accuracy", "sufficiency-linear")
     for name, settings in {
         "large": _LARGE,
         "titled": {"titles": True},

@@ -165,3 +165,42 @@ def plain_effect(
         ablated = plain_log_prob(model, item)
         handle.remove()
     return float(clean - ablated)
+
+
+def plain_scores(model, item, heads, baseline, positions):
+    """Log-probability and exact match of one item with `heads` replaced, by hooks written without the library."""
+    start = len(item["prompt_ids"]) - 1 if positions == "answer" else 0
+    handles = []
+    for layer, attention in enumerate(model.attentions):
+        chosen = [head for edited, head in heads if edited == layer]
+
+        def hook(_module, args, chosen=chosen, layer=layer, width=attention.d_head):
+            z = args[0].clone()
+            flat = z.view(1, -1, z.shape[-1])
+            for head in chosen:
+                flat[:, start:, head * width : (head + 1) * width] = torch.tensor(baseline[0, layer, head])
+            return (z, *args[1:])
+
+        handles.append(attention.projection.register_forward_pre_hook(hook))
+    ids = torch.tensor([item["prompt_ids"] + item["answer_ids"]])
+    with torch.no_grad():
+        log_prob = float(plain_log_prob(model.model, item))
+        best = model.model(input_ids=ids).logits[0].argmax(-1)[len(item["prompt_ids"]) - 1 : -1].tolist()
+    for handle in handles:
+        handle.remove()
+    return log_prob, best == item["answer_ids"]
+
+
+def planted_chain() -> torch.nn.Module:
+    """As `planted_model`, but head (0, 1) writes the token where head (2, 3) alone reads it, and that head answers."""
+    model = planted_model()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+        for (layer, head), read, write in (((0, 1), 0, 8), ((2, 3), 8, 24)):
+            attention = model.model.layers[layer].self_attn
+            rows = slice(8 * head, 8 * head + 8)
+            attention.v_proj.weight[rows] = 0
+            attention.v_proj.weight[rows, read : read + 8] = torch.eye(8)
+            attention.o_proj.weight[write : write + 8, rows] = torch.eye(8)
+    return model

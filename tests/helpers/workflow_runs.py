@@ -34,7 +34,7 @@ REDUCED = {
         "probe": {"seeds": 2, "epochs": 10, "dimensions": 8, "hidden": 16},
     },
     "statistics": {"resamples": 200, "permutations": 200},
-    "evidence": {"draws": 2, "halves": 10},
+    "evidence": {"draws": 2, "rankings": 4, "halves": 10},
 }
 
 # Smaller yet, and its tasks do not depend on one another: no pooled baseline, no probe, no evidence.

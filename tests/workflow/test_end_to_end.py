@@ -216,7 +216,11 @@ def test_a_system_without_locks_and_forks_is_told_so_in_one_line(tmp_path):
 def test_two_models_are_set_side_by_side(tmp_path):
     """The demo and a tiny random model, with and without questions to knock heads out on."""
     models = REDUCED["models"] | INDEPENDENT["models"]
-    config = INDEPENDENT | {"models": models, "methods": {"ablation": {}}, "evidence": {"draws": 2, "halves": 10}}
+    config = INDEPENDENT | {
+        "models": models,
+        "methods": {"ablation": {}},
+        "evidence": {"draws": 2, "rankings": 4, "halves": 10},
+    }
     folder = copy_repository(tmp_path / "run", config)
     build_tiny(folder / "tiny")
     wanted = ["models.csv", "pairs.parquet", "figures/comparison.ablation.svg"]

@@ -1,4 +1,4 @@
-"""The same-answer control from task file to findings, on a model in which one head alone carries the answer's token."""
+"""The same-answer control and heads kept alone, from task file to findings, where one head alone carries the answer."""
 
 import json
 
@@ -15,7 +15,13 @@ LETTERS = "abcdefgh"
 LENGTHS = range(2, 9)
 RESULTS = "results/planted"
 TABLE = f"{RESULTS}/evidence/same-answer.parquet"
-TARGETS = [TABLE, f"{RESULTS}/figures/same-answer.svg", f"{RESULTS}/findings.md"]
+CPR = f"{RESULTS}/evidence/cpr.parquet"
+TARGETS = [
+    TABLE,
+    CPR,
+    *(f"{RESULTS}/figures/{name}.svg" for name in ("same-answer", "sufficiency")),
+    f"{RESULTS}/findings.md",
+]
 CONFIG = INDEPENDENT | {
     "models": {"planted": {"path": "planted", "device": "cpu"}},
     "tasks": {"copying": {"source": "copying.jsonl"}},
@@ -70,6 +76,20 @@ def test_figure_findings_and_record_of_the_engine_tell_of_it(run):
     (row,) = json.loads((run / RESULTS / "engines/patch_answers.json").read_text())
     assert (row["rule"], row["task"], row["engine"]) == ("patch_answers", "copying", "replay")
     assert row["checked"] > 0
+
+
+def test_the_planted_head_kept_alone_suffices_and_random_rankings_find_it_by_chance(run):
+    """Of 12 heads, the first by ablation is the planted one; k random heads hold it with probability k / 12."""
+    ablation, random = pl.read_parquet(run / CPR).to_dicts()
+    assert (ablation["method"], ablation["rankings"], ablation["heads"]) == ("ablation", 1, 12)
+    assert ablation["cpr"] == pytest.approx(1 - 1 / 24, abs=1e-5)
+    assert ablation["cmd"] == pytest.approx(1 / 24, abs=1e-5)
+    assert (random["method"], random["rankings"], random["n_questions"]) == ("random", 30, 28)
+    assert random["cpr_low"] < 0.5 < random["cpr_high"]
+    text = (run / RESULTS / "findings.md").read_text()
+    assert "| Copying | `random` |  | 0." in text
+    assert "- Head-CPR: `ablation` is better than `random` for 1 of 1 tasks and worse for 0.\n" in text
+    assert (run / RESULTS / "figures/sufficiency.svg").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def forgetful(tmp_path_factory):
         "models": {"forgetful": {"path": "forgetful", "device": "cpu", "trust_remote_code": True}},
         "items": {"max_items": 12},
         "methods": {"ablation": {}},
-        "evidence": {"draws": 2, "halves": 10},
+        "evidence": {"draws": 2, "rankings": 4, "halves": 10},
     }
     config["tasks"] = {task: {"source": f"config/tasks/{task}.jsonl"} for task in ("retrieval", "inference")}
     folder = copy_repository(tmp_path_factory.mktemp("slow") / "run", config)

@@ -54,5 +54,5 @@ def test_submissions_of_an_8b_model_on_eight_tasks(tmp_path):
     set_in_profile(folder, "# config: [", "config: [")  # layers_per_job: 8
     rules = [rule for rule, _ in plan(folder)]
     assert {rule: rules.count(rule) for rule in set(rules)} == {
-        "trace_task": 8, "ablate_layers": 8 * 4, "fit_probe": 1, "knock_out": 3,
+        "trace_task": 8, "ablate_layers": 8 * 4, "fit_probe": 1, "knock_out": 4,
     }  # fmt: skip

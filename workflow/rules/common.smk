@@ -217,6 +217,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, atlas.models)),
     task="|".join(atlas.tasks),
     method="|".join(atlas.methods),
+    ranking="|".join(atlas.rankings),
     layer=r"\d+",
     first=r"\d+",
     last=r"\d+",

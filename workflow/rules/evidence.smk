@@ -10,7 +10,9 @@ localrules:
     surface_control,
     format_control,
     choose_heads,
+    rank_at_random,
     knock_out_summary,
+    sufficiency_summary,
     choose_hottest,
     answer_control,
     head_groups,
@@ -140,7 +142,7 @@ rule format_control:
 
 
 rule choose_heads:
-    """The sets of heads to knock out: top, bottom and random ones of every task's map."""
+    """The sets of heads to knock out: top, bottom and random ones of every task's map; and top heads to keep."""
     input:
         effects=lambda wildcards: files.all_effects(wildcards.model, [wildcards.method]),
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
@@ -160,17 +162,36 @@ rule choose_heads:
         " --effects {params.folder:q} --traces {input.traces:q} --sets {output.sets:q}"
 
 
-rule knock_out:
-    """How well the model does each task on held-out questions without the chosen heads of one method's maps."""
+rule rank_at_random:
+    """The sets of heads to keep by random rankings, for every task."""
     input:
-        sets=rules.choose_heads.output.sets,
+        trace=f"results/{{model}}/trace/{atlas.tasks[0]}.safetensors",
+    output:
+        sets="results/{model}/evidence/knock-out/random/sets.json",
+    log:
+        "results/{model}/logs/rank_at_random.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("rank_at_random"),
+        code=fingerprint("rank_at_random.py"),
+    shell:
+        "headatlas rank_at_random --log {log:q} --settings {params.settings:q}"
+        " --trace {input.trace:q} --sets {output.sets:q}"
+
+
+rule knock_out:
+    """How well the model does each task on held-out questions without the chosen heads, or with only these, of one
+    method's maps or of random rankings."""
+    input:
+        sets="results/{model}/evidence/knock-out/{ranking}/sets.json",
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
         baseline=rules.pool_baseline.output.baseline,
         weights=weights,
     output:
-        knock_outs=expand("results/{{model}}/evidence/knock-out/{{method}}/{task}.safetensors", task=atlas.tasks),
+        knock_outs=expand("results/{{model}}/evidence/knock-out/{{ranking}}/{task}.safetensors", task=atlas.tasks),
     log:
-        "results/{model}/logs/knock_out/{method}.log",
+        "results/{model}/logs/knock_out/{ranking}.log",
     priority: first_models_first
     conda:
         "../envs/headatlas.yaml"
@@ -213,6 +234,31 @@ rule knock_out_summary:
         "headatlas knock_out_summary --log {log:q} --settings {params.settings:q}"
         " --raw {input.knock_outs:q} --curve {output.curve:q} --area {output.area:q}"
         " --matrix {output.matrix:q} --dominance {output.dominance:q}"
+
+
+rule sufficiency_summary:
+    """Curves of the top heads kept alone, the areas below them (head-CPR, head-CMD), and paired tests between rankings, on
+    held-out questions."""
+    input:
+        knock_outs=expand(
+            "results/{{model}}/evidence/knock-out/{ranking}/{task}.safetensors",
+            ranking=atlas.rankings,
+            task=atlas.tasks,
+        ),
+    output:
+        curve=in_report("results/{model}/evidence/sufficiency.parquet", "sufficiency"),
+        areas=in_report("results/{model}/evidence/cpr.parquet", "cpr"),
+        tests=in_report("results/{model}/evidence/ranking-tests.parquet", "ranking-tests"),
+    log:
+        "results/{model}/logs/sufficiency_summary.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("sufficiency_summary"),
+        code=fingerprint("sufficiency_summary.py"),
+    shell:
+        "headatlas sufficiency_summary --log {log:q} --settings {params.settings:q}"
+        " --raw {input.knock_outs:q} --curve {output.curve:q} --areas {output.areas:q} --tests {output.tests:q}"
 
 
 rule choose_hottest:

@@ -1,7 +1,7 @@
-"""Evidence as curves, one panel per task: knock-outs over k, share of importance over layers."""
+"""Evidence as curves, one panel per task: heads knocked out or kept over k, share of importance over layers."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import altair as alt
 import polars as pl
@@ -15,12 +15,41 @@ from headatlas.charts.ticks import layer_ticks, spaced
 from headatlas.charts.wanted import Wanted
 from headatlas.metric import METRICS
 
-SELECTIONS = {  # name in the table -> name in the legend, and dashes of the line
-    "top": ("top k", marks.SOLID),
-    "bottom": ("bottom k", marks.DASHED),
-    "random": ("random k, same layers", marks.DOTTED),
-    "random_norm": ("random k, same norms", marks.DASH_DOTTED),
-}
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of heads in a figure: the legend's title, and of each `selection` its name there and the line's dashes.
+
+    The first two are chosen by methods, the first of them with intervals; the others are random.
+    """
+
+    title: str
+    selections: dict[str, tuple[str, list[float]]]
+
+    @property
+    def first(self) -> str:
+        """The selection with intervals."""
+        return next(iter(self.selections))
+
+
+OUT = Sets(
+    "Heads knocked out",
+    {
+        "top": ("top k", marks.SOLID),
+        "bottom": ("bottom k", marks.DASHED),
+        "random": ("random k, same layers", marks.DOTTED),
+        "random_norm": ("random k, same norms", marks.DASH_DOTTED),
+    },
+)
+KEPT = Sets(
+    "Heads kept",
+    {
+        "signed": ("top k, helping first", marks.SOLID),
+        "absolute": ("top k, either sign", marks.DASHED),
+        "random": ("random k", marks.DOTTED),
+    },
+)
+UNDEFINED = "Not defined"  # in the panel of a task without curves
 
 
 def _measure(figure: str, metric: str) -> tuple[str, str, str]:
@@ -45,16 +74,12 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     columns = ["selection", "k", column, *ends]
     curves = checked(tables[0], "knock-out", columns, task=wanted.tasks, method=wanted.methods)
     curves = curves.rename({column: "value", ends[0]: "low", ends[1]: "high"})
-    rows = pl.concat([_chosen(curves), _random(curves, len(wanted.methods))], how="diagonal").with_columns(
-        pl.col("method").fill_null(""),
-        heads=pl.col("selection").replace_strict({key: label for key, (label, _) in SELECTIONS.items()}),
-        label=wanted.label_column(),
-    )
+    rows = _rows(curves, OUT, wanted, len(wanted.methods))
     ks = _common(rows)
     ys = [_accuracy_axis(title)] if column == "accuracy" else scales(wanted, title, rows, ["value", "low", "high"])
 
     def panel(_task, x, y):
-        return _knock_out_layers(wanted, x, y, digits, title)
+        return _layers_of_sets(wanted, OUT, x, y, digits, title)
 
     words = Words(
         f"Attention heads of {wanted.named} knocked out together",
@@ -63,8 +88,56 @@ def knock_out(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         "between two ticks is a task's elbow.",
         f"{title} without heads, over k",
     )
-    chart = curve_grid(wanted, rows, panel, [_k_axis(ks, rows["k"].max(), wanted)], ys)
+    chart = curve_grid(wanted, rows, panel, [_k_axis(OUT, ks, rows["k"].max(), wanted)], ys)
     return wanted.finish(chart, words, wanted.grid_width)
+
+
+def sufficiency(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
+    """Faithfulness of each task with only the top heads of each ranking, over k (log or linear).
+
+    Top heads by method, in colours, with intervals; random rankings as a grey band (from the lowest to the highest) and
+    their mean.
+
+    Args:
+        tables: the curves, and the areas below them (for the baseline and the tasks without curves).
+    """
+    columns = ["k", "faithfulness", "faithfulness_low", "faithfulness_high", "draw", "ranking"]
+    rankings = [*wanted.methods, "random"]
+    curves = checked(tables[0], "sufficiency", columns, task=wanted.tasks, method=rankings)
+    curves = curves.rename({"ranking": "selection"} | dict(zip(columns[1:4], ("value", "low", "high"), strict=True)))
+    areas = checked(tables[1], "CPR", ["baseline", "cpr"], task=wanted.tasks, method=rankings)
+    undefined = areas.filter(pl.col("cpr").is_null())["task"].unique().sort()
+    blank = pl.DataFrame({"task": undefined, "selection": "blank"}, schema={"task": pl.String, "selection": pl.String})
+    drawn = _rows(curves.filter(~pl.col("task").is_in(undefined.implode())), KEPT, wanted, 1)
+    whole = pl.DataFrame({"task": drawn["task"].unique(), "selection": "whole", "value": 1.0})
+    rows = pl.concat([drawn, blank, whole.sort("task")], how="diagonal")
+    title = "Faithfulness"
+    ys = scales(wanted, title, rows, ["value", "low", "high"])
+
+    def panel(_task, x, y):
+        return [*_layers_of_sets(wanted, KEPT, x, y, ".3f", title), *_whole_and_blank(y)]
+
+    words = Words(
+        f"Attention heads of {wanted.named} kept alone",
+        "Score on held-out questions with only k heads, while all other heads output the baseline "
+        f"({areas['baseline'][0]}), on a scale from 0 (no head) to 1 (all heads).",
+        f"Coloured bands: {wanted.interval}. Grey band: from the lowest to the highest random ranking."
+        + (
+            "" if undefined.is_empty() else f" {UNDEFINED}: the score with all heads is not clearly above that of none."
+        ),
+        "Faithfulness with only k heads",
+    )
+    ks = sorted(curves["k"].unique())
+    chart = curve_grid(wanted, rows, panel, [_k_axis(KEPT, ks, ks[-1], wanted)], ys)
+    return wanted.finish(chart, words, wanted.grid_width)
+
+
+def _whole_and_blank(y) -> list[alt.Chart]:
+    """The line of all heads, or the words that stand where there are no curves."""
+    rule = alt.Chart().mark_rule(**marks.REFERENCE).encode(y=y("value")).transform_filter("datum.selection === 'whole'")
+    middle = {"x": alt.value(CURVE_SIZE[0] / 2), "y": alt.value(CURVE_SIZE[1] / 2), "text": alt.value(UNDEFINED)}
+    blank = alt.Chart().mark_text(**marks.NAME).encode(**middle).transform_filter("datum.selection === 'blank'")
+    return [rule, blank]
 
 
 def layer_profile(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -150,9 +223,14 @@ def _centre(method: str, place: int, x, by_method: dict) -> list[alt.Chart]:
     return [rule, point.encode(x=x("layer"), shape=by_method["shape"], tooltip=shown)]
 
 
-def _chosen(curves: pl.DataFrame) -> pl.DataFrame:
-    rows = curves.filter(pl.col("selection").is_in(["top", "bottom"]))
-    return rows.sort("k", maintain_order=True)
+def _rows(curves: pl.DataFrame, sets: Sets, wanted: Wanted, methods: int) -> pl.DataFrame:
+    """Rows of the curves: of each method, and of the random sets of so many methods together (`method` is empty)."""
+    chosen = curves.filter(~pl.col("selection").str.starts_with("random")).sort("k", maintain_order=True)
+    return pl.concat([chosen, _random(curves, methods)], how="diagonal").with_columns(
+        pl.col("method").fill_null(""),
+        heads=pl.col("selection").replace_strict({key: label for key, (label, _) in sets.selections.items()}),
+        label=wanted.label_column(),
+    )
 
 
 def _random(curves: pl.DataFrame, methods: int) -> pl.DataFrame:
@@ -173,20 +251,21 @@ def _common(rows: pl.DataFrame) -> list[int]:
     return sorted(curves.filter(pl.col("len") == curves["len"].max())["k"])
 
 
-def _k_axis(ks: list[int], largest: int, wanted: Wanted) -> Axis:
-    places = [CURVE_SIZE[0] * math.log1p(k) / math.log1p(largest) for k in ks]
-    ticks = spaced(ks, places, wanted.look)
-    return Axis("Heads knocked out, k", (0, largest), ticks, scale="symlog")
+def _k_axis(sets: Sets, ks: list[int], largest: int, wanted: Wanted) -> Axis:
+    linear = wanted.figure.endswith("linear")
+    place = float if linear else math.log1p
+    ticks = spaced(ks, [CURVE_SIZE[0] * place(k) / place(largest) for k in ks], wanted.look)
+    return Axis(f"{sets.title}, k", (0, largest), ticks, scale="linear" if linear else "symlog")
 
 
 def _accuracy_axis(title: str) -> Axis:
     return Axis(title, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], ".2f")
 
 
-def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt.Chart]:
-    labels, dashes = zip(*SELECTIONS.values(), strict=True)
+def _layers_of_sets(wanted: Wanted, sets: Sets, x, y, digits: str, title: str) -> list[alt.Chart]:
+    labels, dashes = zip(*sets.selections.values(), strict=True)
     legend = alt.Legend(
-        title="Heads knocked out",
+        title=sets.title,
         symbolStrokeColor=palette.TEXT,
         symbolSize=marks.LEGEND_LINE,
         offset=layout.BAR_OFFSET,
@@ -194,7 +273,7 @@ def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt
     dash = alt.StrokeDash("heads:N", scale=alt.Scale(domain=list(labels), range=list(dashes)), legend=legend)
     by_method = colours(wanted.methods, "Chosen by", "method")
     base = alt.Chart().encode(x=x("k"))
-    top, random = "datum.selection === 'top'", "datum.method === ''"
+    top, random = f"datum.selection === '{sets.first}'", "slice(datum.selection, 0, 6) === 'random'"
     interval = base.encode(y=y("low"), y2="high:Q")
     return [
         interval.mark_area(**marks.RANDOM_BAND).transform_filter("datum.selection === 'random'"),
@@ -209,16 +288,16 @@ def _knock_out_layers(wanted: Wanted, x, y, digits: str, title: str) -> list[alt
         )
         .transform_filter("datum.method !== ''"),
         base.mark_point(**marks.POINT)
-        .encode(y=y("value"), **by_method, tooltip=_tooltip(title, digits))
+        .encode(y=y("value"), **by_method, tooltip=_tooltip(sets, title, digits))
         .transform_filter(top),
     ]
 
 
-def _tooltip(title: str, digits: str) -> list[alt.Tooltip]:
+def _tooltip(sets: Sets, title: str, digits: str) -> list[alt.Tooltip]:
     return [
         alt.Tooltip("label:N", title="Task"),
         alt.Tooltip("method:N", title="Chosen by"),
-        alt.Tooltip("heads:N", title="Heads knocked out"),
+        alt.Tooltip("heads:N", title=sets.title),
         alt.Tooltip("k:Q", title="k", format="d"),
         alt.Tooltip("value:Q", title=title, format=digits),
         *interval_tooltip("low", "high", digits),

@@ -9,6 +9,8 @@ from headatlas.errors import HeadAtlasError
 FIGURES = {  # with `.{method}`: one figure per method
     "knock-out": (("knock-out",), curves.knock_out),
     "knock-out-accuracy": (("knock-out",), curves.knock_out),
+    "sufficiency": (("sufficiency", "CPR"), curves.sufficiency),
+    "sufficiency-linear": (("sufficiency", "CPR"), curves.sufficiency),
     "layer-profile": (("layer profile", "summary"), curves.layer_profile),
     "dissociation.{method}": (("dissociation", "dominance"), matrices.dissociation),
     "task-overlap.{method}": (("task overlap",), matrices.task_overlap),

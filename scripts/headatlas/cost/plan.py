@@ -9,7 +9,7 @@ from functools import cached_property
 
 from headatlas.cost.arithmetic import Arithmetic
 from headatlas.cost.speed import Speed
-from headatlas.evidence.knock_out_sets import compared_size, k_grid
+from headatlas.evidence.knock_out_sets import compared_size, k_grid, kept_sizes
 from headatlas.models.folder import read_model_config
 from headatlas.models.memory import MB, token_bytes, weights_of
 from headatlas.models.work import Work, sequence_length, total
@@ -182,28 +182,40 @@ class Plan:
         return Row("fit_probe", 1, steps=self._scored * epochs, seconds=seconds, disk=disk, at_most=True)
 
     def _knock_out(self, evidence: dict) -> Row:
-        own, others = self.sets(evidence)
-        shared = [*own, *others * (len(self.validate) - 1)]
         patched = evidence["baseline"] == "counterfactual"
-        entries = [expected_entry(k, self.n_layers) for k in shared]
-        methods = len(self.atlas.methods)
-        work = total(
-            knock_out_work(items, entries, self.n_layers, evidence["positions"], patched)
-            for items in self.validate.values()
-        )
-        steps = len(shared) * sum(map(len, self.validate.values())) * methods
-        validate = self._all(self.validate)
-        return self._run("knock_out", methods, steps, validate, work * methods, 5 * steps, at_most=True)
+        rankings = [self.sets(evidence)] * len(self.atlas.methods)
+        rankings += [self.random_sets(evidence)] if self.atlas.keeps_heads else []
+        work, steps, validate = Work(), 0, self._all(self.validate)
+        for sizes in rankings:
+            entries = [expected_entry(size, self.n_layers) for size in sizes]
+            work += total(
+                knock_out_work(items, entries, self.n_layers, evidence["positions"], patched)
+                for items in self.validate.values()
+            )
+            steps += len(sizes) * len(validate)
+        return self._run("knock_out", len(rankings), steps, validate, work, 5 * steps, at_most=True)
 
-    def sets(self, evidence: dict) -> tuple[list[int], list[int]]:
-        """Sizes of the sets that are knocked out: on the task whose map chose them, and on each other task.
+    def sets(self, evidence: dict) -> list[int]:
+        """Number of heads that each set of a method knocks out on one task; the sets of its own map come first.
 
-        One size, the elbow of the map, is known only afterwards; it may fall away. Here it is the largest.
+        One size, the elbow of the map, is known only afterwards; it may fall away. Here it is the largest. Sets that
+        turn out equal run once.
         """
         size = evidence["dissociation_k"] or compared_size(self.heads)
         grid = sorted({*k_grid(self.heads, 0), size})
         own = [0] + [k for k in [*grid, grid[-1]] for _ in range(2 + 2 * evidence["draws"])]
-        return own, [size] * (1 + evidence["draws"])
+        own += self._all_but_kept(2) if self.atlas.keeps_heads else []  # by signed and by absolute effect
+        return own + [size] * (1 + evidence["draws"]) * (len(self.validate) - 1)
+
+    def random_sets(self, evidence: dict) -> list[int]:
+        """The same for random rankings, of which tasks share none."""
+        return [0, *self._all_but_kept(evidence["rankings"])]
+
+    def _all_but_kept(self, rankings: int) -> list[int]:
+        """Sizes of the rest where the first heads of each ranking are kept; without all heads or none, which are the
+        same for every ranking, except that none is kept once."""
+        _none, *sizes, _all = kept_sizes(self.heads)
+        return [self.heads] + [self.heads - size for size in sizes] * rankings
 
     def _patch(self, evidence: dict) -> Row:
         chosen = max(1, round(evidence["top"] * self.heads))

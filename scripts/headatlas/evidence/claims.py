@@ -6,6 +6,7 @@ nothing to say. A difference counts only where its adjusted p-value is below `LE
 
 import polars as pl
 
+from headatlas.evidence.ranking_tests import FIGURES
 from headatlas.evidence.reliability import WANTED
 from headatlas.evidence.summary import COMPLETE, LEVEL
 
@@ -148,6 +149,40 @@ def area(table: pl.DataFrame | None) -> dict | None:
     """
     known = _known(table, "area")
     return known if known is None else {"tasks": known.to_dicts(), "above": (known["ci_low"] > 0).sum()}
+
+
+def rankings(area: pl.DataFrame | None, cpr: pl.DataFrame | None, tests: pl.DataFrame | None) -> dict | None:
+    """How well each ranking predicts what sets of heads do; None where that was not asked.
+
+    Returns:
+        `baseline`, `rankings` (number of random ones), `rows` (of the CPR table, each with `area`: the row of the area
+        table, None for random rankings), `undefined` (tasks without CPR), and `figures`: for each `figure` its `pairs`:
+        `a`, `b`, and of `tested` tasks the number in which a is significantly `better` and `worse` than b.
+    """
+    if cpr is None or cpr.is_empty():
+        return None
+    areas = {(row["method"], row["task"]): row for row in area.iter_rows(named=True)}
+    tasks = cpr["task"].unique(maintain_order=True).to_list()
+    rows = [row | {"area": areas.get((row["method"], row["task"]))} for row in cpr.iter_rows(named=True)]
+    return {
+        "baseline": cpr["baseline"][0],
+        "rankings": cpr["rankings"].max(),
+        "rows": sorted(rows, key=lambda row: tasks.index(row["task"])),
+        "undefined": cpr.filter(pl.col("cpr").is_null())["task"].unique(maintain_order=True).to_list(),
+        "figures": [
+            {"figure": figure, "pairs": _pairs(part, FIGURES[figure])}
+            for (figure,), part in tests.drop_nulls("p_adjusted").group_by("figure", maintain_order=True)
+        ],
+    }
+
+
+def _pairs(tests: pl.DataFrame, more_is_better: bool) -> list[dict]:
+    sure = pl.col("p_adjusted") < LEVEL
+    ahead = pl.col("difference") > 0 if more_is_better else pl.col("difference") < 0
+    counted = tests.group_by("method_a", "method_b", maintain_order=True).agg(
+        better=(sure & ahead).sum(), worse=(sure & ~ahead).sum(), tested=pl.len()
+    )
+    return counted.rename({"method_a": "a", "method_b": "b"}).to_dicts()
 
 
 def dissociation(cells: pl.DataFrame | None) -> dict | None:

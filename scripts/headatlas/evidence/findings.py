@@ -40,6 +40,8 @@ class Tables(NamedTuple):
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
+    cpr: pl.DataFrame | None = None
+    tests: pl.DataFrame | None = None
 
 
 def write_findings(
@@ -70,7 +72,8 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
 
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
-        where the model does no task), `agreement`, `surface`, `formats`, `answers` and `groups` (controls).
+        where the model does no task), `rankings`, `agreement`, `surface`, `formats`, `answers` and
+        `groups` (controls).
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -81,6 +84,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "capability": capability.to_dicts(),
         "not_done": incapable(capability),
         "methods": [of_method(done, method) for method in methods],
+        "rankings": claims.rankings(done.area, done.cpr, done.tests),
         "agreement": claims.agreement(done.agreement),
         "surface": claims.surface(done.surface),
         "formats": claims.formats(done.formats),

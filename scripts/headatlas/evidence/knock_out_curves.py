@@ -32,6 +32,8 @@ def curves(files: Iterable[KnockOut], confidence: float) -> pl.DataFrame:
         accuracy = accuracy._replace(ci_low=low, ci_high=high)
         for i, index in enumerate(target.sets):
             one = file.sets[index]
+            if one["kind"] == "keep":
+                continue  # for `sufficiency`
             for selection in SELECTIONS if one["selection"] == "none" else [one["selection"]]:
                 row = {"method": file.method, "task": file.task, "selection": selection}
                 row |= {"draw": one["draw"], "k": one["k"]}
@@ -56,9 +58,7 @@ def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: in
     """
     rows = []
     for file in files:
-        ks = sorted({one["k"] for one in file.sets if one["selection"] == "top"})
-        weights = curve_weights(ks)
-        gap = sum(weight * _gaps(file, file.task, k) for weight, k in zip(weights, ks, strict=True))
+        gap = area_gap(file)
         question = file.targets[file.task].question
         estimates = _resampled(gap, question, resamples, (seed,))
         rows.append((file.method, file.task, *_interval(float(gap.mean()), estimates, confidence)))
@@ -66,12 +66,22 @@ def areas(files: Iterable[KnockOut], resamples: int, confidence: float, seed: in
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+def area_gap(file: KnockOut) -> np.ndarray:
+    """The area of one method and task by each draw of random heads and on each item: [draw, item], nats."""
+    ks = sorted({one["k"] for one in file.sets if one["selection"] == "top"})
+    return sum(weight * _gaps(file, file.task, k) for weight, k in zip(curve_weights(ks), ks, strict=True))
+
+
 def curve_weights(ks: Sequence[int]) -> np.ndarray:
     """Weight of the gap at each k in the mean over the curve from k = 0 (no gap): trapezoids on log2(1 + k)."""
     x = np.log2(1 + np.array([0, *ks]))
+    return trapezoid_weights(x)[1:] / x[-1]
+
+
+def trapezoid_weights(x: np.ndarray) -> np.ndarray:
+    """Weight of a curve's value at each of the ascending places `x` in the area below it: [place]."""
     widths = np.diff(x)
-    weights = np.append(widths[:-1] + widths[1:], widths[-1]) / 2
-    return weights / x[-1]
+    return (np.append(widths, 0) + np.append(0, widths)) / 2
 
 
 def dissociation(

@@ -1,4 +1,4 @@
-"""Which heads are knocked out together: the top, the bottom, and random ones for comparison; numpy only."""
+"""Which heads are knocked out or kept together: the top, the bottom, and random ones for comparison; numpy only."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,9 @@ import numpy as np
 
 NEAREST = 5  # a random one of so many heads nearest in norm replaces a chosen head
 SMALLEST_PART = 4  # at most a quarter of the heads are knocked out
+# How many of 1000 heads are kept: the sizes of the circuit track of the Mechanistic Interpretability Benchmark (Mueller
+# et al. 2025, arXiv 2504.13151).
+KEPT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def k_grid(heads: int, elbow: int) -> list[int]:
@@ -37,8 +40,8 @@ def choose_sets(
         draws: number of sets of each random kind.
 
     Returns:
-        dicts of selection (none | top | bottom | random | random_norm), draw (0, 1, ... for random sets), k, heads
-        ([[layer, head], ...] in order of choice).
+        dicts of kind (out), selection (none | top | bottom | random | random_norm), draw (0, 1, ... for random sets),
+        k, heads ([[layer, head], ...] in order of choice).
 
         random: as many heads of each layer as the top set has there (if a layer has too few others, the rest come from
         any layer); random_norm: for each top head one of the `NEAREST` in norm, from any layer. Neither holds a head of
@@ -63,9 +66,52 @@ def choose_sets(
     return sets
 
 
-def _set(selection: str, draw: int, heads: np.ndarray, n_heads: int) -> dict:
+def kept_sizes(heads: int) -> list[int]:
+    """How many heads to keep: none, all, and shares of them (`KEPT`), rounded but at least one; ascending."""
+    return sorted({0} | {max(1, (2 * heads * share + 1000) // 2000) for share in KEPT})
+
+
+def keep_top(effect: np.ndarray) -> list[dict]:
+    """The sets of top heads to keep for one method and task, while all other heads are knocked out.
+
+    Args:
+        effect: as in `choose_sets`.
+
+    Returns:
+        as in `choose_sets`, of kind `keep`, for each of `kept_sizes`. Selections: `signed`, the heads that help most
+        (for CPR), and `absolute`, those with the largest effects of either sign (for CMD).
+    """
+    flat = effect.ravel()
+    heads = np.flatnonzero(~np.isnan(flat))
+    keys = {"signed": -flat[heads], "absolute": -np.abs(flat[heads])}
+    return [
+        one
+        for selection, key in keys.items()
+        for one in _keep(selection, 0, heads[np.argsort(key, kind="stable")], effect.shape[1])
+    ]
+
+
+def keep_random(norms: np.ndarray, rankings: int, seed: tuple[int, ...]) -> list[dict]:
+    """The sets of heads to keep for one task by random rankings of all heads; a larger set holds the smaller ones.
+
+    Args:
+        norms: [layer, head], NaN where there is no head; rankings: their number.
+
+    Returns:
+        as in `keep_top`, with selection `random` and a draw for each ranking.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    heads = np.flatnonzero(~np.isnan(norms.ravel()))
+    return [one for draw in range(rankings) for one in _keep("random", draw, rng.permutation(heads), norms.shape[1])]
+
+
+def _keep(selection: str, draw: int, ranking: np.ndarray, n_heads: int) -> list[dict]:
+    return [_set(selection, draw, ranking[:k], n_heads, "keep") for k in kept_sizes(len(ranking))]
+
+
+def _set(selection: str, draw: int, heads: np.ndarray, n_heads: int, kind: str = "out") -> dict:
     pairs = [[int(head) // n_heads, int(head) % n_heads] for head in heads]
-    return {"selection": selection, "draw": draw, "k": len(pairs), "heads": pairs}
+    return {"kind": kind, "selection": selection, "draw": draw, "k": len(pairs), "heads": pairs}
 
 
 def _match_layers(chosen: np.ndarray, heads: np.ndarray, layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,16 +1,20 @@
 """Knock-out files: results of knocking out sets of heads, item by item; numpy and safetensors only.
 
-There is one file per method and source task (whose map chose the heads). Metadata: a single JSON entry `about`, because
-safetensors writes several entries in any order. It holds `method`, `task`, `dissociation_k`, `sets` (a list, see
-`knock_out_sets.choose_sets`), `targets` (a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the
-i-th target: `{i}.sets` int64 [set] (indices into `sets`), `{i}.score` float32 [set, item] (nats,
-`batches.score_answers`), `{i}.correct` uint8 [set, item], `{i}.question` int64 [item].
+There is one file per method and source task (whose map chose the heads), and one per task for random rankings, whose
+method is `RANDOM`. Metadata: a single JSON entry `about`, because safetensors writes several entries in any order. It
+holds `method`, `task`, `dissociation_k` (None for random rankings), `sets` (a list, see `knock_out_sets`), `targets`
+(a list of tasks) and `engine` (`engine.Report.as_dict` by target). For the i-th target: `{i}.sets` int64 [set] (indices
+into `sets`), `{i}.score` float32 [set, item] (nats, `batches.score_answers`), `{i}.correct` uint8 [set, item],
+`{i}.question` int64 [item].
 
-The source task is a target with all sets; other targets need only the sets of k = `dissociation_k` that are
-`top` or `random`. Items are those of the validate split, in the same order in the files of all sources.
+Each set has a `kind`: its heads are knocked out (`out`), or all other heads are (`keep`). The source task is a target
+with all sets; other targets need only the sets of k = `dissociation_k` that are knocked out and `top` or `random`.
+Items are those of the validate split, in the same order in the files of all sources.
 """
 
 import json
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +25,7 @@ from safetensors.numpy import save_file
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
 
+RANDOM = "random"  # stands for a method where heads are ranked at random
 _TYPES = {"sets": np.int64, "score": np.float32, "correct": np.uint8, "question": np.int64}
 
 
@@ -38,14 +43,20 @@ class KnockOut(NamedTuple):
 
     method: str
     task: str
-    dissociation_k: int
+    dissociation_k: int | None
     sets: list[dict]
     targets: dict[str, Target]
     engine: dict[str, dict]
 
 
+def knocked_out(one: dict, heads: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The heads that output their baselines for a set: its own, or with kind `keep` all of `heads` but its own."""
+    named = {(layer, head) for layer, head in one["heads"]}
+    return sorted(named) if one["kind"] == "out" else [head for head in heads if head not in named]
+
+
 def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
-    """Which of a source task's sets are knocked out on a target: all on the source itself, the compared ones on others.
+    """Which of a source task's sets are run on a target: all on the source itself, the compared ones on others.
 
     Args:
         chosen: what `choose_heads` wrote: `dissociation_k`, and `sets` by source task.
@@ -53,9 +64,13 @@ def shared_sets(chosen: dict, source: str, target: str) -> np.ndarray:
     compared = [
         index
         for index, one in enumerate(chosen["sets"][source])
-        if source == target or (one["selection"] in ("top", "random") and one["k"] == chosen["dissociation_k"])
+        if source == target or _compared(one, chosen["dissociation_k"])
     ]
     return np.array(compared, dtype=np.int64)
+
+
+def _compared(one: dict, k: int | None) -> bool:
+    return one["kind"] == "out" and one["selection"] in ("top", "random") and one["k"] == k
 
 
 def write_knock_out(path: Path, knock_out: KnockOut) -> None:
@@ -91,12 +106,28 @@ def read_knock_out(path: Path) -> KnockOut:
     return KnockOut(*known)
 
 
-def sets_of(knock_out: KnockOut, target: str, selection: str, k: int) -> np.ndarray:
+def read_knock_outs(
+    paths: Iterable[Path], methods: Sequence[str], tasks: Sequence[str]
+) -> dict[tuple[str, str], KnockOut]:
+    """The files of these methods and tasks, by method and task in this order.
+
+    Raises:
+        HeadAtlasError: as in `read_knock_out`; a file that was not given.
+    """
+    found = {(file.method, file.task): file for file in map(read_knock_out, paths)}
+    wanted = list(product(methods, tasks))
+    for method, task in wanted:
+        if (method, task) not in found:
+            raise HeadAtlasError(f"no knock-out file of {method}, {task} was given; run knock_out first")
+    return {key: found[key] for key in wanted}
+
+
+def sets_of(knock_out: KnockOut, target: str, selection: str, k: int, kind: str = "out") -> np.ndarray:
     """Rows of the target's arrays that hold this selection of k heads, in order of draw."""
-    found = knock_out.targets[target].sets
-    wanted = [
-        (knock_out.sets[index]["draw"], row)
-        for row, index in enumerate(found)
-        if (knock_out.sets[index]["selection"], knock_out.sets[index]["k"]) == (selection, k)
-    ]
+    found = [(row, knock_out.sets[index]) for row, index in enumerate(knock_out.targets[target].sets)]
+    wanted = [(one["draw"], row) for row, one in found if _named(one) == (kind, selection, k)]
     return np.array([row for _, row in sorted(wanted)], dtype=np.int64)
+
+
+def _named(one: dict) -> tuple[str, str, int]:
+    return one["kind"], one["selection"], one["k"]

@@ -52,7 +52,8 @@ def hold_model(settings: dict, wanted: str, memory_mb: int) -> Place | None:
     """Load a model in the fork server for jobs that run it on the CPU; for others return the worker that loads it.
 
     Args:
-        settings: as in `load_model`; wanted: device, as in `choose_device`; memory_mb: host memory that the job may use.
+        settings: as in `load_model`; wanted: device, as in `choose_device`.
+        memory_mb: host memory that the job may use.
 
     Raises:
         HeadAtlasError: as in `load_model`; or the weights alone take more memory, and nothing is loaded.

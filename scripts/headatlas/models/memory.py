@@ -11,7 +11,7 @@ from headatlas.models.folder import is_local, read_model_config, weight_bytes
 
 MB = 10**6
 USABLE = 0.8  # share of a machine's memory; the rest is for the system and other programs
-LIBRARIES = 400 * MB  # Python with torch and transformers, before weights and passes
+LIBRARIES = 420 * MB  # Python with torch and transformers, before weights and passes
 PASS_TOKENS = 1024  # tokens of a pass for which a job on the CPU requests memory; more do not make a CPU faster
 BACKWARD_TOKENS = 512  # the same with gradients, where a token takes several times as much memory
 ANSWER_TOKENS = 512  # positions for whose logits a job on the CPU requests memory

@@ -22,11 +22,11 @@ def knock_out(
     advance: Callable[[int], None] = lambda _n: None,
     engine: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray, Report]:
-    """Answer score and correctness of every item under every set of knocked-out heads.
+    """Answer score and correctness of every item under every set of knocked-out heads; equal sets are run once.
 
     Args:
         items: tokenised items; sets: heads of each set, an empty one is the clean model.
-        advance: called with the number of scores (items x sets `with_clean`) that a pass computed; less than 0 where
+        advance: called with the number of scores (items x `distinct` sets) that a pass computed; less than 0 where
             they are computed anew by another engine.
         baseline: what a knocked-out head outputs; a table is [1, layer, head, d_head]; positions: `answer` or `all`.
         engine: `replay`, `hooked`, or `auto` (`replay` if it holds).
@@ -38,7 +38,7 @@ def knock_out(
     Raises:
         HeadAtlasError: as in `engine.run_checked`.
     """
-    asked = with_clean(sets)
+    asked, rows_of_sets = distinct(sets)
     first_layer = [min((layer for layer, _ in heads), default=model.n_layers) for heads in asked]
     order = sorted(range(len(asked)), key=first_layer.__getitem__)
     baseline = baseline_of(baseline)
@@ -64,19 +64,24 @@ def knock_out(
         return found
 
     def cells(found: np.ndarray, item: int) -> tuple[list[Heads], np.ndarray]:
-        drops = found[0, asked.index([]), item] - found[0, :, item]
+        drops = found[0, 0, item] - found[0, :, item]
         # The set that costs most, and the first and last among the rows of the replay engine.
         chosen = list(dict.fromkeys([int(np.abs(drops).argmax()), order[0], order[-1]]))
         return [asked[index] for index in chosen], drops[chosen]
 
     entries = [entry for entry in first_layer if entry < model.n_layers]
     found, report = run_checked(model, items, baseline, positions, engine, compute, cells, entries, advance)
-    return found[0, : len(sets)], found[1, : len(sets)].astype(np.uint8), report
+    return found[0, rows_of_sets], found[1, rows_of_sets].astype(np.uint8), report
 
 
-def with_clean(sets: list[Heads]) -> list[Heads]:
-    """The sets, and the clean model if it is none of them: the check wants to know how much the heads are missed."""
-    return sets if [] in sets else [*sets, []]
+def distinct(sets: list[Heads]) -> tuple[list[Heads], list[int]]:
+    """The clean model and every set that differs from it, once each, and where each of `sets` is among them.
+
+    The clean model is always there: the check wants to know how much the heads are missed.
+    """
+    places: dict[tuple, int] = {(): 0}
+    found = [places.setdefault(tuple(sorted(map(tuple, heads))), len(places)) for heads in sets]
+    return [list(heads) for heads in places], found
 
 
 def _replayed(model: HeadModel, items: list[dict], rows: list[int], baseline: Baseline, positions: str, tokens: int):

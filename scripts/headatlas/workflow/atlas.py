@@ -9,6 +9,7 @@ from headatlas.config import check
 from headatlas.config.schema import load_schema
 from headatlas.models.folder import Geometry, check_model_folder, read_geometry
 
+RANDOM = "random"  # stands for a method in paths of knock-outs; see `headatlas.files.knock_outs`
 METHODS = tuple(load_schema()["properties"]["methods"]["properties"])  # in the order of all tables
 
 
@@ -95,6 +96,16 @@ class Atlas:
     def knocks_out(self) -> bool:
         """Whether heads are knocked out on held-out questions."""
         return self.tells_evidence and self.validates
+
+    @property
+    def keeps_heads(self) -> bool:
+        """Whether the top heads of every ranking are also kept alone."""
+        return self.knocks_out and self.config["evidence"]["sufficiency"]
+
+    @property
+    def rankings(self) -> list[str]:
+        """The methods, and random rankings where they are compared with them."""
+        return [*self.methods, *([RANDOM] if self.keeps_heads else [])]
 
     @property
     def compares_tasks(self) -> bool:

@@ -75,7 +75,7 @@ class Files:
         return [f"results/{model}/engines/{rule}.json" for rule, runs in ran.items() if runs]
 
     def engine_inputs(self, model: str, rule: str) -> list[str]:
-        """Files whose headers name the engine: effects of heads or groups, one knock-out file per method, patches."""
+        """Files whose headers name the engine: effects of heads or groups, one knock-out file per ranking, patches."""
         if rule == "ablate_layers":
             return self.all_effects(model, ["ablation"])
         if rule == "ablate_groups":
@@ -83,4 +83,4 @@ class Files:
         if rule == "patch_answers":
             return [f"results/{model}/evidence/same-answer/patches.safetensors"]
         folder, task = f"results/{model}/evidence/knock-out", self.atlas.tasks[0]
-        return [f"{folder}/{method}/{task}.safetensors" for method in self.atlas.methods]
+        return [f"{folder}/{ranking}/{task}.safetensors" for ranking in self.atlas.rankings]

@@ -184,6 +184,9 @@ TABLE: dict[str, dict[str, Source]] = {
     "knock_out_summary": row(
         "methods", "tasks", "statistics.resamples", "statistics.permutations", "statistics.confidence", "seed"
     ),
+    "sufficiency_summary": row(
+        "tasks", "evidence.baseline", "statistics.confidence", "seed", rankings=lambda job: job.atlas.rankings
+    ),
     "compare_models": row(
         "models", "tasks", "statistics.items", "statistics.permutations", "statistics.confidence", "seed",
         effects=_effects_of_models,
@@ -191,8 +194,9 @@ TABLE: dict[str, dict[str, Source]] = {
     "write_findings": row("statistics.confidence", "figures.labels", tasks=_drawn_order),
     "choose_heads": row(
         "{method}", "tasks", "seed", "statistics.items", "evidence.draws", "evidence.dissociation_k",
-        effects=_own_effects,
+        "evidence.sufficiency", effects=_own_effects,
     ),
+    "rank_at_random": row("tasks", "seed", "evidence.rankings"),
     "choose_hottest": row("tasks", "statistics.items", "evidence.top", effects=_effects_of_ablation),
     "patch_answers": row("tasks", model=_loaded_model),
     "answer_control": row("statistics.confidence"),
@@ -213,7 +217,7 @@ TABLE: dict[str, dict[str, Source]] = {
     "record_engines": row(
         effects=_only_of("ablate_layers", _ablation_effects),
         tasks=_only_of("ablate_layers|ablate_groups", lambda job: job.atlas.tasks),
-        methods=_only_of("knock_out", lambda job: job.atlas.methods),
+        methods=_only_of("knock_out", lambda job: job.atlas.rankings),
     ),
     "write_provenance": row(name="{model}", model=_loaded_model, config=_behind_the_numbers),
 }  # fmt: skip

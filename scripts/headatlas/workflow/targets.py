@@ -11,6 +11,8 @@ MAPS = ("heatmap-grid", "signed-grid")
 FIGURES = {
     "knock-out": ("evidence/knock-out",),
     "knock-out-accuracy": ("evidence/knock-out",),
+    "sufficiency": ("evidence/sufficiency", "evidence/cpr"),
+    "sufficiency-linear": ("evidence/sufficiency", "evidence/cpr"),
     "dissociation.{method}": ("evidence/dissociation", "evidence/dominance"),
     "annotated-grid.{method}": ("importance", "evidence/capability", "evidence/reliability"),
     "task-overlap.{method}": ("evidence/task-overlap",),
@@ -21,6 +23,7 @@ FIGURES = {
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
+SUFFICIENCY = ("sufficiency", "cpr", "ranking-tests")
 
 
 class Targets:
@@ -62,6 +65,7 @@ class Targets:
             return []
         tables = ["reliability", "agreement", "task-overlap", "hottest-heads", "layer-profile", "comparisons"]
         tables += KNOCK_OUTS if self.atlas.validates else []
+        tables += SUFFICIENCY if self.atlas.keeps_heads else []
         tables += ["surface-control"] if self.atlas.compares_tasks else []
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
@@ -89,6 +93,7 @@ class Targets:
             and (len(self.atlas.methods) > 1 or name != "agreement")
             and (self.atlas.controls_answer or name != "same-answer")
             and (self.atlas.groups_heads(model) or name != "head-groups")
+            and (self.atlas.keeps_heads or not name.startswith("sufficiency"))
         )
 
     def _comparison(self) -> list[str]:
@@ -124,5 +129,6 @@ class Targets:
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
+        tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
         evidence = {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
         return {"summary": f"results/{model}/summary.parquet"} | evidence

@@ -96,6 +96,57 @@ def test_own_scales_give_each_panel_its_axis():
     assert heights[1] == pytest.approx(144 / 1.08, rel=0.01)
 
 
+@pytest.mark.parametrize("figure", ["sufficiency", "sufficiency-linear"])
+def test_sufficiency_curves_stand_at_their_values_over_log_k_or_k(figure):
+    drawing = drawn(figure)
+    place = np.asarray if figure.endswith("linear") else np.log1p
+    value = left_axis(drawing, row=0)
+    panel = next(p for p in drawing.panels if p.words.get("title-text") == [TITLES[1]])
+    for colour, method in ((BLUE, "ablation"), (GREEN, "probe")):
+        for ranking, dashes in (("signed", "1,0"), ("absolute", "5,3")):
+            (line,) = [m for m in drawing.of("line", "concat_1", stroke=colour) if m.dashes == dashes]
+            rows = TABLES["sufficiency"].filter(task=TASKS[1], method=method, ranking=ranking).sort("k")
+            xs, ys = zip(*line.points, strict=True)
+            np.testing.assert_allclose(xs, panel.x + 192 * place(rows["k"].to_numpy()) / place(48), atol=0.01)
+            np.testing.assert_allclose(value(list(ys)), rows["faithfulness"], atol=0.01)
+        (band,) = drawing.of("area", "concat_1", fill=colour)
+        rows = TABLES["sufficiency"].filter(task=TASKS[1], method=method, ranking="signed").sort("k")
+        edges = value([y for _, y in band.points])
+        np.testing.assert_allclose(edges[:6], rows["faithfulness_low"], atol=0.01)
+        np.testing.assert_allclose(edges[6:12][::-1], rows["faithfulness_high"], atol=0.01)
+
+
+def test_the_floor_is_the_range_and_mean_of_random_rankings_and_a_line_marks_all_heads():
+    drawing = drawn("sufficiency")
+    value = left_axis(drawing, row=0)
+    random = TABLES["sufficiency"].filter(task=TASKS[0], method="random").group_by("k").agg(
+        pl.col("faithfulness").min().alias("low"), pl.col("faithfulness").max().alias("high"), pl.mean("faithfulness")
+    ).sort("k")  # fmt: skip
+    (band,) = drawing.of("area", "concat_0", fill=palette.RANDOM_BAND)
+    edges = value([y for _, y in band.points])
+    np.testing.assert_allclose(edges[:6], random["low"], atol=0.01)
+    np.testing.assert_allclose(edges[6:12][::-1], random["high"], atol=0.01)
+    (line,) = drawing.of("line", "concat_0", stroke=palette.RANDOM_CURVE)
+    np.testing.assert_allclose(value([y for _, y in line.points]), random["faithfulness"], atol=0.01)
+    (whole,) = drawing.of("rule", "concat_0", dashes="4,3")
+    np.testing.assert_allclose(value([y for _, y in whole.points]), [1, 1], atol=0.01)
+    assert drawing.words("legend-title") == ["Heads kept", "Chosen by"]
+    assert drawing.words("legend-label") == ["top k, helping first", "top k, either sign", "random k", *METHODS]
+
+
+def test_a_task_whose_ends_do_not_differ_has_words_instead_of_curves():
+    drawing = drawn("sufficiency")
+    assert not drawing.of("line", "concat_3")
+    assert [text.words for text in drawing.texts].count("Not defined") == 1
+    assert any("Not defined: the score" in text.words for text in drawing.texts)
+    assert not drawing.of("rule", "concat_3", dashes="4,3")
+    tables = [TABLES["sufficiency"], TABLES["CPR"]]
+    none = drawn("sufficiency", [table.filter(task=TASKS[3]) for table in tables], tasks=TASKS[3:4])
+    assert [text.words for text in none.texts].count("Not defined") == 1
+    without = drawn("sufficiency", [table.filter(pl.col("task") != TASKS[3]) for table in tables], tasks=TASKS[:3])
+    assert not any("Not defined" in text.words for text in without.texts)
+
+
 def test_layer_profile_shows_shares_an_even_share_and_centres_of_mass_with_intervals():
     drawing = drawn("layer-profile")
     value = left_axis(drawing, row=0)

@@ -29,6 +29,7 @@ def test_the_workflow_asks_for_the_figures_and_as_many_tables_as_are_here():
     ("figure", "title", "about"),
     [
         ("knock-out", "Attention heads of demo knocked out together", "held-out questions"),
+        ("sufficiency", "Attention heads of demo kept alone", "from 0 (no head) to 1 (all heads)"),
         ("layer-profile", "Attention heads of demo: share of importance by layer", "by each method"),
         ("dissociation.ablation", "Dissociation of tasks in demo, top 4 heads by exact ablation", "the top 4 heads"),
         ("task-overlap.probe", "Overlap of the tasks' maps in demo by a probe", "the top 5 heads"),
@@ -86,6 +87,11 @@ def test_specs_are_valid_and_the_same_in_any_order_of_rows(figure):
         ("dissociation.lens", None, "figure dissociation.lens: no method `lens`, there are: ablation"),
         ("agreement", lambda t: t[:1], "figure agreement takes the tables agreement, summary; 1 were given"),
         ("knock-out", lambda t: [t[0].drop("k")], "knock-out table: no column k; it has method"),
+        (
+            "sufficiency",
+            lambda t: [t[0].filter(pl.col("method") != "random"), t[1]],
+            "sufficiency table: no row of task",
+        ),
         (
             "layer-profile",
             lambda t: [t[0], t[1].filter(pl.col("task") != "inference")],

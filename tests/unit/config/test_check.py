@@ -102,6 +102,8 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "positions": "answer",
             "same_answer": False,
             "groups": False,
+            "sufficiency": True,
+            "rankings": 30,
             "halves": 100,
             "top": 0.1,
             "folds": 5,

@@ -192,6 +192,44 @@ def test_reliability_controls_and_knock_outs():
     assert "(permutation p = 0.200).\n" in text
 
 
+def test_which_ranking_predicts_best():
+    ends = {f"{name}_{end}": value for name in ("cpr", "cmd") for end, value in (("low", 0.1), ("high", 0.9))}
+    cpr = pl.DataFrame(
+        [
+            {"method": method, "task": task, "baseline": "zero", "rankings": 30 if method == "random" else 1} | ends
+            | {"cpr": None if task == "d" else value, "cmd": None if task == "d" else 1 - value}
+            for method, value in (("ablation", 0.85), ("probe", 0.6), ("random", 0.4)) for task in ("b", "a", "d")
+        ]
+    )  # fmt: skip
+    area = pl.DataFrame([{"method": "ablation", "task": "a", "area": 0.5, "ci_low": 0.4, "ci_high": 0.6}])
+    tests = pl.DataFrame(
+        [
+            {"figure": figure, "task": task, "method_a": "ablation", "method_b": "probe"}
+            | {"difference": difference, "p_adjusted": p}
+            for figure, task, difference, p in (
+                ("area", "a", 0.2, 0.2), ("cpr", "a", 0.3, 0.01), ("cpr", "b", -0.3, 0.04), ("cpr", "d", 0.3, None),
+                ("cmd", "a", -0.3, 0.01), ("cmd", "b", -0.2, 0.02),
+            )
+        ]
+    )  # fmt: skip
+    more = {"area": area, "cpr": cpr, "tests": tests}
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), **more), order=["a", "b", "d", "b_c", "z", *THREE])
+    assert (
+        "| A | `ablation` | 0.50 [0.40, 0.60] | 0.85 [0.10, 0.90] | 0.15 [0.10, 0.90] |\n"
+        "| A | `probe` |  | 0.60 [0.10, 0.90] | 0.40 [0.10, 0.90] |\n"
+        "| A | `random` |  | 0.40 [0.10, 0.90] | 0.60 [0.10, 0.90] |\n"
+        "| B | `ablation` |  | 0.85 [0.10, 0.90] |"
+    ) in text
+    assert "| D | `probe` |  | unknown | unknown |\n" in text
+    assert "- Knock-out area: `ablation` is better than `probe` for 0 of 1 tasks and worse for 0.\n" in text
+    assert "- Head-CPR: `ablation` is better than `probe` for 1 of 2 tasks and worse for 1.\n" in text
+    assert "- Head-CMD: `ablation` is better than `probe` for 2 of 2 tasks and worse for 0.\n" in text  # less is better
+    assert "output the baseline (zero)." in text
+    assert "`random` is the mean of 30 random rankings.\n" in text
+    assert "- Head-CPR and head-CMD are not defined for D: the score with all heads is not clearly above" in text
+    assert "Which ranking" not in written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
+
+
 def test_unknown_is_said_not_printed_as_null():
     found = tables(THREE, dict.fromkeys(PAIRS, 0.05))
     empty = {name: None for figure in FIGURES for name in (figure, f"{figure}_low", f"{figure}_high")}

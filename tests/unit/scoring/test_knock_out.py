@@ -8,41 +8,19 @@ import torch
 from families import (
     FAMILIES,
     PLANTED,
-    plain_log_prob,
+    plain_scores,
     planted_items,
     planted_model,
     random_items,
     random_model,
 )
 from headatlas.models.head_model import find_heads
-from headatlas.scoring.knock_out import knock_out
+from headatlas.scoring.knock_out import distinct, knock_out
 
 LENGTHS = [(9, 3), (5, 1), (12, 2)]
+EVERY = [(layer, head) for layer in range(3) for head in range(4)]
 SETS = [[], [(0, 1)], [(1, 0), (1, 3), (2, 2)], [(0, 0), (2, 1)], [(2, 3)], [(1, head) for head in range(4)]]
-
-
-def plain_scores(model, item, heads, baseline, positions):
-    """Log-probability and exact match of one item with `heads` replaced, by hooks written here."""
-    start = len(item["prompt_ids"]) - 1 if positions == "answer" else 0
-    handles = []
-    for layer, attention in enumerate(model.attentions):
-        chosen = [head for edited, head in heads if edited == layer]
-
-        def hook(_module, args, chosen=chosen, layer=layer, width=attention.d_head):
-            z = args[0].clone()
-            flat = z.view(1, -1, z.shape[-1])
-            for head in chosen:
-                flat[:, start:, head * width : (head + 1) * width] = torch.tensor(baseline[0, layer, head])
-            return (z, *args[1:])
-
-        handles.append(attention.projection.register_forward_pre_hook(hook))
-    ids = torch.tensor([item["prompt_ids"] + item["answer_ids"]])
-    with torch.no_grad():
-        log_prob = float(plain_log_prob(model.model, item))
-        best = model.model(input_ids=ids).logits[0].argmax(-1)[len(item["prompt_ids"]) - 1 : -1].tolist()
-    for handle in handles:
-        handle.remove()
-    return log_prob, best == item["answer_ids"]
+SETS += [EVERY, [head for head in EVERY if head != (1, 2)], [(2, 1), (0, 0)]]  # as where few heads are kept; one twice
 
 
 @pytest.mark.parametrize("way", ["replay", "hooked"])
@@ -69,7 +47,7 @@ def test_equals_one_hooked_pass_per_set_and_item(family, positions, way):
 def test_only_sets_with_the_planted_head_matter(way):
     model = find_heads(planted_model())
     items = planted_items()
-    others = [(layer, head) for layer in range(3) for head in range(4) if (layer, head) != PLANTED]
+    others = [head for head in EVERY if head != PLANTED]
     zero = np.zeros((1, 3, 4, 8), np.float32)
     log_prob, correct, _ = knock_out(
         model, items, [[], others, [PLANTED], [*others, PLANTED]], zero, "answer", 999, engine=way
@@ -77,3 +55,18 @@ def test_only_sets_with_the_planted_head_matter(way):
     assert correct[0].all()
     assert np.allclose(log_prob[0], log_prob[1], atol=1e-6)
     assert np.allclose(log_prob[2:], -math.log(8), atol=1e-6)
+
+
+def test_equal_sets_are_run_once():
+    model, items = find_heads(planted_model()), planted_items()
+    sets = [[[1, 2], [0, 1]], [], [(0, 1), (1, 2)], [(2, 0)], []]
+    assert distinct(sets) == ([[], [(0, 1), (1, 2)], [(2, 0)]], [1, 0, 1, 2, 0])
+    done = []
+    zero = np.zeros((1, 3, 4, 8), np.float32)
+    score, correct, _ = knock_out(model, items, sets, zero, "answer", 999, done.append, "replay")
+    assert sum(done) == 3 * len(items)
+    assert (score[0] == score[2]).all()
+    assert (score[1] == score[4]).all()
+    assert score.shape == correct.shape == (5, len(items))
+    assert correct[1].all()
+    assert np.allclose(score[0], -math.log(8), atol=1e-6)
