@@ -17,7 +17,7 @@ from script_runs import run_script, write_effects
 
 TEMPLATE = Path(__file__).parents[3] / "workflow/report/findings.md.j2"
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
-FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64, "stopped": 0}
 
 
 def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:

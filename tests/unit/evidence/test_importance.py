@@ -27,7 +27,7 @@ def scores_table(effects: dict, p_value: float = 0.5) -> pl.DataFrame:
         {
             "model": "m", "method": method, "task": task, "layer": layer, "head": head,
             "effect": float(effect), "std_error": 1.0, "ci_low": None, "ci_high": None, "p_value": p_value,
-            "n_items": 4, "n_questions": 2, "note": None,
+            "n_items": 4, "n_questions": 2, "stopped": False, "note": None,
         }
         for (method, task, layer, head), effect in effects.items()
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_score_layer_reads_its_layer_out_of_a_block(tmp_path):
     assert table["std_error"].to_list() == pytest.approx([8 / 3, 4 / 9])
     assert table["n_items"].to_list() == [3, 3]
     assert table["n_questions"].to_list() == [2, 2]
-    assert (table.dtypes[3], table.dtypes[5], table.dtypes[-2]) == (pl.Int32, pl.Float64, pl.Int32)
+    assert (table.dtypes[3], table.dtypes[5], table.dtypes[-3]) == (pl.Int32, pl.Float64, pl.Int32)
     assert table.select("ci_low", "ci_high", "p_value").null_count().row(0) == (2, 2, 2)  # two questions
 
 
