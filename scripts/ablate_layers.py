@@ -57,14 +57,13 @@ def main(
     replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)
     with_heads = sum(model.attentions[layer] is not None for layer in layers)
-    what, where, rounds = (model, chosen), (replacement, layers, settings.positions, batch_tokens), None
+    passes, rounds = (model, chosen, replacement, layers, settings.positions, batch_tokens), None
     with progress("ablate", len(chosen) * with_heads * model.n_heads, "items x heads") as advance:
         if settings.adaptive is None:
-            effect, report = ablate_layers(*what, *where, advance, engine)
+            effect, report = ablate_layers(*passes, advance, engine)
         else:
-            seed, bound = (settings.adaptive["seed"],), Bound(**settings.adaptive["bound"])
-            options = (bound, seed, advance, engine)
-            effect, rounds, report = ablate_adaptively(*what, question_index(chosen), *where, *options)
+            rule = (question_index(chosen), Bound(**settings.adaptive["bound"]), (settings.adaptive["seed"],))
+            effect, rounds, report = ablate_adaptively(*passes, *rule, advance, engine)
     clean = clean_run(trace)
     write_effects(effects, effect, *clean, first_layer=layers.start, engine=report.as_dict(), rounds=rounds)
 

@@ -49,7 +49,9 @@ def covered(effects: np.ndarray, interval) -> float:
 def print_coverage(folders: dict[str, Path]) -> None:
     """Coverage of all rounds together, for simulated effects and those of the hottest heads."""
     rng = np.random.default_rng(0)
-    print("| effects | questions | rounds | Student and Hall, Bonferroni | asymptotic sequence |\n" + "| --- " * 5 + "|")
+    print(
+        "| effects | questions | rounds | Student and Hall, Bonferroni | asymptotic sequence |\n" + "| --- " * 5 + "|"
+    )
     for n in (77, 200):
         samples = {kind: simulated(kind, (n, HEADS), rng) for kind in KINDS}
         for name, folder in folders.items():

@@ -14,11 +14,11 @@ from headatlas.stats.adaptive import Bound, Rounds, draw_rounds, measure_in_roun
 def ablate_adaptively(
     model: HeadModel,
     items: list[dict],
-    questions: np.ndarray,
     baseline: np.ndarray | Baseline,
     layers: range,
     positions: str,
     batch_tokens: int,
+    questions: np.ndarray,
     bound: Bound,
     seed: tuple[int, ...],
     advance: Callable[[int], None] = lambda _n: None,

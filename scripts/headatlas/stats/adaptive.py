@@ -164,9 +164,7 @@ def adaptive_statistics(
     for end in np.unique(rounds.head):
         heads, items = rounds.head == end, rounds.item < end
         looks = 1 if end == last else last - 1
-        part = head_statistics(
-            effects[np.ix_(items, heads)], questions[items], confidence=1 - (1 - confidence) / looks
-        )
+        part = head_statistics(effects[np.ix_(items, heads)], questions[items], confidence=1 - (1 - confidence) / looks)
         part = part._replace(p_value=np.minimum(1.0, looks * part.p_value))
         for whole, values in zip(found, part, strict=True):
             whole[heads] = values

@@ -73,8 +73,8 @@ def _adaptive(job: Job) -> object:
     if not job.atlas.adapts:
         return LEFT_OUT
     ablation = job.atlas.config["methods"]["ablation"]
-    key = "top" if ablation["smallest_effect"] is None else "smallest_effect"
-    return {"bound": {key: ablation[key]}, "seed": job.atlas.config["seed"]}
+    bound = {key: ablation[key] for key in ("top", "smallest_effect") if ablation[key] is not None}
+    return {"bound": bound, "seed": job.atlas.config["seed"]}
 
 
 def _has_null(job: Job) -> bool:
