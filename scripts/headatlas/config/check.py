@@ -244,8 +244,8 @@ def _settle_adaptive(config: dict, given: dict, base: Path) -> Iterator[Problem]
     if config["evidence"]["run"] and config["evidence"]["groups"]:
         yield (
             (*at, "items"),
-            "adaptive measures heads on different items, so their sum cannot be compared with that of a group; use all, "
-            "or set evidence.groups to false",
+            "adaptive measures heads on different items, so their sum cannot be compared with that of a group; "
+            "use all, or set evidence.groups to false",
         )
     if config["statistics"]["items"] == "correct":
         yield (*at, "items"), "adaptive chooses heads by all items; use it with statistics.items: all"

@@ -87,7 +87,7 @@ def test_files_say_what_was_measured(tmp_path):
     assert np.array_equal(np.isfinite(read.effect), read.rounds.measured)
     assert read_effects(path, 2).rounds.head.tolist() == [read.rounds.head[2].tolist()]
     effects[np.flatnonzero(rounds.item == 0)[0], 0, 0] = np.inf
-    with pytest.raises(HeadAtlasError, match="the effect of layer 1, head 0 on item .* is not finite"):
+    with pytest.raises(HeadAtlasError, match=r"the effect of layer 1, head 0 on item \d+ is not finite"):
         write_effects(path, effects, *about, first_layer=1, rounds=rounds)
 
 
