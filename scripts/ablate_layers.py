@@ -6,19 +6,25 @@ Reads items, the task's trace and, if the baseline needs it, the pooled baseline
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.files.effects import clean_run, write_effects
+from headatlas.files.effects import clean_run, question_index, write_effects
 from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.ablation import ablate_layers
+from headatlas.scoring.adaptive import ablate_adaptively
 from headatlas.scoring.baseline import choose_baseline
+from headatlas.stats.adaptive import Bound
 from headatlas.tasks.items import read_split
 
 
 @dataclass(frozen=True)
 class Settings:
-    """positions: answer | all; seed: of the draws (only for baseline resample)."""
+    """positions: answer | all; seed: of the draws (only for baseline resample).
+
+    adaptive: `bound` (`stats.adaptive.Bound`) and `seed` (of the order of questions), to measure on all items only
+    heads that may reach the bound.
+    """
 
     model: dict
     task: str
@@ -27,6 +33,7 @@ class Settings:
     baseline: str
     positions: str
     seed: int | None = None
+    adaptive: dict | None = None
 
 
 def prepare(settings: Settings, device: str, memory_mb: int) -> Place | None:
@@ -51,11 +58,15 @@ def main(
     replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)
     with_heads = sum(model.attentions[layer] is not None for layer in layers)
+    passes, rounds = (model, chosen, replacement, layers, settings.positions, batch_tokens), None
     with progress("ablate", len(chosen) * with_heads * model.n_heads, "items x heads") as advance:
-        effect, report = ablate_layers(
-            model, chosen, replacement, layers, settings.positions, batch_tokens, advance, engine
-        )
-    write_effects(effects, effect, *clean_run(trace), first_layer=layers.start, engine=report.as_dict())
+        if settings.adaptive is None:
+            effect, report = ablate_layers(*passes, advance, engine)
+        else:
+            rule = (question_index(chosen), Bound(**settings.adaptive["bound"]), (settings.adaptive["seed"],))
+            effect, rounds, report = ablate_adaptively(*passes, *rule, advance, engine)
+    clean = clean_run(trace)
+    write_effects(effects, effect, *clean, first_layer=layers.start, engine=report.as_dict(), rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
-if there is no interval; in a layer without attention (hybrid models) all values are null.
+if there is no interval or the head stopped early; in a layer without attention (hybrid models) all values are null.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.files.scores import read_effects, read_null, write_scores
 from headatlas.jobs.cli import run
+from headatlas.stats.adaptive import Rounds, adaptive_statistics
 from headatlas.stats.head_statistics import head_statistics, no_statistics
 
 
@@ -35,6 +36,11 @@ def main(settings: Settings, effects: Path, scores: Path) -> None:
         raise HeadAtlasError(f"model {settings.model}, task {settings.task}: {error}") from error
     if layer in read.without_attention:
         write_scores(scores, no_statistics(read.effect.shape[2]), vars(settings), layer)
+        return
+    if read.rounds is not None:
+        heads = Rounds(read.rounds.item, read.rounds.head[0])
+        statistics = adaptive_statistics(read.effect[:, 0], read.question, heads, confidence=settings.confidence)
+        write_scores(scores, statistics, vars(settings), layer, len(set(read.question.tolist())))
         return
     statistics = head_statistics(
         read.effect[:, 0],

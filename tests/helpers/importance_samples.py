@@ -13,7 +13,7 @@ def importance(rows: list[tuple], method="ablation") -> pl.DataFrame:
         model=pl.lit("m"), method=pl.lit(method), std_error=0.1, ci_low=pl.col("effect") - 1,
         ci_high=pl.col("effect") + 1, p_value=pl.col("q_value"), importance=(size / size.sum()).over("task"),
         rank=size.rank("ordinal", descending=True).over("task").cast(pl.Int32), n_items=9, n_questions=9,
-        note=pl.lit(None, pl.String),
+        stopped=pl.lit(False), note=pl.lit(None, pl.String),
     ).select(COLUMNS)  # fmt: skip
 
 

@@ -32,7 +32,7 @@ COLUMNS = {
     "model": pl.String, "method": pl.String, "task": pl.String, "layer": pl.Int32, "head": pl.Int32,
     "effect": pl.Float64, "std_error": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64,
     "p_value": pl.Float64, "q_value": pl.Float64, "importance": pl.Float64, "rank": pl.Int32,
-    "n_items": pl.Int32, "n_questions": pl.Int32, "note": pl.String,
+    "n_items": pl.Int32, "n_questions": pl.Int32, "stopped": pl.Boolean, "note": pl.String,
 }  # fmt: skip
 
 

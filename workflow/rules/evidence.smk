@@ -125,7 +125,7 @@ rule format_control:
     """Each task's map on items (score split) whose answers have the format of another task's."""
     input:
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
-        effects=lambda wildcards: files.all_effects(wildcards.model, atlas.untrained),
+        effects=lambda wildcards: files.all_effects(wildcards.model, atlas.matchable),
     output:
         table=in_report("results/{model}/evidence/format-control.parquet", "format-control"),
     log:

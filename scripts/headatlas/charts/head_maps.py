@@ -241,6 +241,7 @@ _INTERVAL = (
 
 
 def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
+    questions = [alt.Tooltip("n_questions:Q", title="Questions", format=",d")] if maps.table.adaptive else []
     return [
         alt.Tooltip("label:N", title="Task"),
         alt.Tooltip("layer:O", title="Layer"),
@@ -249,6 +250,7 @@ def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
         alt.Tooltip("interval:N", title=f"Effect [interval], {maps.unit}"),
         alt.Tooltip("rank:Q", title=f"Rank of {maps.table.ranked:,}", format=",d"),
         alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
+        *questions,
     ]
 
 
@@ -301,6 +303,7 @@ def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
         marked and f"{marked}: not significant (q ≥ {maps.look.q_threshold:g})",
         maps.table.empty and "Grey: no attention in this layer",
         maps.table.rounded and "×: smaller than rounding error",
+        maps.table.adaptive and _stopped(maps),
     )
     what = "Signed effect" if measure.signed else "Importance"
     return frame.Words(
@@ -309,6 +312,13 @@ def _words(maps: HeadMaps, measure: Measure) -> frame.Words:
         "; ".join(part for part in parts if part) or None,
         f"{what} of each attention head per task: model {maps.model}, method {maps.method}",
     )
+
+
+def _stopped(maps: HeadMaps) -> str:
+    """`Measured on some of the questions only: 215 to 240 of 270 heads`."""
+    of_tasks = maps.table.rows.group_by("task").agg(pl.col("stopped").sum())["stopped"]
+    numbers = " to ".join(dict.fromkeys(f"{n:,}" for n in (of_tasks.min(), of_tasks.max())))
+    return f"Measured on some of the questions only: {numbers} of {maps.table.ranked:,} heads"
 
 
 def _quoted(text: str) -> str:

@@ -27,19 +27,27 @@ class HeadRows:
             HeadAtlasError: a column, the method, a task or a head is missing, or a value is no number.
         """
         marked = ["rounding"] if "rounding" in table.columns else []
+        marked += ["stopped", "n_questions"] if "stopped" in table.columns else []
         rows = checked(table, "importance", COLUMNS + marked, method=[method], task=tasks).drop("method")
         layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
         empty = _empty(rows)
         _check_cells(rows, layers, heads, method, empty)
         rows = rows.filter(~pl.col("layer").is_in(empty))
-        if marked and not rows["rounding"].any():
+        if "rounding" in marked and not rows["rounding"].any():
             rows = rows.drop("rounding")
+        if "stopped" in marked and not rows["stopped"].any():
+            rows = rows.drop("stopped", "n_questions")
         return cls(rows, layers, heads, empty)
 
     @property
     def rounded(self) -> bool:
         """Whether any effect is smaller than its rounding noise."""
         return "rounding" in self.rows.columns
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether any head was not measured on all questions of its task."""
+        return "stopped" in self.rows.columns
 
     @property
     def ranked(self) -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "longest_item",
     "read_geometry",
 ]
+TOP = 20  # methods.ablation.top, where items is adaptive
 TAKEN = ("comparison", "vega.js")  # of results/, used for what all models share
 
 BRACES = "contains a brace, which Snakemake reads as part of a wildcard; rename it"
@@ -34,7 +35,7 @@ def load_config(config: dict, base: Path) -> dict:
 
     In the result `models.*.path` of a local model and `tasks.*.source` (always a list) can be opened from the
     working directory; `tasks.*` have `format` and their own `max_items`; cogqa tasks, and only they, have `skill` and
-    `context`.
+    `context`; adaptive ablation has either `top` or `smallest_effect`.
 
     Args:
         config: as Snakemake read it, including `--config` overrides; not modified.
@@ -50,7 +51,7 @@ def load_config(config: dict, base: Path) -> dict:
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
     settles = (_settle_models, _settle_tasks, _check_shared_sources)
-    for settle in (*settles, _check_methods, _check_probe, _check_evidence, _check_figures):
+    for settle in (*settles, _check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
         raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
@@ -219,6 +220,41 @@ def _check_methods(config: dict, given: dict, base: Path) -> Iterator[Problem]:
                 ("methods", name, "baseline"),
                 "resample works only with positions: answer; use mean, task_mean or zero",
             )
+
+
+def _settle_adaptive(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """Adaptive ablation compares the heads of a task in one job, and leaves each with items of its own."""
+    ablation, at = config["methods"].get("ablation"), ("methods", "ablation")
+    if ablation is None:
+        return
+    named = [key for key in ("top", "smallest_effect") if ablation[key] is not None]
+    if ablation["items"] != "adaptive":
+        yield from (((*at, key), "applies to items: adaptive, but items is all; remove one") for key in named)
+        return
+    if not named:
+        ablation["top"] = TOP
+    if len(named) == 2:
+        yield (*at, "smallest_effect"), "replaces top; remove one of them"
+    if ablation["smallest_effect"] is None and config["compute"]["layers_per_job"] is not None:
+        yield (
+            (*at, "top"),
+            "compares all heads of a task, which compute.layers_per_job divides among several jobs; set that to null, "
+            "or give a smallest_effect instead of top",
+        )
+    if config["evidence"]["run"] and config["evidence"]["groups"]:
+        yield (
+            (*at, "items"),
+            "adaptive measures heads on different items, so their sum cannot be compared with that of a group; "
+            "use all, or set evidence.groups to false",
+        )
+    if config["statistics"]["items"] == "correct":
+        yield (*at, "items"), "adaptive chooses heads by all items; use it with statistics.items: all"
+    if config["evidence"]["run"] and len(config["models"]) > 1:
+        yield (
+            (*at, "items"),
+            "adaptive measures heads on different items, so several models cannot be compared; use all, map one model "
+            "at a time, or set evidence.run to false",
+        )
 
 
 def _check_probe(config: dict, given: dict, base: Path) -> Iterator[Problem]:

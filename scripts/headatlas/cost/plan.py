@@ -152,7 +152,8 @@ class Plan:
         )
         steps = self._scored * self.heads
         jobs = len(self.score) * len(blocks)
-        return self._run("ablate_layers", jobs, steps, self._all(self.score), work, 4 * steps)
+        at_most = method["items"] == "adaptive"
+        return self._run("ablate_layers", jobs, steps, self._all(self.score), work, 4 * steps, at_most=at_most)
 
     def _ablate_groups(self) -> Row:
         method, groups = self.atlas.config["methods"]["ablation"], self.atlas.geometry[self.model].n_groups

@@ -19,6 +19,16 @@ def overview(summary: pl.DataFrame, reliability: pl.DataFrame | None) -> list[di
     return [row | {"reliable": known.get(row["task"])} for row in summary.iter_rows(named=True)]
 
 
+def stopped(summary: pl.DataFrame) -> dict | None:
+    """The heads that adaptive ablation did not measure on all questions.
+
+    Returns:
+        `least` and `most` (rows of the summary; None where every head was measured on all questions).
+    """
+    known = summary.sort("stopped")
+    return _ends(known) if known["stopped"].sum() else None
+
+
 def completeness(summary: pl.DataFrame) -> dict | None:
     """How far integrated gradients miss what they should add up to.
 

@@ -97,7 +97,7 @@ def of_method(tables: Tables, method: str) -> dict:
     """What the template shows of one method.
 
     Returns:
-        `name`, `overview`, `completeness`, `claims` (None where no map can be read), `hottest`.
+        `name`, `overview`, `completeness`, `stopped`, `claims` (None where no map can be read), `hottest`.
     """
     every = Tables(*(_by(table, method) for table in tables))
     read = _readable(every)
@@ -120,6 +120,7 @@ def of_method(tables: Tables, method: str) -> dict:
         "name": method,
         "overview": claims.overview(every.summary, every.reliability),
         "completeness": claims.completeness(every.summary),
+        "stopped": claims.stopped(every.summary),
         "claims": found,
         "hottest": claims.hottest(read.hottest),
     }

@@ -12,7 +12,7 @@ from headatlas.stats.multiple_testing import benjamini_hochberg
 
 COLUMNS = (
     "model", "method", "task", "layer", "head", "effect", "std_error", "ci_low", "ci_high",
-    "p_value", "q_value", "importance", "rank", "n_items", "n_questions", "note",
+    "p_value", "q_value", "importance", "rank", "n_items", "n_questions", "stopped", "note",
 )  # fmt: skip
 
 

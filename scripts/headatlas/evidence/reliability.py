@@ -8,6 +8,7 @@ from headatlas.stats import jackknife
 from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.ranking import correlation, rank_correlation
 
+UNKNOWN = (float("nan"),) * 3  # reliability, lower and upper end
 WANTED = 0.9  # the reliability that `questions_needed` aims at
 # How the mean effects [..., head] of two halves are correlated over heads. Ranks weigh all heads equally, and most
 # heads have hardly any effect; the hottest heads decide the correlation of values (importance up to its scale).
@@ -43,7 +44,7 @@ def split_half(
     totals, counts = question_totals(effects, questions)
     n = len(counts)
     if n < jackknife.FEWEST:
-        return float("nan"), float("nan"), float("nan")
+        return UNKNOWN
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     first = np.argsort(rng.random((halves, n)), axis=1) < n // 2  # [split, question]
     groups = jackknife.question_groups(n, rng)

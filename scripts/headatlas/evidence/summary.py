@@ -76,7 +76,8 @@ def summarise(
 
     Returns:
         model, method, task, completeness_error (share; NaN if effects need not add up), readable (false if that is
-        above `COMPLETE`), heads, tested (heads with a p-value), significant (q < 0.05), helping and hurting (among
+        above `COMPLETE`), heads, stopped (heads that adaptive ablation did not measure on all questions), tested (heads
+        with a p-value), significant (q < 0.05), helping and hurting (among
         these), exclusive (significant for no other task by this method), elbow (heads), each of `FIGURES` with `_low`
         and `_high`, layer_q25, layer_q50, layer_q75 (layers, from 0), density_lower and density_upper (share of
         significant heads in each half of the layers; an odd middle layer belongs to neither).
@@ -165,6 +166,7 @@ def _counts(part: pl.DataFrame) -> dict[str, int]:
     helping = int((significant["effect"] > 0).sum())
     return {
         "heads": part.height,
+        "stopped": int(part["stopped"].sum()),
         "tested": part["q_value"].count(),
         "significant": significant.height,
         "helping": helping,

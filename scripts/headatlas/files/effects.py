@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
+from headatlas.stats.adaptive import Rounds
 
 
 def write_effects(
@@ -26,6 +27,7 @@ def write_effects(
     null: dict[str, np.ndarray] | None = None,
     engine: dict | None = None,
     gain: np.ndarray | None = None,
+    rounds: Rounds | None = None,
 ) -> None:
     """Write per-item effects.
 
@@ -37,14 +39,15 @@ def write_effects(
         null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`).
         engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
         gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
+        rounds: on which items each head was measured (`head` [layer, head]); `effect` is NaN elsewhere. None: on all.
 
     Metadata: a single JSON entry `about`, because safetensors writes several entries in any order.
 
     Raises:
-        HeadAtlasError: an effect is not finite.
+        HeadAtlasError: a measured effect is not finite.
     """
     absent = np.isin(np.arange(effect.shape[1]) + first_layer, without_attention)
-    strange = ~np.isfinite(effect) & ~absent[:, None]
+    strange = ~np.isfinite(effect) & ~absent[:, None] & (True if rounds is None else rounds.measured)
     if strange.any():
         item, layer, head = (int(i) for i in np.argwhere(strange)[0])
         raise HeadAtlasError(
@@ -58,6 +61,8 @@ def write_effects(
     }
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
     tensors |= {} if gain is None else {"gain": np.ascontiguousarray(gain, dtype=np.float32)}
+    if rounds is not None:
+        tensors |= {"item_round": rounds.item.astype(np.int64), "head_rounds": rounds.head.astype(np.int64)}
     about = {"first_layer": first_layer, "without_attention": list(without_attention), "engine": engine}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"about": json.dumps(about)})

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
+from headatlas.stats.adaptive import Rounds
 from headatlas.stats.head_statistics import FEWEST, HeadStatistics, studentised
 
 SCHEMA = pa.schema(
@@ -20,7 +21,7 @@ SCHEMA = pa.schema(
     + [(name, pa.int32()) for name in ("layer", "head")]
     + [(name, pa.float64()) for name in ("effect", "std_error", "ci_low", "ci_high", "p_value")]
     + [(name, pa.int32()) for name in ("n_items", "n_questions")]
-    + [("note", pa.string())]
+    + [("stopped", pa.bool_()), ("note", pa.string())]
 )
 NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}  # pyarrow 20 wants pandas for its own `to_pandas_dtype`
 
@@ -29,7 +30,8 @@ class Effects(NamedTuple):
     """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
 
     `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
-    `without_attention` (hybrid models) have no effects but NaN.
+    `without_attention` (hybrid models) have no effects but NaN. `rounds` says on which items each head was measured
+    (adaptive ablation); its other effects are NaN. None: all heads on all items.
     """
 
     effect: np.ndarray
@@ -37,12 +39,22 @@ class Effects(NamedTuple):
     layers: range
     row: np.ndarray
     without_attention: list[int]
+    rounds: Rounds | None = None
 
     @property
     def flat(self) -> np.ndarray:
         """[item, head]: effects of all existing heads, in order of layer and head."""
-        present = ~np.isin(self.layers, self.without_attention)
-        return self.effect[:, present].reshape(len(self.effect), -1)
+        return self.effect[:, self._present].reshape(len(self.effect), -1)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every head was measured on every item."""
+        return self.rounds is None or bool(self.rounds.measured[:, self._present].all())
+
+    @property
+    def _present(self) -> np.ndarray:
+        """[layer] bool: the layers with attention."""
+        return ~np.isin(self.layers, self.without_attention)
 
 
 def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Effects:
@@ -55,7 +67,8 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
         at least one item; with `layer`, the layer axis has length 1.
 
     Raises:
-        HeadAtlasError: unreadable file, a layer it does not hold, an effect that is not finite, no item left.
+        HeadAtlasError: unreadable file, a layer it does not hold, an effect that is measured but not finite, no item
+            left.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -70,14 +83,16 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
                 layers = range(layer, layer + 1)
             else:
                 raise HeadAtlasError(f"{path}: holds layers {layers[0]} to {layers[-1]}, not layer {layer}")
+            rounds = _rounds(file, range(layers[0] - first, layers[-1] + 1 - first))
             question, correct = file.get_tensor("question"), file.get_tensor("correct").astype(bool)
     except (SafetensorError, KeyError, TypeError) as error:
         raise HeadAtlasError(f"{path}: not an effects file ({error}); delete it and run again") from error
-    _check_finite(effect, layers, without_attention, path)
+    _check_finite(effect, layers, without_attention, rounds, path)
     kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
-    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention)
+    rounds = rounds and rounds._replace(item=rounds.item[kept])
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention, rounds)
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
@@ -138,7 +153,8 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
             raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
-    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
+    rounds = blocks[0].rounds and Rounds(blocks[0].rounds.item, np.concatenate([block.rounds.head for block in blocks]))
+    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention, rounds)
 
 
 def read_maps(
@@ -157,27 +173,36 @@ def read_maps(
             yield method, task, read_task(folder / method, files, task, items)
 
 
-def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
+def write_scores(
+    path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int, n_questions: int | None = None
+) -> None:
     """Write one row per head in `SCHEMA`; NaN becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
+        n_questions: those of the task; a head that was measured on fewer is `stopped`. None: no head was.
     """
     n = len(statistics.effect)
     columns = [_text(names[name], n) for name in ("model", "method", "task")]
     columns += [_numbers(np.full(n, layer, np.int32)), _numbers(np.arange(n, dtype=np.int32))]
-    for field in SCHEMA.names[5:-1]:
+    for field in SCHEMA.names[5:-2]:
         values = np.broadcast_to(getattr(statistics, field), n)
         columns.append(_numbers(values.astype(NUMPY[SCHEMA.field(field).type])))
-    columns.append(_texts([_note(effect, statistics.n_questions) for effect in statistics.effect]))
+    measured = np.broadcast_to(statistics.n_questions, n)
+    stopped = np.zeros(n, bool) if n_questions is None else measured < n_questions
+    columns.append(_truths(stopped))
+    notes = zip(statistics.effect, measured.tolist(), stopped.tolist(), strict=True)
+    columns.append(_texts([_note(*known, n_questions) for known in notes]))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
 
 
-def _note(effect: float, n_questions: int) -> str | None:
-    """Why a head has no interval; None if it has one."""
+def _note(effect: float, n_questions: int, stopped: bool, of: int | None) -> str | None:
+    """Why a head has no interval, or the interval of fewer questions than its task has; None if neither."""
     if np.isnan(effect):
         return "no effect"
+    if stopped:
+        return f"stopped after {n_questions} of {of} questions"
     return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 
@@ -187,6 +212,11 @@ def _numbers(values: np.ndarray) -> pa.Array:
     known = pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little").tobytes())
     buffers = [known, pa.py_buffer(np.ascontiguousarray(values))]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _truths(values: np.ndarray) -> pa.Array:
+    bits = pa.py_buffer(np.packbits(values, bitorder="little").tobytes())
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits])
 
 
 def _text(value: str, n: int) -> pa.Array:
@@ -209,8 +239,18 @@ def _no_item_left(n: int) -> str:
     )
 
 
-def _check_finite(effect: np.ndarray, layers: range, without_attention: list[int], path: Path) -> None:
+def _rounds(file: safe_open, layers: range) -> Rounds | None:
+    """The rounds of some layers, numbered from the first in the file; None if all heads were measured on all items."""
+    if "item_round" not in set(file.keys()):
+        return None
+    return Rounds(file.get_tensor("item_round"), file.get_tensor("head_rounds")[layers.start : layers.stop])
+
+
+def _check_finite(
+    effect: np.ndarray, layers: range, without_attention: list[int], rounds: Rounds | None, path: Path
+) -> None:
     strange = ~np.isfinite(effect) & ~np.isin(layers, without_attention)[:, None]
+    strange &= True if rounds is None else rounds.measured
     if strange.any():
         item, layer, head = (int(i) for i in np.argwhere(strange)[0])
         raise HeadAtlasError(

@@ -20,7 +20,7 @@ def progress(name: str, total: int, unit: str, clock: Callable[[], float] = time
     number where work starts over; the rate then counts from that moment.
 
     Args:
-        total: how many of `unit` there are; clock: seconds.
+        total: how many of `unit` there are, or at most; clock: seconds.
     """
     on_terminal = sys.stderr.isatty()
     say = log.debug if on_terminal else log.info
@@ -42,7 +42,7 @@ def progress(name: str, total: int, unit: str, clock: Callable[[], float] = time
 
         yield advance
     seconds = clock() - start
-    log.info("%s: %d %s in %.1f s, %.1f %s/s", name, total, unit, seconds, total / max(seconds, 1e-9), unit)
+    log.info("%s: %d %s in %.1f s, %.1f %s/s", name, done, unit, seconds, done / max(seconds, 1e-9), unit)
 
 
 def _line(name: str, done: int, total: int, unit: str, seconds: float) -> str:

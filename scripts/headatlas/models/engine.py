@@ -6,7 +6,7 @@ fit a model or disagrees, `hooked` replaces it only with the user's permission, 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
@@ -64,6 +64,7 @@ def run_checked(
     cells: Callable[[np.ndarray, int], tuple[list[Heads], np.ndarray]],
     entries: list[int],
     advance: Callable[[int], None] = lambda _n: None,
+    complete: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, Report]:
     """Compute with the wanted engine, check the result, and report.
 
@@ -74,11 +75,14 @@ def run_checked(
             result gives each, nats.
         entries: the first edited layer of every edited row (for the amount of work).
         advance: called with the numbers computed; with less than 0 when they are computed again.
+        complete: the items for which the result is complete, of which the shortest and the longest are rechecked; None
+            for all.
 
     Raises:
         HeadAtlasError: `replay` is requested but does not hold; or even full passes depend on what shares their batch.
     """
     reason, done = None, 0
+    rechecked = extremes(items, complete)
 
     def run(engine: str, padded: bool) -> np.ndarray:
         nonlocal done
@@ -96,7 +100,7 @@ def run_checked(
     if wanted != "hooked":
         try:
             result = run("replay", padded)
-            found = _check(model, items, baseline, positions, result, cells)
+            found = _check(model, items, rechecked, baseline, positions, result, cells)
             if found.holds:
                 return result, _report(model, found, "replay", None, padded, 1.0)
             reason = f"replayed passes differ from plain ones by {found.difference:.2g} nats"
@@ -111,7 +115,7 @@ def run_checked(
     work = work_ratio(model, items, positions, entries)
     for padding in dict.fromkeys((padded, False)):
         result = run("hooked", padding)
-        found = _check(model, items, baseline, positions, result, cells)
+        found = _check(model, items, rechecked, baseline, positions, result, cells)
         if found.holds:
             return result, _report(model, found, "hooked", reason, padding, work)
     raise HeadAtlasError(
@@ -176,7 +180,7 @@ def _report(model: HeadModel, found: _Found, engine: str, reason: str | None, pa
     return Report(engine, reason, padded, work, found.cells, found.difference, found.noise, model.half_because)
 
 
-def _check(model, items, baseline, positions, result, cells) -> _Found:
+def _check(model, items, rechecked, baseline, positions, result, cells) -> _Found:
     """Recompute some of the result by plain passes over single unpadded items, in float32.
 
     With half-precision weights the same passes also run in the arithmetic of the model: an engine may round as they do.
@@ -184,7 +188,7 @@ def _check(model, items, baseline, positions, result, cells) -> _Found:
     start = time.perf_counter()
     rounds = weights_in_half(model.model)
     given, plain, truth = [], [], []
-    for item in dict.fromkeys(extremes(items)):
+    for item in dict.fromkeys(rechecked):
         sets, drops = cells(result, item)
         batch = collate(items, [item]).to(model.device)
         given.append(drops)

@@ -53,9 +53,9 @@ def longest(items: Iterable[dict]) -> int:
     return max(map(sequence_length, items), default=0)
 
 
-def extremes(items: Sequence[dict]) -> tuple[int, int]:
-    """Indices of the shortest and the longest item."""
-    order = sorted(range(len(items)), key=lambda row: (sequence_length(items[row]), row))
+def extremes(items: Sequence[dict], among: Sequence[int] | None = None) -> tuple[int, int]:
+    """Indices of the shortest and the longest item, `among` these or all."""
+    order = sorted(range(len(items)) if among is None else among, key=lambda row: (sequence_length(items[row]), row))
     return order[0], order[-1]
 
 

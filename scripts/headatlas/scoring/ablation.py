@@ -4,7 +4,8 @@ Two engines give the same numbers: `replay` (fast) and `hooked` (one row of a fu
 chooses between them and checks the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from headatlas.models.batches import collate, halve_on_out_of_memory, run_batches
 from headatlas.models.engine import Report, run_checked
 from headatlas.models.head_model import HeadModel
-from headatlas.models.hooked import scores_of_sets
+from headatlas.models.hooked import Heads, scores_of_sets
 from headatlas.models.precision import weights_in_half
 from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.models.replay import replay_items
@@ -48,29 +49,84 @@ def ablate_layers(
     Raises:
         HeadAtlasError: `replay` is requested but does not hold; or full passes disagree with plain ones, too.
     """
-    baseline = baseline_of(baseline)
-    with_heads = [layer for layer in layers if model.attentions[layer]]
+    passes = Passes(model, items, baseline_of(baseline), layers, positions, batch_tokens)
 
     def compute(engine: str, padded: bool, computed: Callable[[int], None]) -> np.ndarray:
-        effects = np.zeros((len(items), len(layers), model.n_heads), np.float32)
-
-        def work(rows: list[int], tokens: int) -> None:
-            run = {"replay": _replayed, "hooked": _hooked}[engine]
-            effects[rows] = run(model, items, rows, baseline, layers, positions, tokens, computed).cpu().numpy()
-
-        # A row of replay is as long as the batch's longest answer, which would make shorter ones more expensive.
-        ragged = positions != "answer"
-        run_batches(work, items, batch_tokens, model.devices, padded=padded, ragged=ragged, room=model.room)
-        effects[:, [layer - layers.start for layer in layers if layer not in with_heads]] = np.nan
+        effects = passes.unmeasured()
+        passes.measure(effects, range(len(items)), passes.heads, engine, padded, computed)
         return effects
 
-    def cells(effects: np.ndarray, item: int) -> tuple[list[list[tuple[int, int]]], np.ndarray]:
-        chosen = _checked_heads(effects[item], [layer - layers.start for layer in with_heads])
-        edits = [[(layers.start + layer, head)] for layer, head in chosen]
-        return edits, np.array([effects[item, layer, head] for layer, head in chosen])
+    return passes.checked(compute, engine, advance)
 
-    entries = [layer for layer in with_heads for _ in range(model.n_heads)]
-    return run_checked(model, items, baseline, positions, engine, compute, cells, entries, advance)
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes over items with one head ablated; the fields are the arguments of `ablate_layers`."""
+
+    model: HeadModel
+    items: list[dict]
+    baseline: Baseline
+    layers: range
+    positions: str
+    batch_tokens: int
+
+    @property
+    def heads(self) -> np.ndarray:
+        """[layer of `layers`, head] bool: the heads that exist; none in layers without attention."""
+        exist = [self.model.attentions[layer] is not None for layer in self.layers]
+        return np.repeat(np.array(exist)[:, None], self.model.n_heads, axis=1)
+
+    def unmeasured(self) -> np.ndarray:
+        """[item, layer of `layers`, head] float32, all NaN."""
+        return np.full((len(self.items), len(self.layers), self.model.n_heads), np.nan, np.float32)
+
+    def measure(
+        self,
+        effects: np.ndarray,
+        rows: Sequence[int],
+        heads: np.ndarray,
+        engine: str,
+        padded: bool,
+        computed: Callable[[int], None],
+    ) -> None:
+        """Fill in `effects` of the items at `rows` and of `heads` ([layer, head] bool)."""
+        layer, head = np.nonzero(heads)
+        edits = [(self.layers[index], int(of)) for index, of in zip(layer, head, strict=True)]
+        run = {"replay": _replayed, "hooked": _hooked}[engine]
+
+        def work(part: list[int], tokens: int) -> None:
+            drop = run(self.model, self.items, part, self.baseline, edits, self.positions, tokens, computed)
+            effects[np.array(part)[:, None], layer, head] = drop.cpu().numpy()
+
+        # A row of replay is as long as the batch's longest answer, which would make shorter ones more expensive.
+        ragged, devices = self.positions != "answer", self.model.devices
+        room = self.model.room
+        rows = [int(row) for row in rows]
+        run_batches(work, self.items, self.batch_tokens, devices, rows, padded=padded, ragged=ragged, room=room)
+
+    def checked(
+        self,
+        compute: Callable[[str, bool, Callable[[int], None]], np.ndarray],
+        engine: str,
+        advance: Callable[[int], None],
+        complete: Sequence[int] | None = None,
+    ) -> tuple[np.ndarray, Report]:
+        """What `compute` returns, by an engine whose numbers plain passes confirm (`engine.run_checked`).
+
+        Args:
+            complete: the items on which all heads are measured; None for all items.
+        """
+        present = np.flatnonzero(self.heads.any(axis=1)).tolist()
+
+        def cells(effects: np.ndarray, item: int) -> tuple[list[list[tuple[int, int]]], np.ndarray]:
+            chosen = _checked_heads(effects[item], present)
+            edits = [[(self.layers[layer], head)] for layer, head in chosen]
+            return edits, np.array([effects[item, layer, head] for layer, head in chosen])
+
+        entries = [self.layers[index] for index in present for _ in range(self.model.n_heads)]
+        return run_checked(
+            self.model, self.items, self.baseline, self.positions, engine, compute, cells, entries, advance, complete
+        )
 
 
 def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, int]]:
@@ -90,48 +146,55 @@ def _checked_heads(effects: np.ndarray, layers: list[int]) -> list[tuple[int, in
 
 
 def _replayed(
-    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed=lambda _n: None
+    model, items, rows, baseline: Baseline, edits: Heads, positions: str, batch_tokens: int, computed=lambda _n: None
 ) -> torch.Tensor:
+    """[item of `rows`, edit] nats; `edits`: (layer, head) in order of layers."""
+    layers = _span(edits)
     replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
     replacement = baseline.on(model, replay.batch, positions, layers)
-    effects = torch.zeros(len(rows), len(layers), model.n_heads)
-    edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    effects = torch.zeros(len(rows), len(edits))
     # The unedited row goes through every pass, because rounding of half-precision weights is relative to it. A whole
     # extra sequence per pass is expensive; with float32 weights one is enough.
     once = not replay.at_answers and not weights_in_half(model.model)
     clean: list[torch.Tensor] = []
 
-    def work(part: list[tuple[int, int]]) -> None:
+    def work(part: list[int]) -> None:
         with_clean = not (once and clean)
-        score = replay.scores([[edit] for edit in part], replacement, with_clean)[0].cpu()
+        score = replay.scores([[edits[index]] for index in part], replacement, with_clean)[0].cpu()
         if with_clean:
             clean[:] = [score[:, :1]]
         drop = clean[0] - score[:, int(with_clean) :]
-        for row, (layer, head) in enumerate(part):
-            effects[:, layer - layers.start, head] = drop[:, row]
+        effects[:, part] = drop
         computed(drop.numel())
 
-    for start in range(0, len(edits), most):
-        halve_on_out_of_memory(work, edits[start : start + most])
+    _in_parts(work, len(edits), most)
     return effects
 
 
 def _hooked(
-    model, items, rows, baseline: Baseline, layers: range, positions: str, batch_tokens: int, computed=lambda _n: None
+    model, items, rows, baseline: Baseline, edits: Heads, positions: str, batch_tokens: int, computed=lambda _n: None
 ) -> torch.Tensor:
+    """As `_replayed`."""
     batch = collate(items, rows).to(model.device)
-    replacement = baseline.on(model, batch, positions, layers)
-    most = max(1, batch_tokens // batch.input_ids.numel())
-    effects = torch.zeros(len(rows), len(layers), model.n_heads)
+    replacement = baseline.on(model, batch, positions, _span(edits))
+    effects = torch.zeros(len(rows), len(edits))
 
-    def work(edits: list[tuple[int, int]]) -> None:
-        score = scores_of_sets(model, batch, [[], *([edit] for edit in edits)], replacement, positions)[0].cpu()
-        for row, (layer, head) in enumerate(edits, start=1):
-            effects[:, layer - layers.start, head] = score[:, 0] - score[:, row]
-        computed(len(rows) * len(edits))
+    def work(part: list[int]) -> None:
+        sets = [[], *([edits[index]] for index in part)]
+        score = scores_of_sets(model, batch, sets, replacement, positions)[0].cpu()
+        effects[:, part] = score[:, :1] - score[:, 1:]
+        computed(len(rows) * len(part))
 
-    for layer in (layer for layer in layers if model.attentions[layer]):
-        edits = [(layer, head) for head in range(model.n_heads)]
-        for start in range(0, model.n_heads, most):
-            halve_on_out_of_memory(work, edits[start : start + most])
+    _in_parts(work, len(edits), max(1, batch_tokens // batch.input_ids.numel()))
     return effects
+
+
+def _span(edits: Heads) -> range:
+    """The layers from the first edit to the last."""
+    return range(edits[0][0], edits[-1][0] + 1) if edits else range(0)
+
+
+def _in_parts(work: Callable[[list[int]], None], n: int, most: int) -> None:
+    """Call `work` with 0, 1, ... below `n`, at most `most` at a time, and fewer where memory is short."""
+    for start in range(0, n, most):
+        halve_on_out_of_memory(work, list(range(start, min(start + most, n))))

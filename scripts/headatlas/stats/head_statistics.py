@@ -17,27 +17,30 @@ FEWEST = 20
 
 
 class HeadStatistics(NamedTuple):
-    """What is known about each head; every array is float64 [head], effects in nats per answer token."""
+    """What is known about each head; every array is float64 [head], effects in nats per answer token.
+
+    `n_items` and `n_questions` are [head], too, if heads were measured on different ones.
+    """
 
     effect: np.ndarray
     std_error: np.ndarray
     ci_low: np.ndarray
     ci_high: np.ndarray
     p_value: np.ndarray
-    n_items: int
-    n_questions: int
+    n_items: int | np.ndarray
+    n_questions: int | np.ndarray
 
 
 def mean_effects(effects: np.ndarray, questions: np.ndarray) -> np.ndarray:
     """Mean effect of each head, float64 [layer, head], from `effects` [item, layer, head], as in `head_statistics`.
 
-    NaN in layers without attention, whose effects are NaN.
+    It is the mean over the items on which the head was measured, where the effect is not NaN. NaN in layers without
+    attention.
     """
-    means = np.full(effects.shape[1:], np.nan)
-    present = ~np.isnan(effects).all((0, 2))
-    totals, counts = question_totals(effects[:, present].reshape(len(effects), -1), questions)
-    means[present] = (totals.sum(axis=0) / counts.sum()).reshape(-1, effects.shape[2])
-    return means
+    measured = ~np.isnan(effects)
+    totals, _ = question_totals(np.where(measured, effects, 0).reshape(len(effects), -1), questions)
+    with np.errstate(invalid="ignore"):
+        return totals.sum(axis=0).reshape(effects.shape[1:]) / measured.sum(axis=0)
 
 
 def head_statistics(

@@ -78,9 +78,18 @@ class Atlas:
         return [text for text, needed in wanted.items() if needed]
 
     @property
-    def untrained(self) -> list[str]:
-        """The methods whose effects on an item do not depend on other items' answers, unlike a trained probe's."""
-        return [method for method in self.methods if method != "probe"]
+    def adapts(self) -> bool:
+        """Whether ablation measures heads on different items."""
+        return self.ablates and self.config["methods"]["ablation"]["items"] == "adaptive"
+
+    @property
+    def matchable(self) -> list[str]:
+        """The methods whose maps can be recomputed from part of the items.
+
+        A trained probe depends on all of them, and adaptive ablation measures heads on different items.
+        """
+        left_out = {"probe"} | ({"ablation"} if self.adapts else set())
+        return [method for method in self.methods if method not in left_out]
 
     @property
     def tells_evidence(self) -> bool:
@@ -115,7 +124,7 @@ class Atlas:
     @property
     def controls_format(self) -> bool:
         """Whether maps are recomputed on items matched in format."""
-        return self.compares_tasks and bool(self.untrained)
+        return self.compares_tasks and bool(self.matchable)
 
     @property
     def compares_models(self) -> bool:

@@ -68,6 +68,15 @@ def _resampling_seed(method: str) -> Source:
     return seed
 
 
+def _adaptive(job: Job) -> object:
+    """The bound that heads must be able to reach for more items, and the seed of the order of questions."""
+    if not job.atlas.adapts:
+        return LEFT_OUT
+    ablation = job.atlas.config["methods"]["ablation"]
+    bound = {key: ablation[key] for key in ("top", "smallest_effect") if ablation[key] is not None}
+    return {"bound": bound, "seed": job.atlas.config["seed"]}
+
+
 def _has_null(job: Job) -> bool:
     """Whether the effects file holds a null for p-values."""
     return bool(job.atlas.config["methods"][job.wildcards["method"]].get("permutations"))
@@ -81,8 +90,8 @@ def _all_effects(job: Job) -> dict:
     return Files(job.atlas).effect_names(job.wildcards["model"])
 
 
-def _untrained_effects(job: Job) -> dict:
-    return Files(job.atlas).effect_names(job.wildcards["model"], job.atlas.untrained)
+def _matchable_effects(job: Job) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"], job.atlas.matchable)
 
 
 def _own_effects(job: Job) -> dict:
@@ -165,6 +174,7 @@ TABLE: dict[str, dict[str, Source]] = {
     "ablate_layers": row(
         "{task}", "methods.ablation.baseline", "methods.ablation.positions",
         model=_loaded_model, seed=_resampling_seed("ablation"), first_layer="{first}", last_layer="{last}",
+        adaptive=_adaptive,
     ),
     "score_layer": row(
         "{model}", "{method}", "{task}", "{layer}", "statistics.items", "statistics.confidence", null=_has_null
@@ -179,7 +189,7 @@ TABLE: dict[str, dict[str, Source]] = {
     "surface_control": row("evidence.folds", "evidence.matched", "statistics.confidence", "seed"),
     "format_control": row(
         "tasks", "seed", "statistics.items", "statistics.confidence", "evidence.top", "evidence.shuffles",
-        effects=_untrained_effects,
+        effects=_matchable_effects,
     ),
     "knock_out_summary": row(
         "methods", "tasks", "statistics.resamples", "statistics.permutations", "statistics.confidence", "seed"

@@ -446,6 +446,20 @@ def test_the_panel_behind_the_cells_has_the_colour_of_zero(figure, option, schem
     assert panel.background == zero == f"#{red:02x}{green:02x}{blue:02x}"
 
 
+def test_heads_that_stopped_early_are_counted_above_the_figure_and_in_tooltips():
+    table = make_table(4, 5, ["a", "b"])
+    stopped = (pl.col("layer") < 2) & ~((pl.col("task") == "b") & (pl.col("head") == 0))
+    table = table.with_columns(stopped=stopped, n_questions=pl.when(stopped).then(20).otherwise(77))
+    wanted = settings(["a", "b"], titles=True)
+    spec = head_maps.draw(table, wanted)
+    said = "Measured on some of the questions only: 8 to 10 of 20 heads"
+    assert said in vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert '"field": "n_questions"' in json.dumps(spec)
+    none = json.dumps(head_maps.draw(table.with_columns(stopped=pl.lit(False)), wanted))
+    assert "n_questions" not in none
+    assert "Measured on" not in none
+
+
 def test_effects_smaller_than_their_rounding_are_marked():
     """Of 4 items, half the noise of one: 0.001 nats; of the cells below, one is of a task without noise."""
     table = make_table(3, 4).with_columns(effect=pl.lit(0.5), n_items=4)

@@ -78,7 +78,13 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
         },
         "items": {"validate_fraction": 0.3, "max_items": None, "balance": False, "max_tokens": None},
         "methods": {
-            "ablation": {"positions": "answer", "baseline": "mean"},
+            "ablation": {
+                "positions": "answer",
+                "baseline": "mean",
+                "items": "all",
+                "top": None,
+                "smallest_effect": None,
+            },
             "attribution": {"positions": "answer", "baseline": "mean", "steps": 1},
             "probe": {
                 "seeds": 5,

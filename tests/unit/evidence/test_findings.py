@@ -17,7 +17,7 @@ from script_runs import run_script, write_effects
 
 TEMPLATE = Path(__file__).parents[3] / "workflow/report/findings.md.j2"
 FIGURE_COLUMNS = {"significant": 9, "heads": 64, "helping": 6, "hurting": 3, "elbow": 4, "exclusive": 2}
-FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64}
+FIGURE_COLUMNS |= {"completeness_error": None, "readable": True, "tested": 64, "stopped": 0}
 
 
 def tables(centres: dict[str, float], p_adjusted: dict[tuple[str, str], float], **more) -> Tables:
@@ -401,3 +401,12 @@ def test_heads_that_carry_the_answer_and_the_question_are_named():
     ):
         assert f"- {sentence}\n" in text
     assert "Answer or question" not in written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))
+
+
+def test_findings_count_the_heads_that_adaptive_ablation_stopped():
+    found = tables(THREE, dict.fromkeys(PAIRS, 1.0))
+    stopped = pl.Series("stopped", [40, 51, 45])
+    found = found._replace(summary=found.summary.with_columns(stopped))
+    text = written(found)
+    assert "- Adaptive: 40 (Math Calculation) to 51 (Retrieval) of 64 heads were measured on some of a task's" in text
+    assert "Adaptive:" not in written(tables(THREE, dict.fromkeys(PAIRS, 1.0)))

@@ -11,7 +11,8 @@ from headatlas.errors import HeadAtlasError
 from headatlas.evidence.importance import COLUMNS, importance_table, read_importance, score_files, write_importance
 from headatlas.files.effects import write_effects as write_all
 from headatlas.files.scores import SCHEMA, read_completeness, read_effects, write_scores
-from headatlas.stats.head_statistics import head_statistics
+from headatlas.stats.adaptive import Rounds
+from headatlas.stats.head_statistics import head_statistics, mean_effects
 from safetensors.numpy import save_file
 from script_runs import SCRIPTS, run_script, write_effects
 
@@ -27,7 +28,7 @@ def scores_table(effects: dict, p_value: float = 0.5) -> pl.DataFrame:
         {
             "model": "m", "method": method, "task": task, "layer": layer, "head": head,
             "effect": float(effect), "std_error": 1.0, "ci_low": None, "ci_high": None, "p_value": p_value,
-            "n_items": 4, "n_questions": 2, "note": None,
+            "n_items": 4, "n_questions": 2, "stopped": False, "note": None,
         }
         for (method, task, layer, head), effect in effects.items()
     ]  # fmt: skip
@@ -61,7 +62,7 @@ def test_score_layer_reads_its_layer_out_of_a_block(tmp_path):
     assert table["std_error"].to_list() == pytest.approx([8 / 3, 4 / 9])
     assert table["n_items"].to_list() == [3, 3]
     assert table["n_questions"].to_list() == [2, 2]
-    assert (table.dtypes[3], table.dtypes[5], table.dtypes[-2]) == (pl.Int32, pl.Float64, pl.Int32)
+    assert (table.dtypes[3], table.dtypes[5], table.dtypes[-3]) == (pl.Int32, pl.Float64, pl.Int32)
     assert table.select("ci_low", "ci_high", "p_value").null_count().row(0) == (2, 2, 2)  # two questions
 
 
@@ -109,6 +110,34 @@ def test_the_table_says_why_there_is_no_interval(tmp_path):
     table = pl.read_parquet(tmp_path / "s.parquet")
     assert table["note"].to_list() == [None] * 4 + ["no effect"] + [None] * 4
     assert table.row(4)[5:10] == (None,) * 5
+
+
+def test_a_head_that_stopped_early_is_marked(tmp_path):
+    """40 questions in rounds of 20, 10 and 10; head 0 stopped after the first, head 1 went through all."""
+    effect = np.random.default_rng(0).normal(size=(40, 1, 2)).astype(np.float32)
+    rounds = Rounds(np.repeat([0, 1, 2], [20, 10, 10]), np.array([[1, 3]]))
+    effect[~rounds.measured] = np.nan
+    path = tmp_path / "e.safetensors"
+    write_all(path, effect, np.arange(40), np.ones(40), rounds=rounds)
+    done = run_script("score_layer", {**SCORE, "layer": 0}, effects=path, scores=tmp_path / "s.parquet")
+    assert done.returncode == 0, done.stderr
+    table = pl.read_parquet(tmp_path / "s.parquet")
+    assert table["n_questions"].to_list() == [20, 40]
+    assert table["stopped"].to_list() == [True, False]
+    assert table["note"].to_list() == ["stopped after 20 of 40 questions", None]
+    assert table["effect"].to_list() == pytest.approx([effect[:20, 0, 0].mean(), effect[:, 0, 1].mean()])
+    usual = head_statistics(effect[:, 0, 1:], np.arange(40), confidence=0.95)
+    early = head_statistics(effect[:20, 0, :1], np.arange(20), confidence=1 - 0.05 / 2)  # two rounds could stop it
+    assert table["ci_low"].to_list() == pytest.approx([early.ci_low[0], usual.ci_low[0]])
+    assert mean_effects(effect, np.arange(40))[0].tolist() == pytest.approx(table["effect"].to_list())
+
+
+def test_an_effect_that_is_missing_and_not_marked_is_refused(tmp_path):
+    effect = np.full((40, 1, 2), 0.5, np.float32)
+    effect[0, 0, 1] = np.nan
+    rounds = Rounds(np.repeat([0, 1, 2], [20, 10, 10]), np.array([[1, 3]]))
+    with pytest.raises(HeadAtlasError, match="layer 0, head 1 on item 0 is not finite"):
+        write_all(tmp_path / "e", effect, np.arange(40), np.ones(40), rounds=rounds)
 
 
 def test_only_correct_items_where_asked(tmp_path):

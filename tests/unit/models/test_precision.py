@@ -97,6 +97,13 @@ def test_both_engines_find_the_float32_effects(family, dtype, positions):
         assert np.array_equal(correct, right)
 
 
+def replayed(model, items, table, layers, positions, tokens):
+    """[item, layer, head]: effects by replay, in whatever arithmetic the model has."""
+    edits = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    found = _replayed(model, items, list(range(len(items))), VectorBaseline(table), edits, positions, tokens)
+    return found.unflatten(1, (len(layers), model.n_heads)).numpy()
+
+
 @pytest.mark.parametrize("positions", ["answer", "all"])
 def test_edits_of_small_effect_are_as_precise_as_large_ones(positions):
     """A head's output moved a little: plain half precision loses that in the rounding of the stream."""
@@ -107,7 +114,7 @@ def test_edits_of_small_effect_are_as_precise_as_large_ones(positions):
     baseline = traced + 0.01 * np.random.default_rng(1).normal(size=traced.shape).astype(np.float32)
     expected, _ = ablate_layers(twin, items, baseline, range(3), positions, 300)
     found, _ = ablate_layers(half, items, baseline, range(3), positions, 300, engine="replay")
-    rounded = _replayed(plain, items, [0, 1, 2, 3], VectorBaseline(baseline), range(3), positions, 300).numpy()
+    rounded = replayed(plain, items, baseline, range(3), positions, 300)
     size = rms(expected)
     assert rms(found - expected) < 2e-2 * size
     assert rms(rounded - expected) > 5 * rms(found - expected)
@@ -254,10 +261,10 @@ def test_the_demo_has_its_float32_map(dtype, positions):
         parameter.data = parameter.data.to(dtype).float()
     zero = np.zeros((1, half.n_layers, half.n_heads, half.d_head), np.float32)
     layers = range(half.n_layers)
-    expected = _replayed(twin, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
+    expected = replayed(twin, items, zero, layers, positions, 2048)
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
     plain = find_heads(AutoModelForCausalLM.from_pretrained(DEMO, dtype=dtype))
-    rounded = _replayed(plain, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
+    rounded = replayed(plain, items, zero, layers, positions, 2048)
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.99
     assert rms(found - expected) < rms(rounded - expected)
     assert report.noise < 1e-3
@@ -289,7 +296,7 @@ def test_a_trained_model_has_its_float32_map(smollm2, dtype, positions):
     half = find_heads(half, "half")
     zero = np.zeros((1, whole.n_layers, whole.n_heads, whole.d_head), np.float32)
     layers = range(whole.n_layers) if positions == "answer" else range(20, 24)
-    expected = _replayed(whole, items, range(len(items)), VectorBaseline(zero), layers, positions, 2048).numpy()
+    expected = replayed(whole, items, zero, layers, positions, 2048)
     found, report = ablate_layers(half, items, zero, layers, positions, 2048, engine="replay")
     assert rank_correlation(found.mean(0), expected.mean(0)) > 0.98
     assert report.noise < 1e-2

@@ -69,6 +69,15 @@ def test_wildcards_are_settings_and_numbers_are_numbers(atlas):
     )
 
 
+def test_adaptive_ablation_has_one_bound_and_a_seed(atlas):
+    job = {"model": "demo", "task": "inference", "first": "0", "last": "5"}
+    ablations = ({"items": "all"}, {"items": "adaptive"}, {"items": "adaptive", "smallest_effect": 0.1})
+    atlases = [atlas(seed=7, methods={"ablation": ablation, "attribution": {}}) for ablation in ablations]
+    said = [json.loads(settings_of(one, "ablate_layers", job)).get("adaptive") for one in atlases]
+    assert said == [None, {"bound": {"top": 20}, "seed": 7}, {"bound": {"smallest_effect": 0.1}, "seed": 7}]
+    assert [one.matchable for one in atlases] == [["ablation", "attribution"], ["attribution"], ["attribution"]]
+
+
 def test_a_seed_is_there_only_where_something_is_drawn(atlas):
     job = {"model": "demo", "task": "inference", "first": "0", "last": "5"}
     kept, drawn = (
