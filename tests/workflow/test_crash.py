@@ -7,6 +7,7 @@ moments.
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -68,11 +69,11 @@ def kill(kind: str, run: subprocess.Popen, folder: Path, moment: float, rng: ran
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Everything a run leaves except logs: tables as values, other files as bytes."""
+    """Everything a run leaves except logs: tables as values, other files as bytes without the date of the newest."""
     return {
         str(path.relative_to(folder)): pl.read_parquet(path).to_dict(as_series=False)
         if path.suffix == ".parquet"
-        else path.read_bytes()
+        else re.sub(rb"Newest file: [-0-9: ]+ UTC", b"", path.read_bytes())
         for path in sorted((folder / "results").rglob("*"))
         if path.is_file() and "logs" not in path.parts
     }
