@@ -41,7 +41,8 @@ def main(
     for method, task, read in read_maps(effects, settings.effects, settings.tasks, settings.items):
         first = effects / method / settings.effects[method][0].format(task=task)
         completeness[method, task] = read_completeness(first, read)
-        left_out[method, task] = importance_left_out(read.flat, read.question, (settings.seed,))
+        by_item = read.seeds is None  # otherwise nothing can be left out without learning again
+        left_out[method, task] = importance_left_out(read.flat, read.question, (settings.seed,)) if by_item else None
     found = summarise(table, left_out, settings.confidence, completeness)
     write_table(found.join(pl.read_parquet(capability), on="task", how="left", maintain_order="left"), summary)
     write_table(compare_tasks(table, left_out, settings.confidence), comparisons)

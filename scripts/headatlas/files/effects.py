@@ -26,8 +26,9 @@ def write_effects(
     null: dict[str, np.ndarray] | None = None,
     engine: dict | None = None,
     gain: np.ndarray | None = None,
+    seeds: dict | None = None,
 ) -> None:
-    """Write per-item effects.
+    """Write per-item effects, or with `seeds` those of learned models (see `write_learned`).
 
     Args:
         effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
@@ -36,6 +37,7 @@ def write_effects(
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`).
         engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
+        seeds: number of items and questions behind the rows, where these are seeds.
         gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
 
     Metadata: a single JSON entry `about`, because safetensors writes several entries in any order.
@@ -59,8 +61,32 @@ def write_effects(
     tensors |= {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in (null or {}).items()}
     tensors |= {} if gain is None else {"gain": np.ascontiguousarray(gain, dtype=np.float32)}
     about = {"first_layer": first_layer, "without_attention": list(without_attention), "engine": engine}
+    about |= {"seeds": seeds} if seeds else {}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"about": json.dumps(about)})
+
+
+def write_learned(
+    path: Path,
+    score: np.ndarray,
+    n_items: int,
+    n_questions: int,
+    without_attention: Sequence[int] = (),
+    engine: dict | None = None,
+) -> None:
+    """Write scores that were learned from all items together: a row is a seed, not an item.
+
+    Args:
+        score: [seed, layer, head] float32; every two seeds learned from different halves of the questions.
+        n_items, n_questions: what all seeds together learned from.
+        others as in `write_effects`.
+
+    Raises:
+        HeadAtlasError: as in `write_effects`.
+    """
+    seeds = {"n_items": n_items, "n_questions": n_questions}
+    rows = np.arange(len(score))
+    write_effects(path, score, rows, np.ones(len(score)), without_attention, engine=engine, seeds=seeds)
 
 
 def question_index(items: list[dict]) -> np.ndarray:

@@ -29,7 +29,8 @@ class Effects(NamedTuple):
     """Per-item effects: `effect` float32 [item, layer, head] in nats per answer token, `question` [item].
 
     `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
-    `without_attention` (hybrid models) have no effects but NaN.
+    `without_attention` (hybrid models) have no effects but NaN. `seeds`: None, or where the rows are seeds instead of
+    items (see `effects.write_learned`), `n_items` and `n_questions` behind them.
     """
 
     effect: np.ndarray
@@ -37,6 +38,7 @@ class Effects(NamedTuple):
     layers: range
     row: np.ndarray
     without_attention: list[int]
+    seeds: dict | None = None
 
     @property
     def flat(self) -> np.ndarray:
@@ -77,7 +79,7 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     kept = correct if items == "correct" else np.ones(len(question), dtype=bool)
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
-    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention)
+    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention, about.get("seeds"))
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
@@ -138,7 +140,7 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
             raise HeadAtlasError(f"{paths[0]} and its other blocks hold different items; delete them and run again")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
-    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention)
+    return blocks[0]._replace(effect=effect, layers=layers)
 
 
 def read_maps(
@@ -157,11 +159,13 @@ def read_maps(
             yield method, task, read_task(folder / method, files, task, items)
 
 
-def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int) -> None:
+def write_scores(
+    path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int, seeds: int | None = None
+) -> None:
     """Write one row per head in `SCHEMA`; NaN becomes null, and `note` says why.
 
     Args:
-        names: holds `model`, `method` and `task`.
+        names: holds `model`, `method` and `task`; seeds: their number, if the statistics are over seeds.
     """
     n = len(statistics.effect)
     columns = [_text(names[name], n) for name in ("model", "method", "task")]
@@ -169,15 +173,17 @@ def write_scores(path: Path, statistics: HeadStatistics, names: Mapping[str, str
     for field in SCHEMA.names[5:-1]:
         values = np.broadcast_to(getattr(statistics, field), n)
         columns.append(_numbers(values.astype(NUMPY[SCHEMA.field(field).type])))
-    columns.append(_texts([_note(effect, statistics.n_questions) for effect in statistics.effect]))
+    columns.append(_texts([_note(effect, statistics.n_questions, seeds) for effect in statistics.effect]))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
 
 
-def _note(effect: float, n_questions: int) -> str | None:
+def _note(effect: float, n_questions: int, seeds: int | None) -> str | None:
     """Why a head has no interval; None if it has one."""
     if np.isnan(effect):
         return "no effect"
+    if seeds is not None:
+        return f"mean and standard error over {seeds} seeds, not questions, so there is no interval"
     return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 

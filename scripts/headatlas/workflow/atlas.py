@@ -10,6 +10,7 @@ from headatlas.config.schema import load_schema
 from headatlas.models.folder import Geometry, check_model_folder, read_geometry
 
 METHODS = tuple(load_schema()["properties"]["methods"]["properties"])  # in the order of all tables
+LEARNED = ("probe", "gates")
 
 
 class Atlas:
@@ -45,6 +46,11 @@ class Atlas:
         """Whether attribution takes several steps and therefore runs the model again."""
         return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
 
+    @property
+    def gates(self) -> bool:
+        """Whether `gates` is among the methods."""
+        return "gates" in self.methods
+
     def needs_pool(self, method: str) -> bool:
         """Whether a method's baseline comes from all tasks together."""
         return self.config["methods"].get(method, {}).get("baseline") in ("mean", "resample")
@@ -78,8 +84,8 @@ class Atlas:
 
     @property
     def untrained(self) -> list[str]:
-        """The methods whose effects on an item do not depend on other items' answers, unlike a trained probe's."""
-        return [method for method in self.methods if method != "probe"]
+        """The methods whose effects on an item do not depend on other items' answers, unlike those that are learned."""
+        return [method for method in self.methods if method not in LEARNED]
 
     @property
     def tells_evidence(self) -> bool:
