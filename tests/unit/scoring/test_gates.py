@@ -38,7 +38,7 @@ def test_gates_add_up_to_k_are_nested_and_do_not_see_a_shift():
 
 
 def test_gates_by_hand():
-    """Scores that differ by log 3, at a temperature of 1/2: for k = 1 the log-odds of the gates are log 3 and -log 3."""
+    """Scores that differ by log 3, at a temperature of 1/2: for k = 1 the gates' log-odds are log 3 and -log 3."""
     gates = soft_top_k(torch.tensor([[math.log(3), 0.0]]), torch.tensor([1.0]))
     assert gates[0].tolist() == pytest.approx([0.75, 0.25], abs=1e-6)
 
