@@ -102,6 +102,10 @@ def _effects_of_ablation(job: Job) -> dict:
     return Files(job.atlas).effect_names(job.wildcards["model"], ["ablation"])
 
 
+def _ablation_effects(job: Job) -> list[str]:
+    return _effects_of_ablation(job)["ablation"]
+
+
 def _effects_of_rule(job: Job) -> object:
     """Names of the effects files whose headers `record_engines` reads for a rule."""
     method = METHOD_OF_RULE.get(job.wildcards["rule"])
