@@ -67,7 +67,9 @@ def _maps(settings: Settings, model: str, items: list[Path], effects: Path) -> d
     for method, task, read in read_maps(effects, settings.effects[model], settings.tasks, settings.items):
         # A layer without attention has no share of the importance: it has no heads.
         effect = np.nan_to_num(read.effect) if read.without_attention else read.effect
-        maps[method, task] = Mapped(effect, [questions[task][row] for row in read.row])
+        # Seeds count as a single question, which has no interval.
+        asked = [questions[task][row] for row in read.row] if read.seeds is None else [""] * len(effect)
+        maps[method, task] = Mapped(effect, asked)
     return maps
 
 

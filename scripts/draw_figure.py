@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 from headatlas.charts import head_maps
 from headatlas.jobs import cli
+from headatlas.metric import OTHER_UNITS
 from headatlas.workflow.engine_record import noise_floors, read_records
 
 
@@ -27,7 +28,9 @@ class Settings:
 
 def main(settings: Settings, importance: Path, capability: Path, spec: Path, engines: list[Path] = ()) -> None:
     table, done = pl.read_parquet(importance), pl.read_parquet(capability)
-    cli.write_json(spec, head_maps.draw(table, vars(settings), done, noise_floors(read_records(engines))))
+    # The noise is one of scores, which effects in other units have no part in.
+    noise = None if settings.method in OTHER_UNITS else noise_floors(read_records(engines))
+    cli.write_json(spec, head_maps.draw(table, vars(settings), done, noise))
 
 
 if __name__ == "__main__":

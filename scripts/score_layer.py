@@ -1,6 +1,7 @@
 """Compute the statistics of every head of one layer, for one model, method and task.
 
-Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]);
+Reads effects (safetensors: effect [item, layer, head] in nats per answer token, question and correct [item]; rows may
+be seeds instead of items);
 writes one row per head (Parquet): effect, standard error, interval, p-value, number of items and questions, and a note
 if there is no interval or the head stopped early; in a layer without attention (hybrid models) all values are null.
 """
@@ -12,7 +13,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.files.scores import read_effects, read_null, write_scores
 from headatlas.jobs.cli import run
 from headatlas.stats.adaptive import Rounds, adaptive_statistics
-from headatlas.stats.head_statistics import head_statistics, no_statistics
+from headatlas.stats.head_statistics import head_statistics, no_statistics, seed_statistics
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ def main(settings: Settings, effects: Path, scores: Path) -> None:
         raise HeadAtlasError(f"model {settings.model}, task {settings.task}: {error}") from error
     if layer in read.without_attention:
         write_scores(scores, no_statistics(read.effect.shape[2]), vars(settings), layer)
+        return
+    if read.seeds:
+        statistics = seed_statistics(read.effect[:, 0], **read.seeds)
+        write_scores(scores, statistics, vars(settings), layer, seeds=len(read.effect))
         return
     if read.rounds is not None:
         heads = Rounds(read.rounds.item, read.rounds.head[0])

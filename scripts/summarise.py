@@ -41,8 +41,9 @@ def main(
     for method, task, read in read_maps(effects, settings.effects, settings.tasks, settings.items):
         first = effects / method / settings.effects[method][0].format(task=task)
         completeness[method, task] = read_completeness(first, read)
-        parts = importance_left_out(read.flat, read.question, (settings.seed,)) if read.complete else None
-        left_out[method, task] = parts
+        # Nothing can be left out where heads were measured on different items, or without learning again.
+        whole = read.complete and read.seeds is None
+        left_out[method, task] = importance_left_out(read.flat, read.question, (settings.seed,)) if whole else None
     found = summarise(table, left_out, settings.confidence, completeness)
     write_table(found.join(pl.read_parquet(capability), on="task", how="left", maintain_order="left"), summary)
     write_table(compare_tasks(table, left_out, settings.confidence), comparisons)

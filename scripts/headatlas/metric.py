@@ -16,6 +16,9 @@ class Metric:
     chance: str
 
 
+# Methods whose effects are no drop of a metric, and what they are measured in.
+OTHER_UNITS = MappingProxyType({"probe": "logits", "gates": "log-odds of the gate"})
+
 METRICS = MappingProxyType(
     {
         "log_prob": Metric(

@@ -125,6 +125,28 @@ def planted_model(scale: float = 8.0, groups: int = 4, heads: tuple[int, ...] = 
     return model
 
 
+TEAM = ((1, 1), (1, 2))  # heads of the planted team that back each other up
+HINDERING = (1, 0)
+
+
+def planted_team(scale: float = 5.5) -> torch.nn.Module:
+    """As `planted_model`, but two heads write the answer, each enough alone, and a third one writes against it.
+
+    The final norm divides by what the heads write, so a second head adds little to the first. At the default scale the
+    answer's probability rounds to 1 with either of the two, whether or not the third one hinders: the effect of every
+    single head is exactly 0. At a tenth of it, all three have effects.
+    """
+    model = planted_model(scale)
+    with torch.no_grad():
+        attention = model.model.layers[1].self_attn
+        for (_, head), amount in ((TEAM[0], 0.25), (TEAM[1], 0.25), (HINDERING, -0.0625)):
+            rows = slice(8 * head, 8 * head + 8)
+            attention.v_proj.weight[rows] = 0
+            attention.v_proj.weight[rows, :8] = torch.eye(8)
+            attention.o_proj.weight[24:, rows] = amount * torch.eye(8)
+    return model
+
+
 def planted_items() -> list[dict]:
     """The answer is the token that fills the context, so that the planted head's average points at it."""
     return [

@@ -35,7 +35,7 @@ from headatlas.workflow.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
 from headatlas.workflow.manifest import COMPARISON, begin, by_folder, check_owner, finish, left_over
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.files import Files
+from headatlas.workflow.files import METHOD_OF_RULE, Files
 from headatlas.workflow.fingerprint import fingerprint, fingerprints
 from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests

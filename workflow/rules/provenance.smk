@@ -10,7 +10,7 @@ RECORDED = {"ablate_groups": "groups", "knock_out": "knock-outs", "patch_answers
 
 
 rule record_engines:
-    """Which engine computed the edited passes of ablation (heads or groups), of the knock-outs or of the patches, and why."""
+    """Which engine computed the edited passes of a method, of groups of heads, of the knock-outs or of the patches, and why."""
     input:
         files=lambda wildcards: files.engine_inputs(wildcards.model, wildcards.rule),
     output:
@@ -18,7 +18,7 @@ rule record_engines:
     log:
         "results/{model}/logs/record_engines/{rule}.log",
     wildcard_constraints:
-        rule="ablate_layers|ablate_groups|knock_out|patch_answers",
+        rule="ablate_layers|ablate_groups|fit_gates|knock_out|patch_answers",
     conda:
         "../envs/headatlas.yaml"
     params:
@@ -26,8 +26,8 @@ rule record_engines:
         code=fingerprint("record_engines.py"),
         # A large model has too many effects files for one command line.
         files=lambda wildcards, input: (
-            f"--effects results/{wildcards.model}/effects/ablation"
-            if wildcards.rule == "ablate_layers"
+            f"--effects results/{wildcards.model}/effects/{METHOD_OF_RULE[wildcards.rule]}"
+            if wildcards.rule in METHOD_OF_RULE
             else f"--{RECORDED[wildcards.rule]} {shlex.join(input.files)}"
         ),
     shell:

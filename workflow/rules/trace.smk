@@ -137,6 +137,36 @@ else:
             " --effects {output.effects:q}"
 
 
+rule fit_gates:
+    """Gates on all heads, learned together, several times: one score a head and seed."""
+    input:
+        prepared=files.items,
+        trace=rules.trace_task.output.trace,
+        baseline=rules.pool_baseline.output.baseline if atlas.needs_pool("gates") else [],
+        weights=weights,
+    output:
+        effects="results/{model}/effects/gates/{task}.safetensors",
+    log:
+        "results/{model}/logs/fit_gates/{task}.log",
+    priority: first_models_first
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        **RUNS_BACKWARD,
+        engine=atlas.config["compute"]["engine"],
+    params:
+        settings=settings("fit_gates"),
+        weights=weights_digests,
+        code=fingerprint("fit_gates.py"),
+        baseline=lambda wildcards, input: "--baseline" if input.baseline else "",
+    shell:
+        "headatlas fit_gates --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --trace {input.trace:q} {params.baseline} {input.baseline:q}"
+        " --effects {output.effects:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb} --engine {resources.engine}"
+
+
 rule fit_probe:
     """One probe per seed over all tasks, and each head's effect on it on held-out questions."""
     input:

@@ -12,7 +12,7 @@ import polars as pl
 
 from headatlas.charts import colour_bar, frame, layout, marks, notes, palette
 from headatlas.charts.head_rows import HeadRows, with_rounding
-from headatlas.charts.labels import METHOD_WORDS, task_label, unit_of
+from headatlas.charts.labels import METHOD_WORDS, sign_words, task_label, unit_of
 from headatlas.charts.looks import Looks
 from headatlas.charts.panels import Edge, concat, panel_titles, without_labels
 from headatlas.charts.text import text_width, wrap
@@ -87,7 +87,7 @@ def importance(maps: HeadMaps) -> Measure:
 def signed_effect(maps: HeadMaps) -> Measure:
     """The effect with its sign on a symmetric scale, zero at the middle colour; positive = the head helps."""
     look, symlog = maps.look, maps.look.signed_scale == "symlog"
-    about = "Above 0 the head helps the answer, below 0 it hurts it."
+    about = sign_words(maps.method)
     about += " The colour scale is linear near 0 and logarithmic far from it." if symlog else ""
     title = look.signed_legend_title.replace("{unit}", maps.unit)
     return Measure("effect", "signed effect", about, title, look.signed_limit, look.signed_scheme, True, symlog)

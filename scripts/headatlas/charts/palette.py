@@ -44,7 +44,7 @@ CELL_EDGE = "white"
 # Curves and dots: Okabe and Ito's colours, distinguishable with any colour vision, and shapes for black-and-white print
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-METHODS = ("ablation", "attribution", "probe")  # each keeps its colour whatever else is drawn
+METHODS = ("ablation", "attribution", "probe", "gates")  # each keeps its colour whatever else is drawn
 OTHER_SERIES = len(METHODS)  # where colours of pairs and models start
 BAND_OPACITY = 0.15
 RANDOM_BAND, RANDOM_CURVE = "#d9d9d9", "#7f7f7f"

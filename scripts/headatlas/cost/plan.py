@@ -16,6 +16,7 @@ from headatlas.models.work import Work, sequence_length, total
 from headatlas.scoring.work import (
     ablation_work,
     expected_entry,
+    gates_work,
     group_entries,
     integration_work,
     knock_out_work,
@@ -91,6 +92,7 @@ class Plan:
         found += [self._ablate_groups()] if atlas.groups_heads(self.model) else []
         found += [self._attribute()] if "attribution" in atlas.methods else []
         found += [self._probe()] if "probe" in atlas.methods else []
+        found += [self._gates()] if "gates" in atlas.methods else []
         found += [self._knock_out(evidence)] if atlas.knocks_out else []
         found += [self._patch(evidence)] if atlas.controls_answer else []
         return [*found, self._scores(), self._figures()]
@@ -181,6 +183,14 @@ class Plan:
         epochs = method["epochs"] * method["seeds"] * (1 + method["permutations"])
         seconds = TRAINING * forward * self._scored * epochs / self.speed.operations
         return Row("fit_probe", 1, steps=self._scored * epochs, seconds=seconds, disk=disk, at_most=True)
+
+    def _gates(self) -> Row:
+        gates = self.atlas.config["methods"]["gates"]
+        patched = gates["baseline"] == "counterfactual"
+        work = total(gates_work(items, gates, self.n_layers, patched) for items in self.score.values())
+        steps, disk = len(self.score) * gates["seeds"] * gates["steps"], 4 * gates["seeds"] * self.heads
+        score, jobs = self._all(self.score), len(self.score)
+        return self._run("fit_gates", jobs, steps, score, work, disk * jobs, backward=True, at_most=True)
 
     def _knock_out(self, evidence: dict) -> Row:
         patched = evidence["baseline"] == "counterfactual"

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
+from headatlas.metric import OTHER_UNITS
 from headatlas.stats.multiple_testing import holm
 from headatlas.stats.ranking import jaccard, overlap, rank_correlation, ranks, top
 
@@ -45,7 +46,7 @@ def _on_hottest(table: pl.DataFrame, task: str, method_a: str, method_b: str, k:
         "same_sign": float((np.sign(effect_a[hottest]) == np.sign(effect_b[hottest])).mean()),
         "hottest_rank": int(b["rank"][int(first)]),
         "hottest_ratio": float(effect_b[first] / effect_a[first]) if effect_a[first] else float("nan"),
-        "same_unit": "probe" not in (method_a, method_b),
+        "same_unit": not OTHER_UNITS.keys() & {method_a, method_b},
     }
 
 

@@ -217,13 +217,14 @@ def dominance(table: pl.DataFrame | None) -> dict | None:
 
 
 def hottest(table: pl.DataFrame) -> list[dict]:
-    """The hottest heads of each task: `task`, `shown` (how many), `tested`, `significant` (rows of the table)."""
+    """The hottest heads of each task: `task`, `shown` (how many), `tested`, `significant` and `all` (rows)."""
     return [
         {
             "task": task,
             "shown": part.height,
             "tested": part["q_value"].count() > 0,
             "significant": part.filter(pl.col("q_value") < LEVEL).to_dicts(),
+            "all": part.to_dicts(),
         }
         for (task,), part in table.group_by("task", maintain_order=True)
     ]

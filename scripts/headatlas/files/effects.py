@@ -28,8 +28,9 @@ def write_effects(
     engine: dict | None = None,
     gain: np.ndarray | None = None,
     rounds: Rounds | None = None,
+    seeds: dict | None = None,
 ) -> None:
-    """Write per-item effects.
+    """Write per-item effects, or with `seeds` those of learned models (see `write_learned`).
 
     Args:
         effect: [item, layer, head] float32, nats per answer token (probe: logits); positive = the head helps.
@@ -38,6 +39,7 @@ def write_effects(
         first_layer: the layer of `effect[:, 0]`.
         null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`).
         engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
+        seeds: number of items and questions behind the rows, where these are seeds.
         gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
         rounds: on which items each head was measured (`head` [layer, head]); `effect` is NaN elsewhere. None: on all.
 
@@ -64,8 +66,32 @@ def write_effects(
     if rounds is not None:
         tensors |= {"item_round": rounds.item.astype(np.int64), "head_rounds": rounds.head.astype(np.int64)}
     about = {"first_layer": first_layer, "without_attention": list(without_attention), "engine": engine}
+    about |= {"seeds": seeds} if seeds else {}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"about": json.dumps(about)})
+
+
+def write_learned(
+    path: Path,
+    score: np.ndarray,
+    n_items: int,
+    n_questions: int,
+    without_attention: Sequence[int] = (),
+    engine: dict | None = None,
+) -> None:
+    """Write scores that were learned from all items together: a row is a seed, not an item.
+
+    Args:
+        score: [seed, layer, head] float32; every two seeds learned from different halves of the questions.
+        n_items, n_questions: what all seeds together learned from.
+        others as in `write_effects`.
+
+    Raises:
+        HeadAtlasError: as in `write_effects`.
+    """
+    seeds = {"n_items": n_items, "n_questions": n_questions}
+    rows = np.arange(len(score))
+    write_effects(path, score, rows, np.ones(len(score)), without_attention, engine=engine, seeds=seeds)
 
 
 def question_index(items: list[dict]) -> np.ndarray:

@@ -31,7 +31,8 @@ class Effects(NamedTuple):
 
     `layers` numbers the second axis; `row` [item] numbers the items among all that the file holds; layers in
     `without_attention` (hybrid models) have no effects but NaN. `rounds` says on which items each head was measured
-    (adaptive ablation); its other effects are NaN. None: all heads on all items.
+    (adaptive ablation); its other effects are NaN. None: all heads on all items. `seeds`: None, or where the rows are
+    seeds instead of items (see `effects.write_learned`), `n_items` and `n_questions` behind them.
     """
 
     effect: np.ndarray
@@ -40,6 +41,7 @@ class Effects(NamedTuple):
     row: np.ndarray
     without_attention: list[int]
     rounds: Rounds | None = None
+    seeds: dict | None = None
 
     @property
     def flat(self) -> np.ndarray:
@@ -92,7 +94,8 @@ def read_effects(path: Path, layer: int | None = None, items: str = "all") -> Ef
     if not kept.any():
         raise HeadAtlasError(f"{path}: {_no_item_left(len(question))}")
     rounds = rounds and rounds._replace(item=rounds.item[kept])
-    return Effects(effect[kept], question[kept], layers, np.flatnonzero(kept), without_attention, rounds)
+    rows = np.flatnonzero(kept)
+    return Effects(effect[kept], question[kept], layers, rows, without_attention, rounds, about.get("seeds"))
 
 
 def read_null(path: Path, items: str = "all") -> np.ndarray:
@@ -154,7 +157,7 @@ def read_task(folder: Path, names: Iterable[str], task: str, items: str = "all")
     effect = np.concatenate([block.effect for block in blocks], axis=1)
     layers = range(blocks[0].layers[0], blocks[-1].layers[-1] + 1)
     rounds = blocks[0].rounds and Rounds(blocks[0].rounds.item, np.concatenate([block.rounds.head for block in blocks]))
-    return Effects(effect, blocks[0].question, layers, blocks[0].row, blocks[0].without_attention, rounds)
+    return blocks[0]._replace(effect=effect, layers=layers, rounds=rounds)
 
 
 def read_maps(
@@ -174,13 +177,19 @@ def read_maps(
 
 
 def write_scores(
-    path: Path, statistics: HeadStatistics, names: Mapping[str, str], layer: int, n_questions: int | None = None
+    path: Path,
+    statistics: HeadStatistics,
+    names: Mapping[str, str],
+    layer: int,
+    n_questions: int | None = None,
+    seeds: int | None = None,
 ) -> None:
     """Write one row per head in `SCHEMA`; NaN becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
         n_questions: those of the task; a head that was measured on fewer is `stopped`. None: no head was.
+        seeds: their number, if the statistics are over seeds.
     """
     n = len(statistics.effect)
     columns = [_text(names[name], n) for name in ("model", "method", "task")]
@@ -192,17 +201,19 @@ def write_scores(
     stopped = np.zeros(n, bool) if n_questions is None else measured < n_questions
     columns.append(_truths(stopped))
     notes = zip(statistics.effect, measured.tolist(), stopped.tolist(), strict=True)
-    columns.append(_texts([_note(*known, n_questions) for known in notes]))
+    columns.append(_texts([_note(*known, n_questions, seeds) for known in notes]))
     with atomic(path) as draft:
         parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
 
 
-def _note(effect: float, n_questions: int, stopped: bool, of: int | None) -> str | None:
+def _note(effect: float, n_questions: int, stopped: bool, of: int | None, seeds: int | None) -> str | None:
     """Why a head has no interval, or the interval of fewer questions than its task has; None if neither."""
     if np.isnan(effect):
         return "no effect"
     if stopped:
         return f"stopped after {n_questions} of {of} questions"
+    if seeds is not None:
+        return f"mean and standard error over {seeds} seeds, not questions, so there is no interval"
     return f"{n_questions} questions, too few for an interval" if n_questions < FEWEST else None
 
 

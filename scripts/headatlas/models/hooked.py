@@ -38,6 +38,46 @@ def scores_of_sets(
     return tuple(value.unflatten(0, (len(batch), len(sets))) for value in score_answers(logits, rows))
 
 
+def gated_scores(model: HeadModel, batch: Batch, gates: Tensor, replacement: Replacement, positions: str) -> Tensor:
+    """Answer score when every head outputs a mixture: gate x its own output + (1 - gate) x its replacement.
+
+    Keeps the graph from the gates to the scores, if gradients are enabled.
+
+    Args:
+        gates: [item, row, layer, head], 0 to 1; each item is run once for each of its rows.
+        replacement: for this batch; positions: `answer` or `all`.
+
+    Returns:
+        [item, row] float32 nats (`batches.score_answers`).
+    """
+    rows, replacement = batch.repeat(gates.shape[1]), on_sequence(replacement, batch, positions)
+    edits = {layer: mixture(layer, gates, replacement) for layer in model.attention_layers}
+    with model.edit_head_outputs(edits):
+        logits = model.logits(rows.input_ids, rows.attention_mask, rows.gather)
+    return score_answers(logits, rows)[0].unflatten(0, gates.shape[:2])
+
+
+def mixture(layer: int, gates: Tensor, replacement: Replacement) -> Callable[[Tensor], Tensor]:
+    """An edit that mixes the heads of `layer` with their replacement, in every row of a batch.
+
+    It takes rows as items of a larger batch, [item * row, position, head, d_head], or one after the other in their
+    item's sequence, [item, row * position, head, d_head].
+
+    Args:
+        gates: [item, row, layer, head], the share of its own output that a head keeps.
+    """
+    items, n_rows = gates.shape[:2]
+
+    def edit(z: Tensor) -> Tensor:
+        rows = z.reshape(items, n_rows, -1, *z.shape[-2:])
+        lost = rows - replacement.values(layer).to(z)[:, None]
+        if replacement.where is not None:
+            lost = lost * replacement.where.to(z.device)[:, None, :, None, None]
+        return (rows - (1 - gates[:, :, None, layer, :, None].to(z)) * lost).reshape(z.shape)
+
+    return edit
+
+
 def _edit(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
     """Replaces the heads of `layer` in each row's set, in [item * set, position, head, d_head]."""
     chosen = heads_of_rows(layer, sets, n_heads)[None, :, None, :, None]

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from headatlas.models.batches import Batch, collate, score_answers
 from headatlas.models.head_model import HeadModel
-from headatlas.models.hooked import Heads, heads_of_rows
+from headatlas.models.hooked import Heads, heads_of_rows, mixture
 from headatlas.models.layouts import RowsAsItems, RowsAsPositions, UnsupportedError
 from headatlas.models.precision import side_by_side
 from headatlas.models.replacement import Replacement
@@ -105,10 +105,12 @@ class Replay:
 
         def on_layer(index: int) -> Callable:
             def hook(_module, args, kwargs):
-                self._calls[index] = (args, kwargs)
                 stream = args[0] if args else kwargs.get("hidden_states")
                 if not isinstance(stream, Tensor) or stream.shape[:-1] != self.batch.input_ids.shape:
                     raise UnsupportedError("its layers do not take one residual stream [item, position, hidden]")
+                # Every rerun gives the layer another stream, so the recorded one, which is large, is not kept.
+                others = {name: value for name, value in kwargs.items() if value is not stream}
+                self._calls[index] = ((None, *args[1:]) if args else (), others)
                 if index in layers:
                     self.inputs[index] = kept(stream)
 
@@ -161,6 +163,24 @@ class Replay:
                     parts.append(self._run_entering(layer, entering, replacement))
                 rows = torch.cat(parts, dim=1)
             return self._scores(rows)
+
+    def gated_scores(self, gates: Tensor, replacement: Replacement) -> Tensor:
+        """Answer score when every head outputs a mixture: gate x its own output + (1 - gate) x its replacement.
+
+        Unlike `scores`, it keeps the graph from the gates to the scores. The layers must have been recorded from the
+        first on, with edits at answer positions, so that a row costs a pass over the answer positions alone.
+
+        Args:
+            gates: [item, row, layer, head], 0 to 1.
+
+        Returns:
+            [item, row] float32 nats (`batches.score_answers`).
+        """
+        rows = self.inputs[0][:, None].expand(-1, gates.shape[1], -1, -1)
+        for layer in range(self.model.n_layers):
+            with self.model.edit_head_outputs({layer: mixture(layer, gates, replacement)}):
+                rows = self._run(layer, rows)
+        return self._scores(rows)[0]
 
     def _run_rows(self, layer: int, rows: Tensor, sets: list[Heads], replacement: Replacement) -> Tensor:
         """Layer output of rows edited in lower layers; rows whose sets have heads here are edited again."""

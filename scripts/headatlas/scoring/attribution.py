@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headatlas.models.batches import Batch, collate, run_batches, score_answers
+from headatlas.models.batches import Batch, collate, run_batches
 from headatlas.models.engine import padding_matters
 from headatlas.models.head_model import HeadModel
-from headatlas.models.hooked import on_sequence
+from headatlas.models.hooked import gated_scores
 from headatlas.models.replacement import Baseline, Replacement, baseline_of
-from headatlas.scoring.trace import position_sum
 
 
 def integrate(
@@ -74,7 +73,8 @@ def path_gains(
         batch = collate(items, rows).to(model.device)
         replacement = baseline.on(model, batch, positions, range(model.n_layers))
         with torch.no_grad():
-            shut, clean = (_faded(model, batch, replacement, torch.tensor([gate]), positions)[0] for gate in (0.0, 1.0))
+            gates = _of_all_heads(model, batch, torch.tensor([0.0, 1.0]))
+            shut, clean = gated_scores(model, batch, gates, replacement, positions).unbind(1)
         gains[rows] = (clean - shut).cpu().numpy()
 
     _run(model, work, items, batch_tokens)
@@ -92,46 +92,15 @@ def gate_slopes(model: HeadModel, batch: Batch, replacement: Replacement, gates:
     Args:
         replacement: for the batch; gates: [gate], with one copy of the batch each.
     """
-    repeated = batch.repeat(len(gates))
+    gates = _of_all_heads(model, batch, gates).requires_grad_()
     with torch.enable_grad():
-        score, kept = _faded(model, batch, replacement, gates, positions)
-        slopes = torch.autograd.grad(score.sum(), [kept[layer][1] for layer in model.attention_layers])
-    parts = [
-        position_sum(repeated, (kept[layer][0].float() * slope.float()).sum(-1), positions)
-        for layer, slope in zip(model.attention_layers, slopes, strict=True)
-    ]
-    slopes = model.over_layers(torch.stack([part.to(parts[0].device) for part in parts], 1))
-    return slopes.unflatten(0, (len(batch), len(gates)))
+        score = gated_scores(model, batch, gates, replacement, positions)
+        (slopes,) = torch.autograd.grad(score.sum(), gates)
+    slopes[:, :, model.layers_without_attention] = torch.nan
+    return slopes
 
 
-def _faded(
-    model: HeadModel, batch: Batch, replacement: Replacement, gates: Tensor, positions: str
-) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-    """Answer score [item * gate] of a batch that is run once for each gate.
-
-    Returns:
-        and for each layer the heads' outputs minus the baseline, and their replacements.
-    """
-    repeated, replacement = batch.repeat(len(gates)), on_sequence(replacement, batch, positions)
-    gates = gates.repeat(len(batch))
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def rows_of(values: Tensor) -> Tensor:
-        return values.expand(len(batch), *values.shape[1:]).repeat_interleave(len(repeated) // len(batch), 0)
-
-    def fade(layer: int):
-        def edit(z: Tensor) -> Tensor:
-            start = rows_of(replacement.values(layer).to(z))  # [row, 1 or position, head, d_head]
-            where = rows_of(replacement.where.to(z.device))[..., None, None]
-            above = (z - start) * where
-            faded = z - (1 - gates.to(z)[:, None, None, None]) * above
-            if torch.is_grad_enabled() and not faded.requires_grad:
-                faded = faded.detach().requires_grad_()
-            kept[layer] = (above.detach(), faded)
-            return faded
-
-        return edit
-
-    with model.edit_head_outputs({layer: fade(layer) for layer in model.attention_layers}):
-        logits = model.logits(repeated.input_ids, repeated.attention_mask, repeated.gather)
-        return score_answers(logits, repeated)[0], kept
+def _of_all_heads(model: HeadModel, batch: Batch, gates: Tensor) -> Tensor:
+    """[item, gate, layer, head]: every head of an item's copy has the same gate."""
+    shape = (len(batch), len(gates), model.n_layers, model.n_heads)
+    return gates.to(model.device)[None, :, None, None].expand(shape).clone()

@@ -9,6 +9,7 @@ from headatlas.models.work import Work, edited_rows, extremes, sequence_length, 
 
 ABLATION_CHECKS = 6  # effects that a job of ablation recomputes on the shortest item, and on the longest
 KNOCK_OUT_CHECKS = 3  # and knock-outs and patches
+GATES_HELD_OUT = 192  # rows of held-out items that gates run for each seed, at most: 6 times 8 items with 4 shares
 
 
 def trace_work(items: Sequence[dict], n_layers: int, paired: bool) -> Work:
@@ -48,6 +49,18 @@ def knock_out_work(
     """
     above = round(sum(n_layers - entry for entry in entries))
     edited = total(edited_rows(item, len(entries), above, positions) for item in items)
+    return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)
+
+
+def gates_work(items: Sequence[dict], gates: dict, n_layers: int, paired: bool) -> Work:
+    """Learning gates: a forward and a backward pass of every row of a step, and passes over held-out rows.
+
+    Args:
+        gates: the config section.
+    """
+    rows = gates["seeds"] * (2 * gates["steps"] * gates["batch_size"] + GATES_HELD_OUT)
+    each = -(-rows // len(items))
+    edited = total(edited_rows(item, each, each * n_layers, gates["positions"]) for item in items)
     return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)
 
 

@@ -77,6 +77,19 @@ def no_statistics(n_heads: int) -> HeadStatistics:
     return HeadStatistics(*(np.full(n_heads, np.nan) for _ in range(5)), n_items=0, n_questions=0)
 
 
+def seed_statistics(scores: np.ndarray, n_items: int, n_questions: int) -> HeadStatistics:
+    """Mean score of each head over seeds with its standard error over seeds; no interval and no test.
+
+    Seeds are no sample of questions: more of them tell nothing about other questions.
+
+    Args:
+        scores: [seed, head]; n_items, n_questions: what the seeds learned from.
+    """
+    effect, std_error = mean_and_error(scores.astype(np.float64), np.ones(len(scores)))
+    unknown = np.full_like(effect, np.nan)
+    return HeadStatistics(effect, std_error, unknown, unknown, unknown, n_items, n_questions)
+
+
 def question_totals(effects: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the effects of each question's items, and its number of items.
 

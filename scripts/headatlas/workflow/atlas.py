@@ -11,6 +11,7 @@ from headatlas.models.folder import Geometry, check_model_folder, read_geometry
 
 RANDOM = "random"  # stands for a method in paths of knock-outs; see `headatlas.files.knock_outs`
 METHODS = tuple(load_schema()["properties"]["methods"]["properties"])  # in the order of all tables
+LEARNED = ("probe", "gates")
 
 
 class Atlas:
@@ -45,6 +46,11 @@ class Atlas:
     def integrates(self) -> bool:
         """Whether attribution takes several steps and therefore runs the model again."""
         return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
+
+    @property
+    def gates(self) -> bool:
+        """Whether `gates` is among the methods."""
+        return "gates" in self.methods
 
     def needs_pool(self, method: str) -> bool:
         """Whether a method's baseline comes from all tasks together."""
@@ -86,9 +92,9 @@ class Atlas:
     def matchable(self) -> list[str]:
         """The methods whose maps can be recomputed from part of the items.
 
-        A trained probe depends on all of them, and adaptive ablation measures heads on different items.
+        What is learned depends on all of them, and adaptive ablation measures heads on different items.
         """
-        left_out = {"probe"} | ({"ablation"} if self.adapts else set())
+        left_out = {*LEARNED} | ({"ablation"} if self.adapts else set())
         return [method for method in self.methods if method not in left_out]
 
     @property

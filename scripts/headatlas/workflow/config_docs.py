@@ -92,7 +92,8 @@ def _other(key: dict) -> object:
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
-        return default + 1 if default < key.get("maximum", default + 1) else default - 1
+        step = key.get("multipleOf", 1)
+        return default + step if default < key.get("maximum", default + step) else default - step
     if isinstance(default, float):
         return 0.8 * default
     return f"{default} other"

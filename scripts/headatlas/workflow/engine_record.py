@@ -7,20 +7,20 @@ from pathlib import Path
 from headatlas.workflow.provenance import header
 
 
-def of_ablation(effects: dict[str, list[Path]], rule: str = "ablate_layers") -> list[dict]:
+def of_effects(rule: str, method: str, effects: dict[str, list[Path]]) -> list[dict]:
     """One row per task: `rule`, `method`, `task` and the fields of `engine.Report`.
 
     Args:
-        effects: the effects files of heads, or of groups, by task; rule: that wrote them.
+        effects: the effects files that the rule writes, of heads or of groups, by task.
     """
     return [
-        {"rule": rule, "method": "ablation", "task": task} | _together([_engine(file) for file in files])
+        {"rule": rule, "method": method, "task": task} | _together([_engine(file) for file in files])
         for task, files in effects.items()
     ]
 
 
 def of_knock_outs(knock_outs: dict[str, Path]) -> list[dict]:
-    """One row per method and task, as in `of_ablation`.
+    """One row per method and task, as in `of_effects`.
 
     Args:
         knock_outs: one knock-out file per method (all files of a method report the same engines).
@@ -33,7 +33,7 @@ def of_knock_outs(knock_outs: dict[str, Path]) -> list[dict]:
 
 
 def of_patches(patches: Path) -> list[dict]:
-    """One row per task, as `of_ablation`: patches from both kinds of prompts together."""
+    """One row per task, as `of_effects`: patches from both kinds of prompts together."""
     return [
         {"rule": "patch_answers", "method": "ablation", "task": task} | _together(list(reports.values()))
         for task, reports in _engine(patches).items()

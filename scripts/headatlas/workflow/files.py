@@ -5,6 +5,8 @@ Knows paths only. Imported at parse time.
 
 from headatlas.workflow.atlas import Atlas
 
+METHOD_OF_RULE = {"ablate_layers": "ablation", "fit_gates": "gates"}  # rules that run a checked engine for a method
+
 
 class Files:
     """Paths of a config's intermediate files, from the working directory."""
@@ -70,14 +72,15 @@ class Files:
 
     def engine_records(self, model: str) -> list[str]:
         """The records of the engines that computed a model's edited passes."""
-        ran = {"ablate_layers": self.atlas.ablates, "knock_out": self.atlas.knocks_out}
-        ran |= {"patch_answers": self.atlas.controls_answer, "ablate_groups": self.atlas.groups_heads(model)}
+        ran = {rule: method in self.atlas.methods for rule, method in METHOD_OF_RULE.items()}
+        ran |= {"knock_out": self.atlas.knocks_out, "patch_answers": self.atlas.controls_answer}
+        ran |= {"ablate_groups": self.atlas.groups_heads(model)}
         return [f"results/{model}/engines/{rule}.json" for rule, runs in ran.items() if runs]
 
     def engine_inputs(self, model: str, rule: str) -> list[str]:
         """Files whose headers name the engine: effects of heads or groups, one knock-out file per ranking, patches."""
-        if rule == "ablate_layers":
-            return self.all_effects(model, ["ablation"])
+        if rule in METHOD_OF_RULE:
+            return self.all_effects(model, [METHOD_OF_RULE[rule]])
         if rule == "ablate_groups":
             return self.groups(model)
         if rule == "patch_answers":

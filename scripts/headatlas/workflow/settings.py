@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from headatlas.config.check import longest_item
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.files import Files
+from headatlas.workflow.files import METHOD_OF_RULE, Files
 
 POOL_SIZE = 128  # number of items from whose head outputs `baseline: resample` draws
 RENDER_ONLY = ("formats", "png_scale")  # keys of `figures` that do not change the spec
@@ -115,6 +115,12 @@ def _ablation_effects(job: Job) -> list[str]:
     return _effects_of_ablation(job)["ablation"]
 
 
+def _effects_of_rule(job: Job) -> object:
+    """Names of the effects files whose headers `record_engines` reads for a rule."""
+    method = METHOD_OF_RULE.get(job.wildcards["rule"])
+    return Files(job.atlas).effect_names(job.wildcards["model"], [method]) if method else LEFT_OUT
+
+
 def _groups(job: Job) -> int:
     return job.atlas.geometry[job.wildcards["model"]].n_groups
 
@@ -170,6 +176,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "{task}", "methods.attribution.baseline", "methods.attribution.positions", "methods.attribution.steps",
         model=_loaded_model, seed=_resampling_seed("attribution"),
     ),
+    "fit_gates": row("{task}", "seed", "statistics.items", "methods.gates", model=_loaded_model),
     "fit_probe": row("tasks", "seed", "methods.probe"),
     "ablate_layers": row(
         "{task}", "methods.ablation.baseline", "methods.ablation.positions",
@@ -225,8 +232,9 @@ TABLE: dict[str, dict[str, Source]] = {
     ),
     "render_figure": row(png_scale=_png_scale),
     "record_engines": row(
-        effects=_only_of("ablate_layers", _ablation_effects),
-        tasks=_only_of("ablate_layers|ablate_groups", lambda job: job.atlas.tasks),
+        "{rule}",
+        effects=_effects_of_rule,
+        tasks=_only_of("|".join([*METHOD_OF_RULE, "ablate_groups"]), lambda job: job.atlas.tasks),
         methods=_only_of("knock_out", lambda job: job.atlas.rankings),
     ),
     "write_provenance": row(name="{model}", model=_loaded_model, config=_behind_the_numbers),
@@ -284,6 +292,7 @@ def of_every_rule(atlas: Atlas) -> dict[str, list[str]]:
         for rule in ("ablate_layers", "knock_out")
     ]
     left_out = {"write_provenance", "attribute_task" if atlas.integrates else "integrate_task"}
+    left_out |= set() if atlas.gates else {"fit_gates"}
     return {
         rule: list(dict.fromkeys(settings_of(atlas, rule, wildcards) for wildcards in several))
         for rule in TABLE

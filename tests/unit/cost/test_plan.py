@@ -14,6 +14,7 @@ from headatlas.models.batches import collate
 from headatlas.models.head_model import find_heads
 from headatlas.models.memory import MB
 from headatlas.scoring.trace import trace_batch, trace_task
+from headatlas.scoring.work import gates_work
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.resources import Requests
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -93,6 +94,15 @@ def test_the_sets_of_kept_heads_by_hand(smollm2):
     """Kept are 0, 1, 3, 5, 14, 27, 54, 135 and all of 270 heads; for all, the model is the clean one."""
     rest = [269, 267, 265, 256, 243, 216, 135]
     assert smollm2.random_sets({"rankings": 2}) == [0, 270, *rest, *rest]
+
+
+def test_gates_by_hand(smollm2):
+    """Four seeds of 75 steps: 2 x 600 + 192 rows each, on 32 questions of one answer token from the lowest layer on."""
+    items = {"retrieval": smollm2.score["retrieval"]}
+    gates = {"seeds": 4, "steps": 75, "batch_size": 8, "positions": "answer"}
+    found = gates_work(items["retrieval"], gates, 30, paired=False)
+    rows = -(-4 * (2 * 600 + 192) // len(items["retrieval"]))
+    assert found.edited == rows * len(items["retrieval"]) * 30
 
 
 def test_on_a_cluster_every_job_loads_the_model_on_a_gpu(smollm2):

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 from headatlas.errors import HeadAtlasError
-from headatlas.evidence.reliability import questions_needed, split_half
+from headatlas.evidence.reliability import paired_seeds, questions_needed, split_half
+from headatlas.files.effects import write_learned
 from headatlas.files.scores import read_task
 from headatlas.stats.ranking import correlation, jaccard, overlap, rank_correlation, ranks, top
 from script_runs import run_script, write_effects
@@ -205,3 +206,36 @@ def test_script(tmp_path):
     noisy.unlink()
     done = run_script("reliability", settings, effects=tmp_path, table=tmp_path / "r.parquet")
     assert f"{noisy}: no such effects file; run that method on that task first" in done.stderr
+
+
+def test_seeds_of_pairs_by_hand():
+    """Rank correlations of the pairs: 1 and 0.8 (as above), mean 0.9; corrected 2 x 0.9 / 1.9."""
+    scores = np.array([[1.0, 2, 3, 4], [5.0, 6, 7, 9], [1.0, 2, 3, 4], [10.0, 30, 20, 99]])
+    assert paired_seeds(scores) == pytest.approx(1.8 / 1.9)
+    assert paired_seeds(scores[[0, 2]], of="values") == pytest.approx(1)
+
+
+def test_script_on_learned_maps(tmp_path):
+    """Rows are seeds: no interval, and the questions are those behind them."""
+    scores = np.array([[1.0, 2, 3, 4], [5.0, 6, 7, 9], [1.0, 2, 3, 4], [10.0, 30, 20, 99]], np.float32)
+    (tmp_path / "gates").mkdir()
+    write_learned(tmp_path / "gates" / "logic.safetensors", scores.reshape(4, 2, 2), n_items=90, n_questions=30)
+    settings = {"effects": {"gates": ["{task}.safetensors"]}, "tasks": ["logic"], "items": "correct"}
+    settings |= OPTIONS | {"seed": 0}
+    done = run_script("reliability", settings, effects=tmp_path, table=tmp_path / "r.parquet")
+    assert done.returncode == 0, done.stderr
+    (row,) = pl.read_parquet(tmp_path / "r.parquet").to_dicts()
+    assert (row["method"], row["n_questions"], row["ci_low"]) == ("gates", 30, None)
+    assert row["reliability"] == pytest.approx(1.8 / 1.9)
+    names = {"model": "m", "method": "gates", "task": "logic", "layer": 1}
+    settings = names | {"items": "all", "confidence": 0.95, "null": False}
+    done = run_script(
+        "score_layer", settings, effects=tmp_path / "gates/logic.safetensors", scores=tmp_path / "s.parquet"
+    )
+    assert done.returncode == 0, done.stderr
+    scored = pl.read_parquet(tmp_path / "s.parquet")
+    assert scored["effect"].to_list() == pytest.approx([(3 + 7 + 3 + 20) / 4, (4 + 9 + 4 + 99) / 4])
+    assert scored["std_error"][0] == pytest.approx(np.std([3, 7, 3, 20], ddof=1) / 2)
+    assert scored.select("ci_low", "p_value").null_count().row(0) == (2, 2)
+    assert scored.select("n_items", "n_questions").row(0) == (90, 30)
+    assert scored["note"][0] == "mean and standard error over 4 seeds, not questions, so there is no interval"
