@@ -92,7 +92,22 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         HeadAtlasError: the disk is full, or the folder cannot be written to.
     """
-    path = Path(path)
+    with _replacing(Path(path)) as draft:
+        yield draft
+        with open(draft, "rb") as written:
+            os.fsync(written.fileno())
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic`, for a folder: yield a new empty one, which becomes `path`, where nothing may be."""
+    with _replacing(Path(path)) as draft:
+        draft.mkdir()
+        yield draft
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):
@@ -102,8 +117,6 @@ def atomic(path: Path) -> Iterator[Path]:
         ) as folder:
             draft = Path(folder) / path.name
             yield draft
-            with open(draft, "rb") as written:
-                os.fsync(written.fileno())
             _end_if_orphaned()
             os.replace(draft, path)
     except Exception as error:
