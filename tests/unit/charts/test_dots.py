@@ -15,7 +15,7 @@ from headatlas.errors import HeadAtlasError
 def test_agreement_dots_stand_at_their_values_hollow_where_chance_would_do():
     drawing = drawn("agreement")
     rows = TABLES["agreement"].filter(method_a="ablation", method_b="probe")
-    colour = palette.SERIES[4]
+    colour = palette.SERIES[palette.OTHER_SERIES + 1]
     value = axis([(x, words) for x, _, words, anchor in drawing.labels if anchor == "middle"][:5])
     dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
     dots = [mark for mark in dots if value(mark.points[0][0]) < 1.1]  # of the left panel
@@ -45,7 +45,7 @@ def test_agreement_does_not_mind_which_method_is_a():
 
 def test_comparison_shows_depth_from_0_to_1_and_shares_relative_to_an_even_one():
     drawing = drawn("comparison.ablation")
-    colours = palette.SERIES[3:5]
+    colours = palette.SERIES[palette.OTHER_SERIES :][:2]
     value = left_axis(drawing, row=0)
     panel = drawing.panels[0]
     for table, colour, layers in zip(tables_of("comparison.ablation")[2:4], colours, (6, 12), strict=True):
@@ -65,13 +65,15 @@ def test_comparison_has_each_model_s_own_even_share():
     """5 % of 48 heads are 2, of 144 heads 7: together they hold 2 / 48 and 7 / 144 if all heads are equal."""
     drawing = drawn("comparison.ablation")
     panel = next(panel for panel in drawing.panels if panel.width == layout.DOTS_WIDTH)
-    for colour, share in zip(palette.SERIES[3:5], (2 / 48, 7 / 144), strict=True):
+    for colour, share in zip(palette.SERIES[palette.OTHER_SERIES :][:2], (2 / 48, 7 / 144), strict=True):
         (rule,) = [mark for mark in drawing.of("rule", stroke=colour) if mark.dashes == "4,3"]
         assert [(x - panel.x) / layout.DOTS_WIDTH for x, _ in rule.points] == pytest.approx([share] * 2, abs=1e-4)
     tables = tables_of("comparison.ablation")
     tables[1] = tables[1].with_columns(heads=48)  # of one size: one grey line
     assert not [
-        m for m in drawn("comparison.ablation", tables).of("rule", stroke=palette.SERIES[3]) if m.dashes == "4,3"
+        m
+        for m in drawn("comparison.ablation", tables).of("rule", stroke=palette.SERIES[palette.OTHER_SERIES])
+        if m.dashes == "4,3"
     ]
 
 
@@ -85,7 +87,7 @@ def test_comparison_without_dissociation_leaves_that_panel_out():
 
 def test_what_is_filled_is_so_whatever_else_is_drawn():
     """Of two tasks' 2 pairs, 0.02 would pass Holm; the table has more, and says no."""
-    drawing, colour = drawn("agreement", order=TASKS[:2]), palette.SERIES[4]
+    drawing, colour = drawn("agreement", order=TASKS[:2]), palette.SERIES[palette.OTHER_SERIES + 1]
     dots = drawing.of("symbol", "concat_0", stroke=colour) + drawing.of("symbol", "concat_0", fill=colour)
     dots = sorted({(m.points[0][1], m.fill) for m in dots})
     assert [fill == colour for _, fill in dots] == [True, False]
