@@ -12,8 +12,9 @@ from pathlib import Path
 from headatlas.errors import HeadAtlasError
 from headatlas.files.scores import read_effects, read_null, write_scores
 from headatlas.jobs.cli import run
-from headatlas.stats.adaptive import Rounds, adaptive_statistics
+from headatlas.stats.adaptive import adaptive_statistics
 from headatlas.stats.head_statistics import head_statistics, no_statistics, seed_statistics
+from headatlas.stats.rounds import Rounds
 
 
 @dataclass(frozen=True)

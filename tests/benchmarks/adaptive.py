@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from headatlas.files.scores import read_effects
 from headatlas.stats import adaptive
-from headatlas.stats.adaptive import Bound, Rounds, deciding_interval, measure_in_rounds, round_ends
+from headatlas.stats.adaptive import Bound, deciding_interval, measure_in_rounds, round_ends
 from headatlas.stats.head_statistics import mean_and_error, mean_effects
+from headatlas.stats.rounds import Rounds
 from interval_coverage import KINDS, hottest, simulated
 
 HEADS, ORDERS = 4000, 20

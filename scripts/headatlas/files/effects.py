@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
-from headatlas.stats.adaptive import Rounds
+from headatlas.stats.rounds import Rounds
 
 
 def write_effects(

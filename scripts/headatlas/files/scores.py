@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import atomic
-from headatlas.stats.adaptive import Rounds
 from headatlas.stats.head_statistics import FEWEST, HeadStatistics, studentised
+from headatlas.stats.rounds import Rounds
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "method", "task")]

@@ -8,7 +8,8 @@ from headatlas.models.engine import Report
 from headatlas.models.head_model import HeadModel
 from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.scoring.ablation import Passes
-from headatlas.stats.adaptive import Bound, Rounds, draw_rounds, measure_in_rounds
+from headatlas.stats.adaptive import Bound, draw_rounds, measure_in_rounds
+from headatlas.stats.rounds import Rounds
 
 
 def ablate_adaptively(

@@ -16,7 +16,6 @@ question, but only a few rounds look at them, and skewed effects need Hall's cor
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from headatlas.stats.head_statistics import (
     mean_and_error,
     question_totals,
 )
+from headatlas.stats.rounds import Rounds
 
 GROWTH = 1.5  # each round ends at so many times the questions of the one before
 ERROR = 0.05  # chance that one of the intervals that decide on a head misses its mean over all questions
@@ -45,21 +45,6 @@ class Bound:
         if self.smallest_effect is not None:
             return self.smallest_effect
         return float(np.sort(smallest)[-self.top]) if len(smallest) > self.top else 0.0
-
-
-class Rounds(NamedTuple):
-    """Which items each head was measured on.
-
-    `item` [item]: the round of the item's question, from 0; `head` [..., head]: how many rounds the head took part in.
-    """
-
-    item: np.ndarray
-    head: np.ndarray
-
-    @property
-    def measured(self) -> np.ndarray:
-        """[item, ..., head] bool."""
-        return self.item.reshape(-1, *[1] * self.head.ndim) < self.head
 
 
 def round_ends(n_questions: int) -> list[int]:

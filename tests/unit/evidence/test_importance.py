@@ -11,8 +11,8 @@ from headatlas.errors import HeadAtlasError
 from headatlas.evidence.importance import COLUMNS, importance_table, read_importance, score_files, write_importance
 from headatlas.files.effects import write_effects as write_all
 from headatlas.files.scores import SCHEMA, read_completeness, read_effects, write_scores
-from headatlas.stats.adaptive import Rounds
 from headatlas.stats.head_statistics import head_statistics, mean_effects
+from headatlas.stats.rounds import Rounds
 from safetensors.numpy import save_file
 from script_runs import SCRIPTS, run_script, write_effects
 
