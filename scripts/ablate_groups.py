@@ -47,8 +47,7 @@ def main(
 ) -> None:
     chosen = read_split(items, "score")
     model = model_of_job(settings.model, chosen, device, threads, memory_mb)
-    shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
+    replacement = choose_baseline(vars(settings), chosen, model.shape, trace, baseline)
     scores = len(chosen) * (1 + len(model.attention_layers) * settings.groups)
     with progress("ablate", scores, "items x groups") as advance:
         effect, report = ablate_groups(

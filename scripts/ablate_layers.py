@@ -54,8 +54,7 @@ def main(
 ) -> None:
     chosen = read_split(items, "score")
     model = model_of_job(settings.model, chosen, device, threads, memory_mb)
-    shape = (model.n_layers, model.n_heads, model.d_head)
-    replacement = choose_baseline(vars(settings), chosen, shape, trace, baseline)
+    replacement = choose_baseline(vars(settings), chosen, model.shape, trace, baseline)
     layers = range(settings.first_layer, settings.last_layer + 1)
     with_heads = sum(model.attentions[layer] is not None for layer in layers)
     passes, rounds = (model, chosen, replacement, layers, settings.positions, batch_tokens), None

@@ -50,7 +50,6 @@ def main(
     chosen = json.loads(sets.read_text(encoding="utf-8"))
     questions = {task: read_split(path, "validate") for task, path in zip(settings.tasks, items, strict=True)}
     model = model_of_job(settings.model, chain(*questions.values()), device, threads, memory_mb)
-    shape = (model.n_layers, model.n_heads, model.d_head)
     targets: dict[str, dict[str, Target]] = {task: {} for task in settings.tasks}
     engines = {}
     every = [(layer, head) for layer in model.attention_layers for head in range(model.n_heads)]
@@ -64,7 +63,7 @@ def main(
     total = sum(len(asked) * passes[task] for task, asked in questions.items())
     with progress("knock out", total, "items x sets") as advance:
         for target, asked in questions.items():
-            replacement = choose_baseline(vars(settings), asked, shape, None, baseline)
+            replacement = choose_baseline(vars(settings), asked, model.shape, None, baseline)
             *found, report = knock_out(
                 model, asked, heads[target], replacement, settings.positions, batch_tokens, advance, engine
             )

@@ -258,7 +258,7 @@ def repeats_of(case: str, repeats: int) -> int:
 def pipeline_rows(model: HeadModel, tasks: int, items: int, prompt: int, answer: int, bars: tuple) -> list[dict]:
     """Minutes of all three methods as the rules run them, where the model is."""
     vocabulary = model.model.get_input_embeddings().weight.shape[0]
-    shape = (model.n_layers, model.n_heads, model.d_head)
+    shape = model.shape
     settings = {"baseline": "mean", "positions": "answer"}
     minutes = dict.fromkeys(("trace", "attribution", "ablation", "probe"), 0.0)
     peaks = [0]

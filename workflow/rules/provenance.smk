@@ -18,7 +18,7 @@ rule record_engines:
     log:
         "results/{model}/logs/record_engines/{rule}.log",
     wildcard_constraints:
-        rule="ablate_layers|ablate_groups|fit_gates|knock_out|patch_answers",
+        rule="|".join([*METHOD_OF_RULE, *RECORDED]),
     conda:
         "../envs/headatlas.yaml"
     params:

@@ -8,6 +8,7 @@ from headatlas.charts.frame import Words
 from headatlas.charts.rows import checked
 from headatlas.charts.scatter import NAMED, Effects, Kinds, scatter_grid
 from headatlas.charts.wanted import Wanted
+from headatlas.evidence.head_groups import differs
 from headatlas.evidence.summary import LEVEL
 
 SUM = Effects("sum", "Sum of single heads")
@@ -26,15 +27,11 @@ def head_groups(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
         tables: the head-groups table.
     """
     columns = ["layer", "group", "first_head", "last_head", *SUM.columns, *WHOLE.columns, "difference", "q_value"]
-    # The group is further from zero than the sum, or nearer.
-    further = pl.col("effect").abs() > pl.col("sum").abs()
     groups = (
         checked(tables[0], "head-groups", columns, task=wanted.tasks)
         .sort(pl.col("difference").abs(), descending=True, nulls_last=True)
         .with_columns(
-            differs=pl.when(pl.col("q_value") < LEVEL)
-            .then(pl.when(further).then(pl.lit("more")).otherwise(pl.lit("less")))
-            .otherwise(pl.lit("undecided")),
+            differs=differs().fill_null("undecided"),
             name=pl.format("{}.{}-{}", "layer", "first_head", "last_head"),
             label=wanted.label_column(),
         )

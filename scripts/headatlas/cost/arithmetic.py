@@ -5,7 +5,7 @@ Gemma) or not (GPT); of experts, those that a token takes count. Other families 
 """
 
 from headatlas.errors import HeadAtlasError
-from headatlas.models.folder import HEADS
+from headatlas.models.folder import HEADS, key_value_heads
 from headatlas.models.memory import sizes
 from headatlas.models.work import Work
 
@@ -33,7 +33,7 @@ class Arithmetic:
         self.hidden, self.n_layers, self.vocabulary = found["hidden"], found["layers"], found["vocabulary"]
         self.n_heads = next((text[name] for name in HEADS if isinstance(text.get(name), int)), 1)
         self.d_head = text.get("head_dim") or self.hidden // self.n_heads
-        self.n_keys = text.get("num_key_value_heads") or self.n_heads
+        self.n_keys = key_value_heads(text, self.n_heads)
         experts = text.get("num_experts_per_tok") or 1
         between = (text.get("moe_intermediate_size") if experts > 1 else None) or found["between"] or 4 * self.hidden
         matrices = 2 if text.get("model_type") in UNGATED else 3

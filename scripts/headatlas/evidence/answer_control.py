@@ -66,11 +66,12 @@ def _rows(task: str, patched: Patched, confidence: float) -> list[tuple]:
         p_values = [float(values[index]) for values in tests]
         sizes = (float(counterfactual.effect[index]), float(same_answer.effect[index]))
         carries = carried(*sizes, different=p_values[1] < LEVEL, remains=p_values[3] < LEVEL)
-        ends = [value for one in found for value in _ends(one, index)]
+        ends = [value for one in found for value in estimate(one, index)]
         counts = (difference.n_items, difference.n_questions)
         rows.append((task, index + 1, layer, head, *ends, *p_values, carries, *counts))
     return rows
 
 
-def _ends(statistics: HeadStatistics, index: int) -> list[float]:
+def estimate(statistics: HeadStatistics, index: int) -> list[float]:
+    """Effect of one head and the ends of its interval, in the order of `ENDS`."""
     return [float(values[index]) for values in (statistics.effect, statistics.ci_low, statistics.ci_high)]

@@ -6,6 +6,7 @@ nothing to say. A difference counts only where its adjusted p-value is below `LE
 
 import polars as pl
 
+from headatlas.evidence.head_groups import differs
 from headatlas.evidence.ranking_tests import FIGURES
 from headatlas.evidence.reliability import WANTED
 from headatlas.evidence.summary import COMPLETE, LEVEL
@@ -315,15 +316,14 @@ def groups(table: pl.DataFrame | None) -> list[dict]:
     """
     if table is None:
         return []
-    further = pl.col("effect").abs() > pl.col("sum").abs()
     ordered = table.sort(pl.col("difference").abs(), descending=True, nulls_last=True, maintain_order=True)
-    found = []
-    for task in table["task"].unique(maintain_order=True):
-        part = ordered.filter(task=task)
-        differ = part.filter(pl.col("q_value") < LEVEL)
-        kinds = {"more": differ.filter(further).to_dicts(), "less": differ.filter(~further).to_dicts()}
-        found.append({"task": task, "count": part.height, "tested": part["q_value"].count() > 0} | kinds)
-    return found
+    ordered = ordered.with_columns(differs=differs())
+    parts = {task: ordered.filter(task=task) for task in table["task"].unique(maintain_order=True)}
+    return [
+        {"task": task, "count": part.height, "tested": part["q_value"].count() > 0}
+        | {kind: part.filter(differs=kind).to_dicts() for kind in ("more", "less")}
+        for task, part in parts.items()
+    ]
 
 
 def _matched_maps(part: pl.DataFrame) -> list[dict]:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from headatlas.evidence.answer_control import ENDS, estimate
+from headatlas.evidence.summary import LEVEL
 from headatlas.stats.head_statistics import head_statistics
 from headatlas.stats.multiple_testing import benjamini_hochberg
 
-ENDS = ("", "_low", "_high")
 COLUMNS = (
     {"task": pl.String}
     | dict.fromkeys(("layer", "group", "first_head", "last_head"), pl.Int32)
@@ -40,6 +41,17 @@ def head_groups(tasks: Mapping[str, GroupEffects], confidence: float) -> pl.Data
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
+def differs() -> pl.Expr:
+    """How a group's effect differs from its heads' sum, in a row of the table.
+
+    `more`: it is further from zero, so the heads back each other up; `less`: nearer to zero, so one does what another
+    has done; null: q >= LEVEL, or not tested.
+    """
+    further = pl.col("effect").abs() > pl.col("sum").abs()
+    way = pl.when(further).then(pl.lit("more")).otherwise(pl.lit("less"))
+    return pl.when(pl.col("q_value") < LEVEL).then(way)
+
+
 def _rows(task: str, found: GroupEffects, confidence: float) -> list[tuple]:
     n_items, n_layers, n_groups = found.groups.shape
     size = found.heads.shape[2] // n_groups
@@ -52,7 +64,7 @@ def _rows(task: str, found: GroupEffects, confidence: float) -> list[tuple]:
     q_values = benjamini_hochberg(p_values)
     rows = []
     for index, (layer, group) in enumerate((layer, group) for layer in present for group in range(n_groups)):
-        ends = [float(values[index]) for one in tested for values in (one.effect, one.ci_low, one.ci_high)]
+        ends = [value for one in tested for value in estimate(one, index)]
         place = (int(layer), group, group * size, (group + 1) * size - 1)
         tests = (float(p_values[index]), float(q_values[index]))
         rows.append((task, *place, *ends, *tests, tested[0].n_items, tested[0].n_questions))

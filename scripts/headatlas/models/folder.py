@@ -96,7 +96,9 @@ def read_geometry(model: dict) -> Geometry:
     listed = next((len(text[name]) for name in LAYER_LISTS if isinstance(text.get(name), list)), None)
     text = text if _first(text, LAYERS) else text | {LAYERS[1]: listed}
     n_heads = _count(text, HEADS, path, "heads")
-    return Geometry(_count(text, LAYERS, path, "layers"), n_heads, _first(text, POSITIONS), _groups(text, n_heads))
+    return Geometry(
+        _count(text, LAYERS, path, "layers"), n_heads, _first(text, POSITIONS), key_value_heads(text, n_heads)
+    )
 
 
 def read_model_config(model: dict) -> dict:
@@ -364,7 +366,7 @@ def _count(config: dict, names: tuple[str, ...], path: str, what: str) -> int:
     return count
 
 
-def _groups(config: dict, n_heads: int) -> int:
+def key_value_heads(config: dict, n_heads: int) -> int:
     """Number of key-value heads; `n_heads` where config.json states none, or one that does not divide the heads."""
     nested = config.get("attn_config")  # MPT
     count = _first(config | (nested if isinstance(nested, dict) else {}), GROUPS)

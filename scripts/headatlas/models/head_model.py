@@ -125,6 +125,11 @@ class HeadModel:
         return self.attentions[self.attention_layers[0]].d_head
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(layer, head, d_head): the shape of all heads' outputs at one position."""
+        return self.n_layers, self.n_heads, self.d_head
+
+    @property
     def device(self) -> torch.device:
         """Device of the token ids."""
         return self.model.get_input_embeddings().weight.device

@@ -53,7 +53,7 @@ def trace_task(model: HeadModel, items: list[dict], path: Path, batch_tokens: in
     _check_tokens(items, model.model.get_input_embeddings().weight.shape[0])
     validate = np.array([item["split"] == "validate" for item in items])
     score_rows = np.flatnonzero(~validate)
-    shape = (model.n_layers, model.n_heads, model.d_head)
+    shape = model.shape
     paired = has_partners(items, "counterfactual")
     counterfactual = PromptBaseline(partners(items, "counterfactual")) if paired else None
     layout: dict[str, tuple[str, tuple[int, ...]]] = {

@@ -9,7 +9,7 @@ from headatlas.models.work import Work, edited_rows, extremes, sequence_length, 
 
 ABLATION_CHECKS = 6  # effects that a job of ablation recomputes on the shortest item, and on the longest
 KNOCK_OUT_CHECKS = 3  # and knock-outs and patches
-GATES_HELD_OUT = 192  # rows of held-out items that gates run for each seed, at most: 6 times 8 items with 4 shares
+GATES_HELD_OUT = 192  # rows of held-out items that gates run for each seed: 6 times 8 items with 4 shares of the heads
 
 
 def trace_work(items: Sequence[dict], n_layers: int, paired: bool) -> Work:

@@ -47,11 +47,6 @@ class Atlas:
         """Whether attribution takes several steps and therefore runs the model again."""
         return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
 
-    @property
-    def gates(self) -> bool:
-        """Whether `gates` is among the methods."""
-        return "gates" in self.methods
-
     def needs_pool(self, method: str) -> bool:
         """Whether a method's baseline comes from all tasks together."""
         return self.config["methods"].get(method, {}).get("baseline") in ("mean", "resample")

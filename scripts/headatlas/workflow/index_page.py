@@ -41,10 +41,10 @@ def _section(folder: Path) -> dict | None:
     """What the page says of a model (or of the comparison); None if it has neither figure nor table."""
     known = read(folder)
     files = [PurePosixPath(name) for name in (known.current if known else []) if (folder / name).is_file()]
-    figures, tables = _figures(folder, files), [file for file in files if file.suffix in TABLES and _is_result(file)]
+    results = [file for file in files if _is_result(file)]
+    figures, tables = _figures(folder, files), [file for file in results if file.suffix in TABLES]
     if not (figures or tables):
         return None
-    results = [file for file in files if _is_result(file)]
     newest = max((folder / file).stat().st_mtime for file in results)
     return {
         "name": folder.name,

@@ -6,7 +6,7 @@ time: no torch, no polars.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from headatlas.config.check import longest_item
@@ -102,9 +102,9 @@ def _effects_of_models(job: Job) -> dict:
     return {model: Files(job.atlas).effect_names(model) for model in job.atlas.models}
 
 
-def _only_of(rule: str, source: Callable[[Job], object]) -> Source:
-    """A setting of `record_engines` for the records of some rules, separated by |."""
-    return lambda job: source(job) if job.wildcards["rule"] in rule.split("|") else LEFT_OUT
+def _only_of(rules: Container[str], source: Callable[[Job], object]) -> Source:
+    """A setting of `record_engines` for the records of these rules."""
+    return lambda job: source(job) if job.wildcards["rule"] in rules else LEFT_OUT
 
 
 def _effects_of_ablation(job: Job) -> dict:
@@ -234,8 +234,8 @@ TABLE: dict[str, dict[str, Source]] = {
     "record_engines": row(
         "{rule}",
         effects=_effects_of_rule,
-        tasks=_only_of("|".join([*METHOD_OF_RULE, "ablate_groups"]), lambda job: job.atlas.tasks),
-        methods=_only_of("knock_out", lambda job: job.atlas.rankings),
+        tasks=_only_of((*METHOD_OF_RULE, "ablate_groups"), lambda job: job.atlas.tasks),
+        methods=_only_of(("knock_out",), lambda job: job.atlas.rankings),
     ),
     "write_provenance": row(name="{model}", model=_loaded_model, config=_behind_the_numbers),
 }  # fmt: skip
@@ -292,7 +292,7 @@ def of_every_rule(atlas: Atlas) -> dict[str, list[str]]:
         for rule in ("ablate_layers", "knock_out")
     ]
     left_out = {"write_provenance", "attribute_task" if atlas.integrates else "integrate_task"}
-    left_out |= set() if atlas.gates else {"fit_gates"}
+    left_out |= set() if "gates" in atlas.methods else {"fit_gates"}
     return {
         rule: list(dict.fromkeys(settings_of(atlas, rule, wildcards) for wildcards in several))
         for rule in TABLE
