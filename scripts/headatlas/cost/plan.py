@@ -257,8 +257,24 @@ class Plan:
         """The row of a rule that runs the model on these items."""
         whole = self.n_layers * sum(map(sequence_length, items)) / len(items)
         seconds = self.arithmetic.operations(work, self.speed.products) / self.speed.operations
-        loads = int(rule == "trace_task") if self.asks.shares_loads(self.model) else jobs
-        return Row(rule, jobs, loads, steps, work.layers / whole, self.memory(backward), seconds, disk, at_most)
+        return Row(
+            rule,
+            jobs,
+            self._loads(rule, jobs),
+            steps,
+            work.layers / whole,
+            self.memory(backward),
+            seconds,
+            disk,
+            at_most,
+        )
+
+    def _loads(self, rule: str, jobs: int) -> int:
+        """How often a rule loads the model: on this machine the fork server does once, or the worker of each GPU."""
+        if not self.asks.here:
+            return jobs
+        holders = min(jobs, self.at_once) if self.asks.on_gpu(self.model) else 1
+        return holders if rule == "trace_task" else 0
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -62,10 +62,6 @@ class Requests:
         """Whether the jobs of this model run on a GPU."""
         return self.atlas.models[model]["device"] != "cpu" and (self.gpus > 0 or not self.here)
 
-    def shares_loads(self, model: str) -> bool:
-        """Whether the jobs of this model share one load: on this machine's CPU, by the fork server."""
-        return self.here and not self.on_gpu(model)
-
     @cached_property
     def total_mb(self) -> int:
         """Memory that all jobs on this machine may use together, MB."""

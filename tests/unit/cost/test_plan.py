@@ -105,6 +105,13 @@ def test_gates_by_hand(smollm2):
     assert found.edited == rows * len(items["retrieval"]) * 30
 
 
+def test_on_this_machine_the_worker_of_each_gpu_loads_the_model_once(smollm2):
+    items = {task: {"items": found} for task, found in smollm2.items.items()}
+    smollm2.atlas.config["compute"]["gpus"] = 3
+    plan = Plan(smollm2.atlas, Requests(smollm2.atlas, True, 16), "smollm2", items, assumed_gpu("float32"))
+    assert {row.rule: row.loads for row in plan.rows if row.loads} == {"trace_task": 3}
+
+
 def test_on_a_cluster_every_job_loads_the_model_on_a_gpu(smollm2):
     items = {task: {"items": found} for task, found in smollm2.items.items()}
     plan = Plan(smollm2.atlas, Requests(smollm2.atlas, here=False), "smollm2", items, assumed_gpu("float32"))
