@@ -30,6 +30,7 @@ sys.path.insert(0, str(scripts))
 
 from headatlas.config.overrides import read_values
 from headatlas.config.check import check_config_file
+from headatlas.workflow.compared import compared_with
 from headatlas.workflow.digests import is_large
 from headatlas.workflow.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
@@ -84,6 +85,7 @@ on_command_line = workflow.config_settings.config
 update_config(config, read_values({key: value for key, value in on_command_line.items() if key in config}))
 try:
     atlas = Atlas(config, REPOSITORY, [] if in_module else workflow.configfiles)
+    compared = {model: compared_with(atlas, model) for model in atlas.models}
     folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.compares_models else []))]
     studied = [os.path.relpath(file) for file in workflow.configfiles]
     check_folders(["results", *map(str, folders)])
