@@ -41,7 +41,7 @@ from headatlas.workflow.fingerprint import fingerprint, fingerprints
 from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
-from headatlas.workflow.resources import Requests
+from headatlas.workflow.resources import Requests, longest_item
 from headatlas.workflow.settings import settings_of
 from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
 from headatlas.workflow.targets import MAPS, Targets
@@ -111,13 +111,17 @@ if on_this_machine:
 # them.
 RUNS_MODEL = {
     "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
-    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt),
+    "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
+        wildcards.model, attempt, longest=longest_item(input.prepared)
+    ),
     "device": lambda wildcards: asks.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
 }
 
 RUNS_BACKWARD = RUNS_MODEL | {
-    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt, backward=True),
+    "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
+        wildcards.model, attempt, backward=True, longest=longest_item(input.prepared)
+    ),
 }
 
 TRAINS_PROBE = {
