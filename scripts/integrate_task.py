@@ -12,7 +12,7 @@ from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
-from headatlas.scoring.attribution import integrate, path_gains
+from headatlas.scoring.attribution import integrate
 from headatlas.scoring.baseline import choose_baseline
 from headatlas.tasks.items import read_split
 
@@ -48,8 +48,7 @@ def main(
     replacement = choose_baseline(vars(settings), chosen, trace_shape(trace), trace, baseline)
     model = model_of_job(settings.model, chosen, device, threads, memory_mb, backward=True)
     with progress("attribute", len(chosen) * settings.steps, "items x steps") as advance:
-        effect = integrate(model, chosen, replacement, settings.positions, settings.steps, batch_tokens, advance)
-    gain = path_gains(model, chosen, replacement, settings.positions, batch_tokens)
+        effect, gain = integrate(model, chosen, replacement, settings.positions, settings.steps, batch_tokens, advance)
     write_effects(effects, effect, *clean_run(trace), gain=gain)
 
 

@@ -52,11 +52,16 @@ def make_items(count: int, prompt: int, answer: int, vocabulary: int, seed: int 
 # --- one hooked pass per head ---------------------------------------------------------------------------------
 
 
-def hooked_forwards(model: HeadModel, batch: Batch, positions: str, layers: range) -> np.ndarray:
+def hooked_forwards(
+    model: HeadModel, batch: Batch, positions: str, layers: range, heads: range | None = None
+) -> np.ndarray:
     """(a) What a researcher writes: one hooked forward pass of plain transformers per head; zero ablation.
 
+    Args:
+        heads: of each layer, all if None.
+
     Returns:
-        [item, layer of `layers`, head], nats per answer token.
+        [item, layer of `layers`, head], nats per answer token; 0 for other heads.
     """
     network = model.model
 
@@ -69,7 +74,7 @@ def hooked_forwards(model: HeadModel, batch: Batch, positions: str, layers: rang
     with torch.no_grad():
         clean = log_prob()
         for layer in layers:
-            for head in range(model.n_heads):
+            for head in heads or range(model.n_heads):
                 columns = slice(head * model.d_head, (head + 1) * model.d_head)
 
                 def hook(_module, args, columns=columns):
@@ -106,13 +111,18 @@ def lens_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="2", pad_token="3", unk_token="0")
 
 
-def lens_forwards(bridge, model: HeadModel, batch: Batch, layers: range) -> np.ndarray:
-    """(b) The same job in TransformerLens: one pass per head with a hook on `hook_z`; answer positions.
+def lens_forwards(
+    bridge, model: HeadModel, batch: Batch, layers: range, positions: str = "answer", heads: range | None = None
+) -> np.ndarray:
+    """(b) The same job in TransformerLens: one pass per head with a hook on `hook_z`.
+
+    Args:
+        heads: of each layer, all if None.
 
     Returns:
-        [item, layer of `layers`, head], nats per answer token.
+        [item, layer of `layers`, head], nats per answer token; 0 for other heads.
     """
-    start = int(batch.positions.min())
+    start = int(batch.positions.min()) if positions == "answer" else 0
     effects = np.zeros((len(batch), len(layers), model.n_heads), np.float32)
 
     def log_prob(hooks: list) -> torch.Tensor:
@@ -122,7 +132,7 @@ def lens_forwards(bridge, model: HeadModel, batch: Batch, layers: range) -> np.n
     with torch.no_grad():
         clean = log_prob([])
         for layer in layers:
-            for head in range(model.n_heads):
+            for head in heads or range(model.n_heads):
 
                 def zero(z, hook, head=head):
                     z[:, start:, head] = 0
@@ -140,16 +150,21 @@ def answer_floor(model: HeadModel, batch: Batch) -> None:
     """(c) Prompt forward once, then all rows' answer tokens through the layers above, as plain layer calls.
 
     A row is one head and item; the rows of a layer's heads join at that layer. They attend to nothing but
-    themselves, which is less than they must do.
+    themselves, which is less than they must do. A call takes some 512 positions, because more leave a CPU's caches.
     """
     base, (items, width) = model.model.model, batch.positions.shape
+    rows = torch.randn(items * model.n_heads * model.n_layers, width, base.config.hidden_size)
     with torch.no_grad():
         base(input_ids=batch.input_ids, use_cache=False)
+        rotary = base.rotary_emb(rows, position_ids=torch.arange(width)[None])
         for above in range(1, model.n_layers + 1):
-            rows = torch.randn(items * model.n_heads * above, width, base.config.hidden_size)
-            rotary = base.rotary_emb(rows, position_ids=torch.arange(width)[None])
-            rows = base.layers[above - 1](rows, position_embeddings=rotary, attention_mask=None)
-        model.model.lm_head(base.norm(rows))
+            layer, joined = base.layers[above - 1], rows[: items * model.n_heads * above]
+            parts = [
+                layer(part, position_embeddings=rotary, attention_mask=None)
+                for part in joined.split(max(1, 512 // width))
+            ]
+        for part in parts:
+            model.model.lm_head(base.norm(part))
 
 
 def everywhere_floor(model: HeadModel, batch: Batch) -> None:

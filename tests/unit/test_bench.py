@@ -1,15 +1,13 @@
 """The benchmark measures what it claims: sides that do the same work, memory of one side, the pipeline's settings."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import bench
 import interval_coverage
 import numpy as np
 import others
 import pytest
+import real_weights
 from headatlas.config.check import load_schema
 from headatlas.stats.head_statistics import head_statistics
 
@@ -25,7 +23,7 @@ def test_ours_and_hooked_passes_do_the_same_work(positions):
         bench.difference(ours, ours + 0.5, case)
 
 
-def test_times_are_medians_of_rounds_and_slow_sides_run_once(monkeypatch):
+def test_the_fastest_of_several_rounds_counts_and_slow_sides_run_once(monkeypatch):
     clock, calls = [0.0], []
     monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])
 
@@ -37,37 +35,40 @@ def test_times_are_medians_of_rounds_and_slow_sides_run_once(monkeypatch):
 
         return run
 
-    seconds, found = bench.interleaved({"fast": side("fast", [1, 5, 2]), "slow": side("slow", [61])}, 3)
-    assert seconds == {"fast": 2, "slow": 61}
-    assert found == {"fast": "fast", "slow": "slow"}
+    done = bench.interleaved({"fast": side("fast", [5, 1, 2]), "slow": side("slow", [61])}, 3)
+    assert {name: (one.seconds, one.found) for name, one in done.items()} == {"fast": (1, "fast"), "slow": (61, "slow")}
     rounds = [("fast", False), ("slow", False), ("fast", False), ("fast", False)]
     assert calls == [("fast", True), ("slow", True), *rounds]
 
 
-MEMORY = """
-import bench
-kept = []
-
-def make_side(*_args):
-    kept.append(bytearray(64 << 20))  # the set-up and its peak do not count
-    bytearray(300 << 20)
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
+def test_memory_is_what_a_side_takes_beyond_what_was_there():
+    kept = [bytearray(64 << 20)]
+    bytearray(300 << 20)  # was there before, and is not any more
 
     def side(_short):
         kept.append(bytearray(40 << 20))
         bytearray(100 << 20)
 
-    return side
-
-bench.make_side = make_side
-bench.print_peak("case", "side", [])
-"""
+    assert bench.measured(side).peak_mb == pytest.approx(140, abs=3)
 
 
-def test_memory_is_what_a_side_takes_beyond_its_set_up():
-    """In a separate process, as in the benchmark: the peak is that of the whole process."""
-    path = os.environ | {"PYTHONPATH": str(Path(bench.__file__).parent)}
-    said = subprocess.run([sys.executable, "-c", MEMORY], env=path, capture_output=True, text=True, check=True).stdout
-    assert float(said) == pytest.approx(140, abs=3)
+def test_sides_on_real_weights_do_the_same_work(monkeypatch):
+    """On a random Llama in the place of SmolLM2: hooked passes of three heads, ours of all."""
+    monkeypatch.setattr(real_weights, "load", lambda *_given: others.llama(17, 4, 32))
+    monkeypatch.setitem(real_weights.LENGTHS, "smollm2 two", [(9, 3), (7, 2)])
+    monkeypatch.setattr(real_weights, "items_of", lambda case: within(real_weights.LENGTHS[case]))
+    ours, plain = (real_weights.side_of("smollm2 two", name, "")(False) for name in ("ours", "plain"))
+    assert np.isfinite(plain).sum() == 2 * 3
+    assert 0 < bench.difference(ours, plain, "smollm2 two") < 1e-5
+    with pytest.raises(SystemExit, match="results differ"):
+        bench.difference(ours + 0.5, plain, "smollm2 two")
+
+
+def within(lengths):
+    """Items of the random Llama's vocabulary, which has 512 tokens."""
+    made = [others.make_items(1, prompt, answer, 512, seed)[0] for seed, (prompt, answer) in enumerate(lengths)]
+    return [item | {"id": str(row), "question_id": str(row)} for row, item in enumerate(made)]
 
 
 def test_settings_are_the_pipelines():

@@ -118,7 +118,7 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
 
 
 def read_completeness(path: Path, read: Effects) -> float:
-    """How far the effects of an item's heads are from the sum that they should have (`attribution.path_gains`).
+    """How far the effects of an item's heads are from the sum that they should have (`attribution.integrate`).
 
     Args:
         read: all layers of the file at `path`.

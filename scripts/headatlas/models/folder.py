@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,23 @@ UNPACKED = {  # by `quant_method`: how transformers loads the weights dequantise
     "mxfp4": f"{LOAD}, quantization_config=Mxfp4Config(dequantize=True))",
 }
 BITSANDBYTES = "bitsandbytes"
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # number format in a safetensors file -> bytes of a value
 LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file: its number format there, its shape, the bytes it takes there."""
+
+    format: str
+    shape: tuple[int, ...]
+    n_bytes: int
+
+    def loaded(self, each: int) -> int:
+        """Bytes in memory, if a value of a floating-point matrix takes `each` there."""
+        if self.format not in FLOATS:
+            return self.n_bytes
+        return self.n_bytes // FLOATS[self.format] * (each if len(self.shape) > 1 else 4)
 
 
 @dataclass(frozen=True)
@@ -203,18 +220,24 @@ def stored_as(path: str) -> dict[str, int] | None:
         return gguf_file.formats(gguf_file.read_header(path))
     if not is_local(path):
         return None
-    return dict(sorted(Counter(kind for file in weight_files(Path(path)) for kind in _tensors(file).values()).items()))
+    tensors = (tensor for file in weight_files(Path(path)) for tensor in _tensors(file).values())
+    return dict(sorted(Counter(tensor.format for tensor in tensors).items()))
 
 
 def weight_bytes(path: str, dtype: str) -> int:
-    """Bytes of memory for a local model's weights: the file sizes of a folder, or the expanded weights of a GGUF file.
+    """Bytes of memory that a local model's weights take once they are loaded in `dtype`.
+
+    In whatever format they are stored, floating-point matrices take `dtype`, and vectors float32 (`precision`).
+    Quantised weights of bitsandbytes stay as they are; those of a GGUF file are expanded.
 
     Raises:
-        HeadAtlasError: as `weight_files`.
+        HeadAtlasError: as `weight_files`; or a file cannot be read.
     """
+    each = 4 if dtype == "float32" else 2
     if is_gguf(path):
-        return gguf_file.n_values(gguf_file.read_header(path)) * (4 if dtype == "float32" else 2)
-    return sum(os.path.getsize(file) for file in weight_inputs(path))
+        return gguf_file.n_values(gguf_file.read_header(path)) * each
+    tensors = (tensor for file in weight_files(Path(path)) for tensor in _tensors(file).values())
+    return sum(tensor.loaded(each) for tensor in tensors)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -390,24 +413,38 @@ def _no_weights(folder: Path) -> str:
     )
 
 
-def _tensors(file: Path) -> dict[str, str]:
-    """Number format of each tensor in a complete file, by name.
+def _tensors(file: Path) -> dict[str, Stored]:
+    """The tensors of a complete file by name.
 
     The format: length of the header (8 bytes), header (JSON), data.
     """
     try:
-        opened = open(file, "rb")  # noqa: SIM115 (closed below)
+        found = os.stat(file)
     except OSError as error:
         raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}; get it again") from None
-    with opened:
-        size = os.fstat(opened.fileno()).st_size
-        length = int.from_bytes(opened.read(8), "little")
-        header = opened.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b""
+    return _read_tensors(str(file), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache
+def _read_tensors(file: str, size: int, _time: int) -> dict[str, Stored]:
+    """As `_tensors`; every job of a plan asks, so a file is read once until its size or time changes."""
     try:
-        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        promised = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = opened.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b""
+    except OSError as error:
+        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}; get it again") from None
+    try:
+        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        tensors = {name: _stored(entry) for name, entry in entries.items()}
+        promised = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise HeadAtlasError(f"{file}: is not a safetensors file, or has a truncated header; get it again") from None
     if size < promised:
         raise HeadAtlasError(f"{file}: is truncated: {size} of {promised} bytes exist; get it again")
-    return {name: str(entry.get("dtype")) for name, entry in tensors.items()}
+    return tensors
+
+
+def _stored(entry: dict) -> Stored:
+    start, end = entry["data_offsets"]
+    return Stored(str(entry.get("dtype")), tuple(entry.get("shape", ())), end - start)

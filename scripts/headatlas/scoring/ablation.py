@@ -153,9 +153,9 @@ def _replayed(
     replay, most = replay_items(model, items, rows, positions, layers, batch_tokens)
     replacement = baseline.on(model, replay.batch, positions, layers)
     effects = torch.zeros(len(rows), len(edits))
-    # The unedited row goes through every pass, because rounding of half-precision weights is relative to it. A whole
-    # extra sequence per pass is expensive; with float32 weights one is enough.
-    once = not replay.at_answers and not weights_in_half(model.model)
+    # The unedited row goes through every pass where rounding is relative to it, with half-precision weights. Otherwise
+    # one pass is enough: with long answers it would be every fourth row.
+    once = not weights_in_half(model.model)
     clean: list[torch.Tensor] = []
 
     def work(part: list[int]) -> None:

@@ -25,12 +25,12 @@ def integrate(
     steps: int,
     batch_tokens: int,
     advance: Callable[[int], None] = lambda _n: None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Integrated gradients of the answer's score over the heads' gates (Sundararajan et al. 2017, 1703.01365).
 
     Head output i becomes b_i + m_i (z_i - b_i) with its gate m_i; all gates rise together from 0 to 1 and
     effect_i is the mean of d(score)/d(m_i) at the midpoints of `steps` equal pieces. With more steps the effects of all
-    heads approach the sum score(all gates 1) - score(all gates 0) (completeness, see `path_gains`). At gate 1 alone the
+    heads approach the sum score(all gates 1) - score(all gates 0), the item's gain (completeness). At gate 1 alone the
     same derivative is attribution patching (Syed et al. 2023, 2310.10348).
 
     Args:
@@ -38,9 +38,11 @@ def integrate(
         advance: called with the number of gradients (items x steps) that a pass computed.
 
     Returns:
-        [item, layer, head] float32, nats (`batches.score_answers`); NaN in layers without attention.
+        [item, layer, head] float32, nats (`batches.score_answers`); NaN in layers without attention. And the gains
+        [item] float32.
     """
     effects = np.zeros((len(items), model.n_layers, model.n_heads), np.float32)
+    gains = np.zeros(len(items), np.float32)
     baseline = baseline_of(baseline)
 
     def work(rows: list[int], tokens: int) -> None:
@@ -53,37 +55,19 @@ def integrate(
             total += gate_slopes(model, batch, replacement, gates, positions).sum(1).cpu()
             advance(len(rows) * len(gates))
         effects[rows] = (total / steps).numpy()
+        gains[rows] = _gain(model, batch, replacement, positions).cpu().numpy()
 
-    _run(model, work, items, batch_tokens)
-    return effects
-
-
-def path_gains(
-    model: HeadModel, items: list[dict], baseline: np.ndarray | Baseline, positions: str, batch_tokens: int
-) -> np.ndarray:
-    """Answer score with all gates at 1 minus that with all at 0: [item] float32, the sum that effects should have.
-
-    Args:
-        as in `integrate`.
-    """
-    gains = np.zeros(len(items), np.float32)
-    baseline = baseline_of(baseline)
-
-    def work(rows: list[int], tokens: int) -> None:
-        batch = collate(items, rows).to(model.device)
-        replacement = baseline.on(model, batch, positions, range(model.n_layers))
-        with torch.no_grad():
-            gates = _of_all_heads(model, batch, torch.tensor([0.0, 1.0]))
-            shut, clean = gated_scores(model, batch, gates, replacement, positions).unbind(1)
-        gains[rows] = (clean - shut).cpu().numpy()
-
-    _run(model, work, items, batch_tokens)
-    return gains
-
-
-def _run(model: HeadModel, work: Callable[[list[int], int], None], items: list[dict], batch_tokens: int) -> None:
     padded = not padding_matters(model, items)
     run_batches(work, items, batch_tokens, model.devices, padded=padded, room=model.room)
+    return effects, gains
+
+
+def _gain(model: HeadModel, batch: Batch, replacement: Replacement, positions: str) -> Tensor:
+    """[item]: the answer's score with all gates at 1 minus that with all at 0."""
+    with torch.no_grad():
+        gates = _of_all_heads(model, batch, torch.tensor([0.0, 1.0]))
+        shut, clean = gated_scores(model, batch, gates, replacement, positions).unbind(1)
+    return clean - shut
 
 
 def gate_slopes(model: HeadModel, batch: Batch, replacement: Replacement, gates: Tensor, positions: str) -> Tensor:

@@ -70,13 +70,13 @@ def group_entries(n_layers: int, n_groups: int) -> list[int]:
 
 
 def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: bool) -> Work:
-    """Integrated gradients: a pass with gradients for each step; two without for the sum, each after a baseline."""
+    """Integrated gradients: a pass with gradients for each step, and two without for the sum."""
     passes = [
         whole_pass(item, n_layers, len(item["answer_ids"])) * (steps + 2)
-        + whole_pass(item, n_layers) * (steps + 2 * paired)
+        + whole_pass(item, n_layers) * (steps + paired)
         for item in items
     ]
-    return total(passes) + padding_work(items, n_layers) * 2
+    return total(passes) + padding_work(items, n_layers)
 
 
 def padding_work(items: Sequence[dict], n_layers: int) -> Work:

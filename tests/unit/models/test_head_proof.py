@@ -157,7 +157,7 @@ def test_effects_of_a_hybrid_are_those_of_plain_passes_and_absent_elsewhere(hybr
                     hybrid.model, hybrid.attentions[layer].projection, ITEMS[0], columns, 0.0, positions
                 )
                 assert effects[0, layer, head] == pytest.approx(truth, abs=2e-5)
-        slopes = integrate(hybrid, ITEMS, zeros, positions, 2, 512)
+        slopes, _ = integrate(hybrid, ITEMS, zeros, positions, 2, 512)
         assert np.isnan(slopes).all((0, 2)).tolist() == [True, False, True, False]
         assert np.isfinite(slopes[:, [1, 3]]).all()
 

@@ -12,10 +12,13 @@ from headatlas.errors import HeadAtlasError
 from headatlas.models import loading
 from headatlas.models.allocations import Allocations
 from headatlas.models.batches import run_batches
+from headatlas.models.folder import weight_bytes
 from headatlas.models.memory import check_share, estimate_weights, machine_memory, pass_bytes, token_bytes
+from headatlas.models.precision import kept_in
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.resources import Requests, longest_item
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from workflow_runs import REDUCED, ROOT, environment
 
@@ -108,11 +111,37 @@ def test_jobs_request_memory_for_their_longest_item(monkeypatch, tmp_path):
     assert Requests(atlas, True, 2).memory_mb("demo", 1, backward=True, longest=20) == 487  # at least 64 MB of passes
 
 
+def folder_of_a_megabyte(folder) -> None:
+    """Llama-3.1-8B's config.json and 1,000,000 bytes of weights."""
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    save_file({"w": torch.zeros(500, 500)}, folder / "model.safetensors")
+
+
+def test_weights_take_what_their_format_in_memory_takes(tmp_path):
+    """Matrices 10 x 10 and 4 x 5 in two formats, a vector of 7 and 9 integers, by hand."""
+    tensors = {"a": torch.zeros(10, 10, dtype=torch.bfloat16), "b": torch.zeros(4, 5)}
+    save_file(tensors | {"norm": torch.zeros(7, dtype=torch.bfloat16)}, tmp_path / "model-1.safetensors")
+    save_file({"quantised": torch.zeros(3, 3, dtype=torch.uint8)}, tmp_path / "model-2.safetensors")
+    assert weight_bytes(str(tmp_path), "float32") == 4 * 100 + 4 * 20 + 4 * 7 + 9
+    assert weight_bytes(str(tmp_path), "bfloat16") == 2 * 100 + 2 * 20 + 4 * 7 + 9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_weights_take_the_bytes_of_the_loaded_model(tmp_path, stored, dtype):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    network = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=90, num_key_value_heads=2, attention_bias=True))
+    network.to(getattr(torch, stored)).save_pretrained(tmp_path)
+    loaded = loading.load_model({"path": str(tmp_path), "dtype": dtype}, "cpu")
+    held = sum(parameter.numel() * kept_in(parameter).itemsize for parameter in loaded.model.parameters())
+    assert weight_bytes(str(tmp_path), dtype) == held
+    assert 0 <= loaded.weight_bytes - held <= 100  # rotary frequencies
+
+
 def test_a_share_that_is_too_small_is_refused_before_weights_are_loaded(tmp_path):
-    """Libraries 420 MB, weights 1 MB (a sparse file), an item of 40 tokens: 40 x 4 x 32 x (10 x 4096 + 4 x 14336)."""
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    with open(tmp_path / "model.safetensors", "wb") as file:
-        file.truncate(1_000_000)
+    """Libraries 420 MB, weights 1 MB, an item of 40 tokens: 40 x 4 x 32 x (10 x 4096 + 4 x 14336)."""
+    folder_of_a_megabyte(tmp_path)
     model = {"path": str(tmp_path), "dtype": "float32"}
     said = (
         r"needs at least 925 MB of memory \(weights 1 MB, the longest item of 40 tokens 503 MB, libraries 420 MB\), "
@@ -127,17 +156,15 @@ def test_a_share_that_is_too_small_is_refused_before_weights_are_loaded(tmp_path
 
 
 def test_the_fork_server_loads_no_model_that_cannot_fit(tmp_path, monkeypatch):
-    """Libraries 420 MB and a folder of a little more than 1 MB need 422 MB."""
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    with open(tmp_path / "model.safetensors", "wb") as file:
-        file.truncate(1_000_000)
+    """Libraries 420 MB and weights of 1 MB need 421 MB."""
+    folder_of_a_megabyte(tmp_path)
     loaded = []
     monkeypatch.setattr(loading.load_model, "prepare", lambda *given: loaded.append(given))
     model = {"path": str(tmp_path), "dtype": "float32"}
-    with pytest.raises(HeadAtlasError, match=r"needs at least 422 MB of memory \(weights 1 MB"):
-        loading.hold_model(model, "cpu", 401)
+    with pytest.raises(HeadAtlasError, match=r"needs at least 421 MB of memory \(weights 1 MB"):
+        loading.hold_model(model, "cpu", 420)
     assert loaded == []
-    loading.hold_model(model, "cpu", 422)
+    loading.hold_model(model, "cpu", 421)
     assert loaded == [(model, "cpu")]
 
 

@@ -11,7 +11,7 @@ from headatlas.models.batches import collate
 from headatlas.models.head_model import find_heads
 from headatlas.models.replacement import PromptBaseline, corresponding, has_partners, partners
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import gate_slopes, integrate, path_gains
+from headatlas.scoring.attribution import gate_slopes, integrate
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.trace import trace_task
 
@@ -134,12 +134,12 @@ def test_attribution_to_the_other_prompt(positions, same_length, tmp_path):
     expected = gate_slopes(model, batch, replacement, torch.ones(1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5
     assert np.abs(effect).max() > 1e-3
-    whole = integrate(model, scored, baseline, positions, 64, 512)
+    whole, gains = integrate(model, scored, baseline, positions, 64, 512)
     every = [columns_of(model, layer, head) for layer in range(3) for head in range(model.n_heads)]
     projections = [part.projection for part in model.attentions]
     for row, item in enumerate(scored):
         gain = plain_score(model.model, item) - plain_patch(model.model, item, every, positions, projections)
-        assert path_gains(model, scored, baseline, positions, 512)[row] == pytest.approx(gain, abs=2e-5)
+        assert gains[row] == pytest.approx(gain, abs=2e-5)
         assert whole[row].sum() == pytest.approx(gain, abs=5e-3 * max(1, abs(gain)))
 
 

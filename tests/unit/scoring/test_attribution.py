@@ -12,7 +12,7 @@ from headatlas.models.batches import collate, score_answers
 from headatlas.models.head_model import find_heads
 from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import gate_slopes, integrate, path_gains
+from headatlas.scoring.attribution import gate_slopes, integrate
 from headatlas.scoring.trace import trace_task
 
 LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
@@ -86,14 +86,13 @@ def test_completeness(model, positions):
     """With many steps the heads' effects add up to the log-probability with all gates open less all shut."""
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
-    effect = integrate(model, items, baseline, positions, 64, 512)
-    gains = path_gains(model, items, baseline, positions, 512)
+    effect, gains = integrate(model, items, baseline, positions, 64, 512)
     for row, item in enumerate(items):
         ends = [faded_log_prob(model, item, baseline[row], np.full((3, 4), gate), positions) for gate in (1, 0)]
         assert effect[row].sum() == pytest.approx(ends[0] - ends[1], abs=2e-2)
         assert gains[row] == pytest.approx(ends[0] - ends[1], abs=1e-5)
         # One step does not have this property on these models, so the test can fail.
-    rough = integrate(model, items, baseline, positions, 1, 512)
+    rough, _ = integrate(model, items, baseline, positions, 1, 512)
     ends = [faded_log_prob(model, items[0], baseline[0], np.full((3, 4), gate), positions) for gate in (1, 0)]
     assert abs(rough[0].sum() - (ends[0] - ends[1])) > abs(effect[0].sum() - (ends[0] - ends[1]))
 
@@ -105,7 +104,7 @@ def test_converges_to_ablation_where_one_head_does_it_all(positions):
     items = planted_items()
     zero = np.zeros((1, 3, 4, 8), np.float32)
     exact, _ = ablate_layers(model, items, zero, range(3), positions, 1000)
-    errors = [np.abs(integrate(model, items, zero, positions, steps, 1000) - exact).max() for steps in (8, 128, 512)]
+    errors = [np.abs(integrate(model, items, zero, positions, steps, 1000)[0] - exact).max() for steps in (8, 128, 512)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 2e-2 * exact.max()
     with torch.no_grad():
@@ -116,11 +115,10 @@ def test_converges_to_ablation_where_one_head_does_it_all(positions):
 def test_too_few_steps_show_in_the_completeness_error(tmp_path):
     """All that the planted head does happens close to its baseline: 8 steps miss it, and say so."""
     model, items, zero = find_heads(planted_model()), planted_items(), np.zeros((1, 3, 4, 8), np.float32)
-    gain = path_gains(model, items, zero, "answer", 1000)
-    assert gain == pytest.approx(np.full(len(items), math.log(8)), abs=1e-4)  # from chance among 8 to certainty
     errors = {}
     for steps in (8, 512):
-        effect = integrate(model, items, zero, "answer", steps, 1000)
+        effect, gain = integrate(model, items, zero, "answer", steps, 1000)
+        assert gain == pytest.approx(np.full(len(items), math.log(8)), abs=1e-4)  # from chance among 8 to certainty
         write_effects(tmp_path / "e", effect, np.arange(len(items)), np.ones(len(items)), gain=gain)
         errors[steps] = read_completeness(tmp_path / "e", read_effects(tmp_path / "e"))
     assert errors[8] > 0.9
@@ -130,7 +128,7 @@ def test_too_few_steps_show_in_the_completeness_error(tmp_path):
 @pytest.mark.parametrize("steps", [1, 8])
 def test_planted_head_alone_is_found(steps):
     model = find_heads(planted_model(scale=1.0))
-    effect = integrate(model, planted_items(), np.zeros((1, 3, 4, 8), np.float32), "answer", steps, 1000)
+    effect, _ = integrate(model, planted_items(), np.zeros((1, 3, 4, 8), np.float32), "answer", steps, 1000)
     others = np.ones((3, 4), bool)
     others[PLANTED] = False
     assert (effect[:, PLANTED[0], PLANTED[1]] > 0.01).all()
@@ -140,5 +138,5 @@ def test_planted_head_alone_is_found(steps):
 def test_batch_size_does_not_matter(model):
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
-    large, small = (integrate(model, items, baseline, "all", 4, size) for size in (4096, 1))
+    large, small = (integrate(model, items, baseline, "all", 4, size)[0] for size in (4096, 1))
     assert np.abs(large - small).max() < 1e-5

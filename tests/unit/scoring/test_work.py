@@ -11,7 +11,7 @@ from headatlas.models.replay import replay_length
 from headatlas.models.work import Work, edited_rows, whole_pass
 from headatlas.scoring.ablate_groups import ablate_groups
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import integrate, path_gains
+from headatlas.scoring.attribution import integrate
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.trace import trace_task
 from headatlas.scoring.work import (
@@ -143,9 +143,8 @@ def test_integrated_gradients_count_their_steps(model):
     baseline = PromptBaseline(partners(asked, "counterfactual"))
     with counted(model) as found:
         integrate(model, asked, baseline, "answer", 4, 1000)
-        path_gains(model, asked, baseline, "answer", 1000)
     planned = integration_work(asked, 4, LAYERS, paired=True)
-    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * (4 + 4 + 2 + 2)
+    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * (4 + 4 + 2 + 1)
 
 
 def test_the_test_of_padding_runs_two_passes_unless_lengths_agree():
