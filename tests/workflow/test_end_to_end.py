@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
@@ -119,6 +120,22 @@ def test_every_figure_stands_in_every_format(finished):
             for form, signature in signatures.items():
                 content = (finished / f"results/demo/figures/{figure}.{method}.{form}").read_bytes()
                 assert signature in content[:200], (figure, method, form)
+
+
+def test_lists_of_heads_follow_their_schema_and_hold_the_top_of_the_table_and_its_means(finished):
+    schema = json.loads((ROOT / "workflow/schemas/heads.schema.json").read_text(encoding="utf-8"))
+    table = pl.read_parquet(finished / "results/demo/importance.parquet").filter(method="ablation")
+    means = load_file(finished / "results/demo/baseline.safetensors")
+    for task in TASKS:
+        content = json.loads((finished / f"results/demo/heads/{task}.json").read_text(encoding="utf-8"))
+        jsonschema.validate(content, schema)
+        top = table.filter(pl.col("rank") <= 10, task=task).sort("rank")
+        entries = content["heads"]
+        assert len(entries) == 10
+        assert pl.DataFrame(entries, schema=top.select(entries[0].keys()).schema).equals(top.select(entries[0].keys()))
+        vectors = load_file(finished / "results/demo/heads" / content["vectors"]["file"])
+        for name in ("mean_all", "mean_answer"):
+            assert np.array_equal(vectors[name], means[name][top["layer"].to_list(), top["head"].to_list()]), name
 
 
 def test_no_draft_is_left_behind(finished):

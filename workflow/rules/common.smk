@@ -42,7 +42,7 @@ from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
 from headatlas.workflow.resources import Requests, longest_item
-from headatlas.workflow.settings import settings_of
+from headatlas.workflow.settings import origin, settings_of
 from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
 from headatlas.workflow.targets import MAPS, Targets
 from headatlas.workflow.terminal import NothingToDo, last_words, tidy

@@ -18,6 +18,7 @@ localrules:
     head_groups,
     compare_heads,
     write_findings,
+    export_heads,
     compare_models,
 
 
@@ -428,6 +429,44 @@ rule write_findings:
     shell:
         "headatlas write_findings --log {log:q} --settings {params.settings:q} {params.tables}"
         " --findings {output.findings:q} --page {output.page:q}"
+
+
+exported = atlas.config["export"]
+
+
+rule export_heads:
+    """The heads of every task that other programs should know: the most important, significant or sufficient ones."""
+    input:
+        importance=rules.aggregate.output.table,
+        baseline=rules.pool_baseline.output.baseline,
+        sets=(
+            f"results/{{model}}/evidence/knock-out/{exported['method']}/sets.json"
+            if exported["heads"] == "keep"
+            else []
+        ),
+        curve=rules.sufficiency_summary.output.curve if exported["heads"] == "keep" else [],
+    output:
+        lists=[
+            in_report(f"results/{{model}}/heads/{task}.json", "heads", labels={"table": f"heads/{task}"})
+            for task in atlas.tasks
+        ],
+        vectors=expand("results/{{model}}/heads/{task}.safetensors", task=atlas.tasks),
+    log:
+        "results/{model}/logs/export_heads.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=lambda wildcards: settings_of(
+            atlas, "export_heads", dict(wildcards.items()), origin=origin(atlas, wildcards.model)
+        ),
+        code=fingerprint("export_heads.py"),
+        sets=lambda wildcards, input: "--sets" if input.sets else "",
+        curve=lambda wildcards, input: "--curve" if input.curve else "",
+    shell:
+        "headatlas export_heads --log {log:q} --settings {params.settings:q}"
+        " --importance {input.importance:q} --baseline {input.baseline:q}"
+        " {params.sets} {input.sets:q} {params.curve} {input.curve:q}"
+        " --lists {output.lists:q} --vectors {output.vectors:q}"
 
 
 rule compare_models:

@@ -50,7 +50,7 @@ def load_config(config: dict, base: Path) -> dict:
     schema = load_schema()
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
-    settles = (_settle_models, _settle_tasks, _check_shared_sources)
+    settles = (_settle_models, _settle_tasks, _check_shared_sources, _settle_export)
     for settle in (*settles, _check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
@@ -281,6 +281,26 @@ def _check_evidence(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         yield (
             ("evidence", "same_answer"),
             "patches heads on held-out questions; set items.validate_fraction above 0",
+        )
+
+
+def _settle_export(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """Name the method whose map chooses the heads, and refuse what its map cannot say."""
+    export, evidence = config["export"], config["evidence"]
+    named = given["methods"] if isinstance(given.get("methods"), dict) else config["methods"]
+    methods = [name for name in load_schema()["properties"]["methods"]["properties"] if name in named]
+    if export["method"] not in (None, *methods):
+        yield ("export", "method"), f"names {export['method']}, which is not under methods; add it there, or give null"
+    export["method"] = export["method"] or next(iter(methods), None)
+    if export["heads"] == "significant" and export["method"] == "gates":
+        yield ("export", "heads"), "significant needs q-values, which gates lack; use top or keep, or another method"
+    if export["heads"] == "keep" and not (
+        evidence["run"] and evidence["sufficiency"] and config["items"]["validate_fraction"]
+    ):
+        yield (
+            ("export", "heads"),
+            "keep needs the heads kept alone on held-out questions; set evidence.run and evidence.sufficiency to true "
+            "and items.validate_fraction above 0, or use top",
         )
 
 

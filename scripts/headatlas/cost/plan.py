@@ -88,7 +88,7 @@ class Plan:
         """One row per rule, in order of execution; light rules of tables and figures together."""
         atlas, evidence = self.atlas, self.atlas.config["evidence"]
         found = [self._prepare(), self._trace()]
-        found += [self._pool()] if atlas.knocks_out or any(map(atlas.needs_pool, atlas.methods)) else []
+        found += [self._pool()] if atlas.pools else []
         found += [self._ablate()] if atlas.ablates else []
         found += [self._ablate_groups()] if atlas.groups_heads(self.model) else []
         found += [self._attribute()] if "attribution" in atlas.methods else []

@@ -1,8 +1,9 @@
-"""Lists of heads to take away: JSON, and beside it what the heads output on average (safetensors).
+"""Lists of heads for other programs: JSON, and beside it what the heads output on average (safetensors).
 
-The JSON needs `{"heads": [{"layer": 0, "head": 3}, ...]}`; other keys are ignored. `{"vectors": {"file": NAME}}` names
-a safetensors file in the same folder, whose `mean_all` [head of the list, d_head] float32 holds the mean of each listed
-head's output over all positions. Uses only numpy and safetensors.
+To be read, the JSON needs `{"heads": [{"layer": 0, "head": 3}, ...]}`; other keys are ignored. `{"vectors": {"file":
+NAME}}` names a safetensors file in the same folder, whose `mean_all` [head of the list, d_head] float32 holds the mean
+of each listed head's output over all positions. What is written follows workflow/schemas/heads.schema.json. Uses only
+numpy and safetensors.
 """
 
 import json
@@ -11,8 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from headatlas.errors import HeadAtlasError
+from headatlas.jobs.cli import atomic, write_json
+
+MEANS = ("mean_all", "mean_answer")  # over all positions, and over the answer positions
 
 
 class HeadList(NamedTuple):
@@ -60,3 +65,19 @@ def read_vectors(listed: HeadList, path: Path) -> np.ndarray:
             return file.get_tensor("mean_all")
     except (OSError, SafetensorError) as error:
         raise HeadAtlasError(f"{listed.vectors}: holds no mean_all ({error}); write it again") from None
+
+
+def write_head_list(path: Path, vectors: Path, about: dict, heads: list[dict], pooled: Path) -> None:
+    """Write a list of heads, and their mean outputs `mean_all` and `mean_answer` [head of the list, d_head] float32.
+
+    Args:
+        path: of the list; vectors: of the means, in the same folder.
+        about: the list's other keys; heads: each with `layer` and `head`.
+        pooled: what `effects.pool_baseline` wrote.
+    """
+    with safe_open(pooled, "np") as file:
+        means = {name: file.get_tensor(name) for name in MEANS}
+    rows = tuple(np.array([[head["layer"], head["head"]] for head in heads], int).reshape(-1, 2).T)
+    with atomic(vectors) as draft:
+        save_file({name: np.ascontiguousarray(table[rows]) for name, table in means.items()}, draft)
+    write_json(path, about | {"vectors": {"file": Path(vectors).name}, "heads": heads})

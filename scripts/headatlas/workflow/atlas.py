@@ -52,6 +52,16 @@ class Atlas:
         return self.config["methods"].get(method, {}).get("baseline") in ("mean", "resample")
 
     @property
+    def pools(self) -> bool:
+        """Whether anything needs what heads output on average over all tasks."""
+        return self.knocks_out or self.exports or any(map(self.needs_pool, self.methods))
+
+    @property
+    def exports(self) -> bool:
+        """Whether lists of heads are written for other programs."""
+        return self.config["export"]["heads"] != "none"
+
+    @property
     def patches(self) -> bool:
         """Whether any heads take their output from the counterfactual prompts."""
         sections = [*(self.config["methods"][method] for method in self.methods)]

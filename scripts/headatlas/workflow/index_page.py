@@ -42,7 +42,7 @@ def _section(folder: Path) -> dict | None:
     known = read(folder)
     files = [PurePosixPath(name) for name in (known.current if known else []) if (folder / name).is_file()]
     results = [file for file in files if _is_result(file)]
-    figures, tables = _figures(folder, files), [file for file in results if file.suffix in TABLES]
+    figures, tables = _figures(folder, files), [file for file in results if _is_listed(file)]
     if not (figures or tables):
         return None
     newest = max((folder / file).stat().st_mtime for file in results)
@@ -58,8 +58,13 @@ def _section(folder: Path) -> dict | None:
 
 
 def _is_result(file: PurePosixPath) -> bool:
-    """Whether it is for readers: directly in the folder, or a figure or a table of the evidence."""
-    return len(file.parts) == 1 or (len(file.parts) == 2 and file.parts[0] in ("figures", "evidence"))
+    """Whether it is for readers: directly in the folder, a figure, a table of the evidence, or a list of heads."""
+    return len(file.parts) == 1 or (len(file.parts) == 2 and file.parts[0] in ("figures", "evidence", "heads"))
+
+
+def _is_listed(file: PurePosixPath) -> bool:
+    """Whether the page lists it among the tables: a table, or a list of heads."""
+    return file.suffix in TABLES or (file.parts[0] == "heads" and file.suffix == ".json")
 
 
 def _figures(folder: Path, files: Iterable[PurePosixPath]) -> list[dict]:

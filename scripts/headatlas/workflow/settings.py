@@ -5,6 +5,7 @@ recomputes nothing; the column "an edit recomputes" of config/README.md is made 
 time: no torch, no polars.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -245,6 +246,7 @@ TABLE: dict[str, dict[str, Source]] = {
         other_effects=_compared(lambda job, other: other.effects),
     ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
+    "export_heads": row("tasks", "export.heads", "export.method", "export.top", "export.faithfulness"),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(
         "{model}", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks
@@ -274,6 +276,22 @@ def settings_of(atlas: Atlas, rule: str, wildcards: Mapping[str, str] = {}, **ot
     job = Job(atlas, given)
     found = {name: _value(job, source) for name, source in TABLE[rule].items()}
     return canonical({name: value for name, value in found.items() if value is not LEFT_OUT} | others)
+
+
+def origin(atlas: Atlas, model: str) -> dict:
+    """What an exported map was made from: model, metric, method, baseline, and a hash of the config behind it."""
+    config, method = atlas.config, atlas.config["export"]["method"]
+    job, how = Job(atlas, {"model": model}), config["methods"][method]
+    loaded = _loaded_model(job) | {"chat_template": job.model["chat_template"]}
+    behind = {key: config[key] for key in ("seed", "metric", "items", "tasks")} | {"model": loaded, "method": how}
+    behind |= {"statistics": {key: config["statistics"][key] for key in ("items", "confidence")}}
+    return {
+        "model": {"name": model} | {key: loaded[key] for key in ("path", "revision", "dtype", "chat_template")},
+        "metric": config["metric"],
+        "method": method,
+        "baseline": {"kind": how["baseline"], "positions": how["positions"]} if "baseline" in how else None,
+        "config": hashlib.sha256(canonical(behind).encode()).hexdigest(),
+    }
 
 
 def canonical(settings: dict) -> str:

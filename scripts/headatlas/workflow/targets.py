@@ -39,7 +39,7 @@ class Targets:
         of_models = [
             path
             for model in self.atlas.models
-            for path in (*self._tables(model), *self._maps(model), *self._evidence(model))
+            for path in (*self._tables(model), *self._maps(model), *self._evidence(model), *self._exported(model))
         ]
         return of_models + self._comparison()
 
@@ -76,6 +76,10 @@ class Targets:
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
+
+    def _exported(self, model: str) -> list[str]:
+        """Lists of heads for other programs."""
+        return [f"results/{model}/heads/{task}.json" for task in self.atlas.tasks if self.atlas.exports]
 
     def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""

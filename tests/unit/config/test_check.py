@@ -117,6 +117,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "matched": False,
             "shuffles": 1000,
         },
+        "export": {"heads": "top", "method": "ablation", "top": 10, "faithfulness": 0.9},
         "compute": {
             "engine": "auto",
             "batch_tokens": 8192,

@@ -16,6 +16,7 @@ DAY = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 FILES = [
     "findings.html", "importance.csv", "provenance.json", "trace/t.safetensors", "effects/ablation/t.safetensors",
     "evidence/knock-out.parquet", "evidence/knock-out/ablation/sets.json", "logs/aggregate.log",
+    "heads/t.json", "heads/t.safetensors",
     "figures/knock-out.json", "figures/knock-out.svg", "figures/heatmap-grid.ablation.json",
     "figures/heatmap-grid.ablation.png", "figures/heatmap-grid.ablation.svg", "figures/heatmap-grid.ablation.html",
 ]  # fmt: skip
@@ -67,7 +68,7 @@ def test_findings_figures_and_tables_are_linked_and_nothing_else(tmp_path):
         f"heatmap-grid.ablation.{form}" for form in ("html", "json", "png", "svg")
     ]
     figures += ["knock-out.svg", "knock-out.json", "knock-out.svg"]
-    tables = ["importance.csv", "evidence/knock-out.parquet"]
+    tables = ["importance.csv", "evidence/knock-out.parquet", "heads/t.json"]
     expected = ["findings.html", "provenance.json", *(f"figures/{name}" for name in figures), *tables]
     assert page.links == [f"demo/{name}" for name in expected]
     assert all((tmp_path / link).is_file() for link in page.links)

@@ -8,11 +8,11 @@ from dataclasses import MISSING, fields
 
 import pytest
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.settings import TABLE, of_every_rule, settings_of
+from headatlas.workflow.settings import TABLE, of_every_rule, origin, settings_of
 from workflow_runs import REDUCED, ROOT
 
 SCRIPT = {"draw_comparison": "draw_evidence"}  # rules that another rule's script serves
-FROM_ELSEWHERE = {"write_provenance": {"files", "stored_as", "code"}}
+FROM_ELSEWHERE = {"write_provenance": {"files", "stored_as", "code"}, "export_heads": {"origin"}}
 
 
 @pytest.fixture
@@ -99,3 +99,13 @@ def test_a_rule_that_is_not_in_use_has_no_settings(atlas):
     once, steps = (atlas(methods={"ablation": {}, "attribution": {"steps": n}, "probe": {}}) for n in (1, 4))
     assert {"attribute_task", "integrate_task"} - {*of_every_rule(once)} == {"integrate_task"}
     assert {"attribute_task", "integrate_task"} - {*of_every_rule(steps)} == {"attribute_task"}
+
+
+def test_the_origin_of_exported_heads_changes_with_what_the_map_depends_on(atlas):
+    made = origin(atlas(), "demo")
+    assert (made["method"], made["baseline"]) == ("ablation", {"kind": "mean", "positions": "answer"})
+    assert origin(atlas(evidence={"draws": 5}, export={"heads": "significant"}), "demo") == made
+    changes = ({"seed": 1}, {"metric": "margin"}, {"items": {"max_items": 20}}, {"statistics": {"items": "correct"}})
+    changes += ({"methods": {"ablation": {"positions": "all"}, "attribution": {}, "probe": {}}},)
+    assert len({made["config"], *(origin(atlas(**change), "demo")["config"] for change in changes)}) == 6
+    assert origin(atlas(export={"method": "probe"}), "demo")["baseline"] is None
