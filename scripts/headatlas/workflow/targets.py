@@ -20,6 +20,7 @@ FIGURES = {
     "layer-profile": ("evidence/layer-profile", "summary"),
     "same-answer": ("evidence/same-answer",),
     "head-groups": ("evidence/head-groups",),
+    "roles": ("heads", "evidence/head-roles"),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -70,7 +71,9 @@ class Targets:
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
+        tables += ["head-roles", "role-overlap"] if self.atlas.describes_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
+        named += [f"results/{model}/heads.parquet"] if self.atlas.describes_heads else []
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
 
@@ -93,6 +96,7 @@ class Targets:
             and (len(self.atlas.methods) > 1 or name != "agreement")
             and (self.atlas.controls_answer or name != "same-answer")
             and (self.atlas.groups_heads(model) or name != "head-groups")
+            and (self.atlas.describes_heads or name != "roles")
             and (self.atlas.keeps_heads or not name.startswith("sufficiency"))
         )
 
@@ -127,6 +131,7 @@ class Targets:
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"roles": "role-overlap"} if self.atlas.describes_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
