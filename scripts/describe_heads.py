@@ -13,7 +13,8 @@ from headatlas.jobs.cli import run
 from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
-from headatlas.scoring.roles import SEQUENCES, describe_heads
+from headatlas.scoring.roles import describe_heads
+from headatlas.scoring.work import SEQUENCES
 from headatlas.tasks.items import read_split
 
 

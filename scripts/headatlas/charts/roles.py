@@ -22,14 +22,15 @@ OF_HEADS = {
 }
 OF_TASKS = {"retrieval_score": "Retrieval score", "span_mass": "Needed span"}  # means over the tasks that have one
 ABOUT = (
-    "On random tokens repeated once, the attention that a token of the repeat pays to the token before it, to the token "
-    "after its first occurrence (induction), to that occurrence, and to the first token of all; copying: share of tokens "
-    "whose own logit the head raises most."
+    "On random tokens repeated once, the attention that a token of the repeat pays to the token before it, to the "
+    "token after its first occurrence (induction), to that occurrence, and to the first token of all. Copying: share "
+    "of tokens whose own logit the head raises most."
 )
-ABOUT_TASKS = (
-    " On the tasks, means over those that have it: retrieval score, the share of answer tokens at which the head looks "
-    "most at the token to copy; needed span, its attention to the tokens on which the answer hangs."
-)
+ABOUT_TASKS = {
+    "retrieval_score": " Retrieval score: share of answer tokens at which the head looks most at the token to copy, a "
+    "mean over the tasks that have such tokens.",
+    "span_mass": " Needed span: attention of an answer to the tokens on which it hangs, a mean likewise.",
+}
 
 
 def roles(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
@@ -64,7 +65,7 @@ def roles(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     measure = Measure("score", "roles", "", "Role score", "max", look.scheme, tooltip=tooltip)
     words = Words(
         f"What the attention heads of {wanted.named} do",
-        ABOUT + (ABOUT_TASKS if OF_TASKS.keys() & known.keys() else ""),
+        ABOUT + "".join(words for name, words in ABOUT_TASKS.items() if name in known),
         "Grey: no attention in this layer" if empty else None,
         f"Role scores of each attention head: model {wanted.named}",
     )

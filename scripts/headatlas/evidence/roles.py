@@ -89,7 +89,7 @@ def _task_rows(task: str, found: TaskRoles, confidence: float) -> pl.DataFrame:
 
 
 def mean_of_items(scores: np.ndarray) -> np.ndarray:
-    """[item, layer, head] -> [layer, head]: mean over the items that have a score; NaN if fewer than half of them do."""
+    """[item, layer, head] -> [layer, head]: mean over the items that have a score; NaN if fewer than half do."""
     known = ~np.isnan(scores)
     counts = known.sum(0)
     with np.errstate(invalid="ignore"):
@@ -105,9 +105,7 @@ def _places(n_layers: int, n_heads: int) -> dict[str, np.ndarray]:
 # --- roles against effects --------------------------------------------------------------------------------------------
 
 
-def role_overlap(
-    roles: Roles, maps: Mapping[tuple[str, str], Map], share: float, confidence: float
-) -> pl.DataFrame:
+def role_overlap(roles: Roles, maps: Mapping[tuple[str, str], Map], share: float, confidence: float) -> pl.DataFrame:
     """How many of a task's hottest heads are among the strongest of each role, against chance.
 
     Args:

@@ -22,9 +22,8 @@ from headatlas.models.patterns import read_patterns, watch_patterns, watch_value
 from headatlas.models.replacement import corresponding
 from headatlas.models.stream import Stream, UnknownStreamError, find_stream
 from headatlas.scoring.direct import direct_effects, promoted_tokens, written
+from headatlas.scoring.work import LENGTH, SEQUENCES
 
-SEQUENCES = 20  # of random tokens
-LENGTH = 50  # tokens of one, before they are repeated
 SHORTEST = 4  # with fewer, a previous token can be the one to which induction points
 NAMED = 5  # promoted and suppressed tokens of a head
 

@@ -61,7 +61,9 @@ def test_uniform_attention_has_the_entropy_of_its_length():
 def test_copying_is_the_share_of_tokens_raised_most():
     """Head 0 writes what reads each token, head 1 what reads the next token, head 2 the opposite of its own."""
     readers = torch.eye(5)[None]
-    outputs = torch.stack([torch.eye(5), torch.eye(5).roll(1, 1), -torch.eye(5)], dim=1)[None]  # [1, token, head, hidden]
+    outputs = torch.stack([torch.eye(5), torch.eye(5).roll(1, 1), -torch.eye(5)], dim=1)[
+        None
+    ]  # [1, token, head, hidden]
     assert copied(outputs, readers).tolist() == [1, 0, 0]
 
 
@@ -95,8 +97,16 @@ def test_scores_at_answer_positions_by_hand():
     """Two answer tokens of an item, one of another; three heads."""
     weights = torch.tensor(
         [
-            [[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]],
-            [[[0.0, 0.1, 0.9], [0.0, 0.1, 0.9]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]]],
+            [
+                [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]],
+                [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]],
+                [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]],
+            ],
+            [
+                [[0.0, 0.1, 0.9], [0.0, 0.1, 0.9]],
+                [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
+                [[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]],
+            ],
         ]
     )
     mask = torch.tensor([[True, True], [True, False]])
