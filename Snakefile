@@ -13,6 +13,7 @@ include: "workflow/rules/tasks.smk"
 include: "workflow/rules/trace.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/evidence.smk"
+include: "workflow/rules/roles.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/provenance.smk"
 

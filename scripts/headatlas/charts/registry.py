@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from headatlas.charts import curves, dots, head_changes, head_groups, head_maps, matrices, patched_heads
+from headatlas.charts import curves, dots, head_changes, head_groups, head_maps, matrices, patched_heads, roles
 from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
@@ -19,6 +19,7 @@ FIGURES = {  # with `.{method}`: one figure per method
     "same-answer": (("same-answer",), patched_heads.same_answer),
     "head-groups": (("head-groups",), head_groups.head_groups),
     "changes.{method}": (("head-changes",), head_changes.head_changes),
+    "roles": (("heads", "head-roles"), roles.roles),
     "comparison.{method}": (("summary", "layer profile", "dominance"), dots.comparison),
 }
 

@@ -43,6 +43,7 @@ class Tables(NamedTuple):
     dominance: pl.DataFrame | None = None
     cpr: pl.DataFrame | None = None
     tests: pl.DataFrame | None = None
+    roles: pl.DataFrame | None = None
 
 
 def write_findings(
@@ -74,7 +75,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
         where the model does no task), `rankings`, `agreement`, `surface`, `formats`, `answers` and
-        `groups` (controls), `changes` (from another run).
+        `groups` (controls), `changes` (from another run), `roles`.
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -92,6 +93,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "answers": claims.answers(done.answers),
         "groups": claims.groups(done.groups),
         "changes": claims.changes(done.changes),
+        "roles": claims.roles(done.roles, done.summary),
     }
 
 

@@ -22,6 +22,7 @@ FIGURES = {
     "same-answer": ("evidence/same-answer",),
     "head-groups": ("evidence/head-groups",),
     "changes.{method}": ("evidence/head-changes",),
+    "roles": ("heads", "evidence/head-roles"),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -73,7 +74,9 @@ class Targets:
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
         tables += ["head-changes", "map-changes"] if self.atlas.compares_heads(model) else []
+        tables += ["head-roles", "role-overlap"] if self.atlas.describes_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
+        named += [f"results/{model}/heads.parquet"] if self.atlas.describes_heads else []
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
 
@@ -102,6 +105,7 @@ class Targets:
             and (self.atlas.controls_answer or name != "same-answer")
             and (self.atlas.groups_heads(model) or name != "head-groups")
             and (self.atlas.compares_heads(model) or not name.startswith("changes"))
+            and (self.atlas.describes_heads or name != "roles")
             and (self.atlas.keeps_heads or not name.startswith("sufficiency"))
         )
 
@@ -143,6 +147,7 @@ class Targets:
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
         tables |= {"changes": "map-changes"} if self.atlas.compares_heads(model) else {}
+        tables |= {"roles": "role-overlap"} if self.atlas.describes_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
