@@ -33,10 +33,12 @@ class Tokeniser:
 
     Attributes:
         encode: from a text, and whether to add the tokenizer's special tokens, to token ids.
+        decode: from token ids to a text without special tokens.
         chat: from a prompt to token ids, as a user message in the chat template; None for plain text.
     """
 
     encode: Callable[[str, bool], list[int]]
+    decode: Callable[[list[int]], str]
     chat: Callable[[str], list[int]] | None = None
 
 
@@ -123,15 +125,18 @@ def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
     def encode(text: str, special: bool) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=special)
 
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
     def chat(prompt: str) -> list[int]:
         message = [{"role": "user", "content": prompt}]
         return tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
 
     if not chat_template:
-        return Tokeniser(encode)
+        return Tokeniser(encode, decode)
     if not tokenizer.chat_template:
         raise HeadAtlasError(f"{tokenizer.name_or_path}: its tokenizer has no chat template; set chat_template: false")
-    return Tokeniser(encode, chat)
+    return Tokeniser(encode, decode, chat)
 
 
 def is_plain(folder: Path) -> bool:
@@ -163,7 +168,7 @@ def _plain_tokeniser(folder: Path) -> Tokeniser:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises plain Exception
         raise HeadAtlasError(f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}") from None
-    return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids)
+    return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids, tokenizer.decode)
 
 
 def _prompts(item: Item) -> list[list[int]]:
