@@ -34,8 +34,8 @@ def load_config(config: dict, base: Path) -> dict:
     """Check the config and return it complete, with every default filled in and every path resolved.
 
     In the result `models.*.path` of a local model and `tasks.*.source` (always a list) can be opened from the
-    working directory; `tasks.*` have `format` and their own `max_items`; cogqa tasks, and only they, have `skill` and
-    `context`; adaptive ablation has either `top` or `smallest_effect`.
+    working directory; `tasks.*` have `format` and their own `max_items`, `answers` and `check`; cogqa
+    tasks, and only they, have `skill` and `context`; adaptive ablation has either `top` or `smallest_effect`.
 
     Args:
         config: as Snakemake read it, including `--config` overrides; not modified.
@@ -51,7 +51,8 @@ def load_config(config: dict, base: Path) -> dict:
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
     settles = (_settle_models, _settle_tasks, _check_shared_sources)
-    for settle in (*settles, _check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_figures):
+    settles += (_check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_generation)
+    for settle in (*settles, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
         raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
@@ -180,8 +181,9 @@ def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
                 (*at, "format"),
                 f"cannot be inferred from {listed}; set jsonl, json, csv or cogqa for files of one format",
             )
-        if task["max_items"] is None:
-            task["max_items"] = items["max_items"]
+        for key, default in (("max_items", items["max_items"]), ("answers", items["answers"])):
+            task[key] = default if task[key] is None else task[key]
+        task["check"] = task["check"] or config["generation"]["check"]
         yield from _settle_cogqa(name, task)
 
 
@@ -278,6 +280,26 @@ def _check_evidence(config: dict, given: dict, base: Path) -> Iterator[Problem]:
             ("evidence", "same_answer"),
             "patches heads on held-out questions; set items.validate_fraction above 0",
         )
+
+
+def _check_generation(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """What the model writes has no foil and need not be what another question has for an answer; and what it writes to
+    another prompt is no baseline."""
+    evidence = config["evidence"]
+    writes = [("tasks", name, "answers") for name, task in config["tasks"].items() if task["answers"] == "generated"]
+    if config["metric"] == "margin":
+        yield from ((at, "generated has no foil, which metric: margin needs; use metric: log_prob") for at in writes)
+    if evidence["run"] and evidence["same_answer"]:
+        yield from (
+            (at, "generated answers are not those that evidence.same_answer pairs; set that to false") for at in writes
+        )
+    if not (evidence["run"] and evidence["generated"]):
+        return
+    at = ("evidence", "generated")
+    if not config["items"]["validate_fraction"]:
+        yield at, "writes answers to held-out questions; set items.validate_fraction above 0"
+    if evidence["baseline"] == "counterfactual":
+        yield at, "has no counterfactual for what the model has yet to write; set evidence.baseline to mean or zero"
 
 
 def _check_figures(config: dict, given: dict, base: Path) -> Iterator[Problem]:

@@ -25,11 +25,6 @@ from headatlas.models.work import extremes, sequence_length
 COPIES = 8  # of a prompt, one for each set, that fill a pass
 
 
-def asked(prompts: Sequence[list[int]], steps: Sequence[int]) -> list[dict]:
-    """Prompts with room for so many tokens each, as items whose work and memory can be counted."""
-    return [{"prompt_ids": prompt, "answer_ids": [0] * n} for prompt, n in zip(prompts, steps, strict=True)]
-
-
 def write_greedily(
     model: HeadModel,
     items: list[dict],
@@ -43,7 +38,8 @@ def write_greedily(
     """The most probable next token, again and again, for every prompt and set of heads.
 
     Args:
-        items: as `asked`; over: whether a text of these tokens has ended with the last of them.
+        items: `prompt_ids` of each, and `answer_ids` of as many tokens as there is room for.
+        over: whether a text of these tokens has ended with the last of them.
         batch_tokens: the most positions that one pass holds, over all rows.
         sets: heads that output their baseline together; an empty set is the unedited model.
         table: [1, layer, head, d_head], the baseline; None where no set has heads.

@@ -78,9 +78,7 @@ def mixture(layer: int, gates: Tensor, replacement: Replacement) -> Callable[[Te
     return edit
 
 
-def edit_of_sets(
-    layer: int, sets: list[Heads], replacement: Replacement, n_heads: int
-) -> Callable[[Tensor], Tensor]:
+def edit_of_sets(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
     """Replaces the heads of `layer` in each row's set, in [item * set, position, head, d_head]."""
     chosen = heads_of_rows(layer, sets, n_heads)[None, :, None, :, None]
     values, where = replacement.values(layer)[:, None], replacement.where[:, None, :, None, None]

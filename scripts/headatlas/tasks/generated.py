@@ -3,6 +3,7 @@
 Knows tokens and texts, no models. Standard library only.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -61,17 +62,38 @@ class StopRule:
         return min((place for place in places if place >= 0), default=None)
 
 
-def written_content(content: dict, answers: Sequence[Written]) -> dict:
-    """What the model wrote for each item of an items file, in its order: the content of an answers file."""
-    items = zip(content["items"], answers, strict=True)
-    return {"task": content["task"], "items": [{"id": item["id"]} | asdict(answer) for item, answer in items]}
-
-
-def judged(content: dict, written: dict, check: str) -> list[dict]:
-    """The items of an items file with what the model wrote, and whether it is right.
+def with_room(items: Sequence[dict], max_tokens: int, longest: int | None) -> list[dict]:
+    """The prompts of items, each with room for an answer of `max_tokens`, or of as many as fit `longest` with it.
 
     Returns:
-        `id`, `question_id`, `split`, `reference`, `text`, `token_ids`, `end`, `correct` of each.
+        items with `prompt_ids`, and as many `answer_ids` as there is room for, so that their work can be counted.
+    """
+    return [
+        {"prompt_ids": prompt, "answer_ids": [0] * min(max_tokens, (longest or math.inf) - len(prompt))}
+        for prompt in (item["prompt_ids"] for item in items)
+    ]
+
+
+def written_content(content: dict, answers: Sequence[Written]) -> dict:
+    """What the model wrote for each item of an items file, in its order: the content of an answers file.
+
+    Its `counts` are of answers by what ended them.
+    """
+    ends = Counter(answer.end for answer in answers)
+    items = zip(content["items"], answers, strict=True)
+    return {
+        "task": content["task"],
+        "counts": {end: ends[end] for end in ENDS},
+        "items": [{"id": item["id"]} | asdict(answer) for item, answer in items],
+    }
+
+
+def judged(content: dict, written: dict, check: str) -> dict:
+    """What the model wrote, as `written_content`, beside the items of an items file, and whether it is right.
+
+    Returns:
+        the content of an answers file whose items have `id`, `question_id`, `split`, `reference`, `text`, `token_ids`,
+        `end` and `correct`; `counts` are of those that are `correct` and those that are `empty`.
 
     Raises:
         HeadAtlasError: as `checks.require_checkable`.
@@ -82,10 +104,11 @@ def judged(content: dict, written: dict, check: str) -> list[dict]:
         known = {"id": item["id"], "question_id": item["question_id"], "split": item["split"]}
         known |= {"reference": item["answer"]} | {key: answer[key] for key in ("text", "token_ids", "end")}
         found.append(known | {"correct": is_right(answer["text"], item["answer"], check)})
-    return found
+    counts = {"correct": sum(one["correct"] for one in found), "empty": sum(not _wrote(one) for one in found)}
+    return {"task": content["task"], "counts": counts, "items": found}
 
 
-def answered(content: dict, answers: Sequence[dict]) -> dict:
+def answered(content: dict, answers: dict) -> dict:
     """An items file whose answers the model wrote; items without one are left out, and their number logged.
 
     Args:
@@ -101,13 +124,13 @@ def answered(content: dict, answers: Sequence[dict]) -> dict:
         item
         | {"answer": answer["text"], "answer_ids": answer["token_ids"]}
         | {"reference": item["answer"], "right": answer["correct"]}
-        for item, answer in zip(content["items"], answers, strict=True)
-        if answer["text"].strip() and answer["token_ids"]
+        for item, answer in zip(content["items"], answers["items"], strict=True)
+        if _wrote(answer)
     ]
-    empty, task = len(answers) - len(kept), content["task"]
+    empty, task = answers["counts"]["empty"], content["task"]
     splits = Counter(item["split"] for item in kept)
     if empty:
-        log.warning("%d of %d items are left out: the model wrote no answer to them", empty, len(answers))
+        log.warning("%d of %d items are left out: the model wrote no answer to them", empty, len(content["items"]))
     for split in SPLITS:
         if content["counts"][split] and not splits[split]:
             raise HeadAtlasError(
@@ -118,3 +141,8 @@ def answered(content: dict, answers: Sequence[dict]) -> dict:
         "counts": content["counts"] | {"empty": empty} | {split: splits[split] for split in SPLITS},
         "items": kept,
     }
+
+
+def _wrote(answer: dict) -> bool:
+    """Whether there is an answer with a token of its own, which can be scored."""
+    return bool(answer["text"].strip() and answer["token_ids"])

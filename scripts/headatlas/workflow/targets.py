@@ -70,6 +70,7 @@ class Targets:
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
+        tables += ["generated"] if self.atlas.writes_without_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
@@ -129,6 +130,7 @@ class Targets:
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
+        tables |= {"generated": "generated"} if self.atlas.writes_without_heads else {}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
         evidence = {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
         return {"summary": f"results/{model}/summary.parquet"} | evidence

@@ -6,7 +6,7 @@ import torch
 from families import FAMILIES, PLANTED, VOCABULARY, planted_model, random_model
 from headatlas.errors import HeadAtlasError
 from headatlas.models import generation
-from headatlas.models.generation import asked, write_greedily
+from headatlas.models.generation import write_greedily
 from headatlas.models.head_model import HeadModel, find_heads
 
 LENGTHS = (1, 2, 5, 9, 14, 14, 3)
@@ -18,6 +18,10 @@ SETS = [[], [(0, 1)], [(1, 0), (1, 3), (2, 2)], [(2, 1)]]
 def prompts() -> list[list[int]]:
     rng = np.random.default_rng(0)
     return [rng.integers(3, VOCABULARY, length).tolist() for length in LENGTHS]
+
+
+def asked(prompts: list[list[int]], steps: list[int]) -> list[dict]:
+    return [{"prompt_ids": prompt, "answer_ids": [0] * n} for prompt, n in zip(prompts, steps, strict=True)]
 
 
 def items(steps: int = STEPS) -> list[dict]:
@@ -52,7 +56,8 @@ def plain_text(model: HeadModel, prompt: list[int], heads: list, table: np.ndarr
     text = []
     with torch.no_grad():
         while len(text) < STEPS and text[-1:] != [END]:
-            text.append(int(model.model(input_ids=torch.tensor([prompt + text]), use_cache=False).logits[0, -1].argmax()))
+            logits = model.model(input_ids=torch.tensor([prompt + text]), use_cache=False).logits
+            text.append(int(logits[0, -1].argmax()))
     for handle in handles:
         handle.remove()
     return text

@@ -2,7 +2,7 @@
 
 import pytest
 from headatlas.errors import HeadAtlasError
-from headatlas.tasks.generated import StopRule, Written, answered, judged, written_content
+from headatlas.tasks.generated import StopRule, Written, answered, judged, with_room, written_content
 
 PIECES = [" Paris", ".", ".\n", "\n", " Q", ":", "", "é"]
 END = 6  # a token without text
@@ -50,11 +50,22 @@ def content() -> dict:
     return {"task": "capitals", "counts": counts, "items": items}
 
 
+def test_room_for_an_answer_ends_at_the_context():
+    asked = [{"prompt_ids": [1] * 5}, {"prompt_ids": [2] * 8}, {"prompt_ids": [3] * 9}]
+    for longest, room in ((None, [4, 4, 4]), (12, [4, 4, 3]), (10, [4, 2, 1])):
+        found = with_room(asked, 4, longest)
+        assert [len(item["answer_ids"]) for item in found] == room
+        assert [item["prompt_ids"] for item in found] == [item["prompt_ids"] for item in asked]
+
+
 def test_items_take_the_answers_of_the_model_and_keep_the_references(caplog):
     asked = content()
     texts = [Written(" paris.", [3, 4], "stop"), Written("", [], "stop"), Written(" Oslo", [5], "length")]
-    found = judged(asked, written_content(asked, texts), "exact")
-    assert [(one["id"], one["reference"], one["text"], one["correct"]) for one in found] == [
+    written = written_content(asked, texts)
+    assert written["counts"] == {"end of sequence": 0, "stop": 2, "length": 1}
+    found = judged(asked, written, "exact")
+    assert found["counts"] == {"correct": 1, "empty": 1}
+    assert [(one["id"], one["reference"], one["text"], one["correct"]) for one in found["items"]] == [
         ("a", "Paris", " paris.", True),
         ("b", "Rome", "", False),
         ("c", "Bern", " Oslo", False),
