@@ -286,13 +286,19 @@ def _check_generation(config: dict, given: dict, base: Path) -> Iterator[Problem
     """What the model writes has no foil and need not be what another question has for an answer; and what it writes to
     another prompt is no baseline."""
     evidence = config["evidence"]
-    writes = [("tasks", name, "answers") for name, task in config["tasks"].items() if task["answers"] == "generated"]
-    if config["metric"] == "margin":
-        yield from ((at, "generated has no foil, which metric: margin needs; use metric: log_prob") for at in writes)
-    if evidence["run"] and evidence["same_answer"]:
-        yield from (
-            (at, "generated answers are not those that evidence.same_answer pairs; set that to false") for at in writes
-        )
+    for name, task in config["tasks"].items():
+        own = given["tasks"][name].get("answers") is not None
+        at = ("tasks", name, "answers") if own else ("items", "answers")
+        if task["answers"] == "generated" and config["metric"] == "margin":
+            yield (
+                at,
+                "what the model writes has no foil, which metric: margin needs; use reference, or metric: log_prob",
+            )
+        if task["answers"] == "generated" and evidence["run"] and evidence["same_answer"]:
+            yield (
+                at,
+                "evidence.same_answer pairs questions by the answers of the files; use reference, or set it to false",
+            )
     if not (evidence["run"] and evidence["generated"]):
         return
     at = ("evidence", "generated")
