@@ -42,7 +42,7 @@ def main(settings: Settings, roles: Path, effects: Path, heads: Path, table: Pat
         whole = read.complete and read.seeds is None
         left_out = importance_left_out(read.flat, read.question, (settings.seed,)) if whole else None
         maps[method, task] = Map(importance, left_out)
-    write_table(heads_table(settings.name, found, lambda token: tokeniser.decode([token])), heads)
+    write_table(heads_table(settings.name, found, lambda token: tokeniser.decode([token], True)), heads)
     write_table(roles_table(found, settings.confidence), table)
     write_table(role_overlap(found, maps, settings.top, settings.confidence), overlap)
 

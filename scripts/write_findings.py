@@ -2,7 +2,8 @@
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
 tables of reliability, compare_maps, surface_control, format_control, answer_control, compare_heads, head_roles,
-knock_out_summary and sufficiency_summary where they exist; writes Markdown, and the same text as a page (HTML).
+knock_out_summary, sufficiency_summary and generated_accuracy where they exist; writes Markdown, and the same text as a
+page (HTML).
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def main(
     cpr: Path | None = None,
     tests: Path | None = None,
     roles: Path | None = None,
+    generated: Path | None = None,
 ) -> None:
     paths = locals()
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}

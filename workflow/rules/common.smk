@@ -232,7 +232,7 @@ wildcard_constraints:
 onstart:
     try:
         check_writable()
-        reads = [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name == "prepare_task"]
+        reads = [job.wildcards for job in workflow.dag.needrun_jobs() if job.rule.name.startswith("prepare_")]
         inputs.check_tasks((wildcards.model, wildcards.task) for wildcards in reads)
         submits = workflow.executor_plugin.name == "slurm"
         if left := cancel_leftovers(Path(workflow.persistence.path), submits):

@@ -17,6 +17,7 @@ localrules:
     answer_control,
     head_groups,
     compare_heads,
+    generated_accuracy,
     write_findings,
     export_heads,
     compare_models,
@@ -27,6 +28,7 @@ rule measure_capability:
     input:
         traces=expand("results/{{model}}/trace/{task}.safetensors", task=atlas.tasks),
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
+        answers=lambda wildcards: files.answers(wildcards.model),
     output:
         table=in_report("results/{model}/evidence/capability.parquet", "capability"),
     log:
@@ -36,9 +38,10 @@ rule measure_capability:
     params:
         settings=settings("measure_capability"),
         code=fingerprint("measure_capability.py"),
+        answers=lambda wildcards, input: "--answers" if input.answers else "",
     shell:
         "headatlas measure_capability --log {log:q} --settings {params.settings:q}"
-        " --traces {input.traces:q} --items {input.prepared:q} --table {output.table:q}"
+        " --traces {input.traces:q} --items {input.prepared:q} {params.answers} {input.answers:q} --table {output.table:q}"
 
 
 rule reliability:
@@ -403,6 +406,52 @@ rule compare_heads:
         " --items {input.prepared:q} --effects {params.folder:q}"
         " --other-items {input.others:q} --other-effects {params.other:q}"
         " --heads {output.heads:q} --maps {output.maps:q}"
+
+
+rule generate_without_heads:
+    """What the model writes to held-out questions without the top heads of one method's maps, and without random ones."""
+    input:
+        sets=rules.choose_heads.output.sets,
+        prepared=lambda wildcards: [files.questions(wildcards.model, task) for task in atlas.tasks],
+        baseline=rules.pool_baseline.output.baseline,
+        tokenizer=tokenizer,
+        weights=weights,
+    output:
+        answers="results/{model}/evidence/generated/{method}.json",
+    log:
+        "results/{model}/logs/generate_without_heads/{method}.log",
+    priority: first_models_first
+    conda:
+        "../envs/headatlas.yaml"
+    threads: atlas.config["compute"]["threads"]
+    resources:
+        **RUNS_MODEL,
+    params:
+        settings=settings("generate_without_heads"),
+        weights=weights_digests,
+        code=fingerprint("generate_without_heads.py"),
+    shell:
+        "headatlas generate_without_heads --log {log:q} --settings {params.settings:q}"
+        " --sets {input.sets:q} --items {input.prepared:q} --baseline {input.baseline:q} --answers {output.answers:q}"
+        " --device {resources.device} --threads {threads} --batch-tokens {resources.batch_tokens} --memory-mb {resources.mem_mb}"
+
+
+rule generated_accuracy:
+    """How often these answers are right, with all heads, without the top ones and without random ones."""
+    input:
+        answers=expand(rules.generate_without_heads.output.answers, method=atlas.methods, allow_missing=True),
+    output:
+        table=in_report("results/{model}/evidence/generated.parquet", "generated"),
+    log:
+        "results/{model}/logs/generated_accuracy.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("generated_accuracy"),
+        code=fingerprint("generated_accuracy.py"),
+    shell:
+        "headatlas generated_accuracy --log {log:q} --settings {params.settings:q}"
+        " --answers {input.answers:q} --table {output.table:q}"
 
 
 rule write_findings:

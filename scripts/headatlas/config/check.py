@@ -34,8 +34,8 @@ def load_config(config: dict, base: Path) -> dict:
     """Check the config and return it complete, with every default filled in and every path resolved.
 
     In the result `models.*.path` of a local model and `tasks.*.source` (always a list) can be opened from the
-    working directory; `tasks.*` have `format` and their own `max_items`; cogqa tasks, and only they, have `skill` and
-    `context`; adaptive ablation has either `top` or `smallest_effect`.
+    working directory; `tasks.*` have `format` and their own `max_items`, `answers` and `check`; cogqa
+    tasks, and only they, have `skill` and `context`; adaptive ablation has either `top` or `smallest_effect`.
 
     Args:
         config: as Snakemake read it, including `--config` overrides; not modified.
@@ -50,8 +50,9 @@ def load_config(config: dict, base: Path) -> dict:
     schema = load_schema()
     problems += complaints(schema, given)
     filled = fill_defaults(schema, _sound_part(given, schema, problems))
-    settles = (_settle_models, _settle_tasks, _check_shared_sources, _settle_export)
-    for settle in (*settles, _check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_figures):
+    settles = (_settle_models, _settle_tasks, _check_shared_sources)
+    settles += (_settle_export, _check_methods, _settle_adaptive, _check_probe, _check_evidence, _check_generation)
+    for settle in (*settles, _check_figures):
         problems += settle(filled, given, Path(base))
     if problems:
         raise HeadAtlasError("\n".join(dict.fromkeys(f"{key_path(at)}: {said}" for at, said in problems)))
@@ -184,8 +185,9 @@ def _settle_tasks(config: dict, given: dict, base: Path) -> Iterator[Problem]:
                 (*at, "format"),
                 f"cannot be inferred from {listed}; set jsonl, json, csv or cogqa for files of one format",
             )
-        if task["max_items"] is None:
-            task["max_items"] = items["max_items"]
+        for key, default in (("max_items", items["max_items"]), ("answers", items["answers"])):
+            task[key] = default if task[key] is None else task[key]
+        task["check"] = task["check"] or config["generation"]["check"]
         yield from _settle_cogqa(name, task)
 
 
@@ -302,6 +304,32 @@ def _settle_export(config: dict, given: dict, base: Path) -> Iterator[Problem]:
             "keep needs the heads kept alone on held-out questions; set evidence.run and evidence.sufficiency to true "
             "and items.validate_fraction above 0, or use top",
         )
+
+
+def _check_generation(config: dict, given: dict, base: Path) -> Iterator[Problem]:
+    """What the model writes has no foil and need not be what another question has for an answer; and what it writes to
+    another prompt is no baseline."""
+    evidence = config["evidence"]
+    for name, task in config["tasks"].items():
+        own = given["tasks"][name].get("answers") is not None
+        at = ("tasks", name, "answers") if own else ("items", "answers")
+        if task["answers"] == "generated" and config["metric"] == "margin":
+            yield (
+                at,
+                "what the model writes has no foil, which metric: margin needs; use reference, or metric: log_prob",
+            )
+        if task["answers"] == "generated" and evidence["run"] and evidence["same_answer"]:
+            yield (
+                at,
+                "evidence.same_answer pairs questions by the answers of the files; use reference, or set it to false",
+            )
+    if not (evidence["run"] and evidence["generated"]):
+        return
+    at = ("evidence", "generated")
+    if not config["items"]["validate_fraction"]:
+        yield at, "writes answers to held-out questions; set items.validate_fraction above 0"
+    if evidence["baseline"] == "counterfactual":
+        yield at, "has no counterfactual for what the model has yet to write; set evidence.baseline to mean or zero"
 
 
 def _check_figures(config: dict, given: dict, base: Path) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+from headatlas.config.check import longest_item
 from headatlas.cost.arithmetic import Arithmetic
 from headatlas.cost.speed import Speed
 from headatlas.evidence.knock_out_sets import compared_size, k_grid, kept_sizes
@@ -19,12 +20,14 @@ from headatlas.scoring.work import (
     ablation_work,
     expected_entry,
     gates_work,
+    generation_work,
     group_entries,
     integration_work,
     knock_out_work,
     roles_work,
     trace_work,
 )
+from headatlas.tasks.generated import with_room
 from headatlas.tasks.items import split_items
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.files import Files
@@ -35,6 +38,7 @@ from headatlas.workflow.targets import MAPS, Targets
 KINDS = 2  # kinds of prompts from which heads are patched
 JOB_SECONDS = 0.2  # of Snakemake for each job; the work of a light job is less
 FIGURE_SECONDS, FIGURE_BYTES = 3, 450_000  # to draw a figure, and of one of its files, on average
+ANSWER_BYTES = 100  # of a written answer
 SCORE_BYTES = 4_200  # of a table of one layer's scores
 LOAD_SECONDS, LOAD_BYTES = 5, 10**9  # a load takes five seconds for the libraries, and one for each GB of weights
 TENSOR_SHARE = 0.63  # of `memory.token_bytes` are tensors; the rest is what the heap of a CPU takes besides
@@ -90,7 +94,7 @@ class Plan:
     def rows(self) -> list[Row]:
         """One row per rule, in order of execution; light rules of tables and figures together."""
         atlas, evidence = self.atlas, self.atlas.config["evidence"]
-        found = [self._prepare(), self._trace()]
+        found = [self._prepare(), *([self._generate()] if atlas.generated else []), self._trace()]
         found += [self._pool()] if atlas.pools else []
         found += [self._ablate()] if atlas.ablates else []
         found += [self._ablate_groups()] if atlas.groups_heads(self.model) else []
@@ -100,6 +104,7 @@ class Plan:
         found += [self._knock_out(evidence)] if atlas.knocks_out else []
         found += [self._patch(evidence)] if atlas.controls_answer else []
         found += [self._describe()] if atlas.describes_heads else []
+        found += [self._generate_without_heads(evidence)] if atlas.writes_without_heads else []
         return [*found, self._scores(), self._figures()]
 
     @property
@@ -249,6 +254,26 @@ class Plan:
         steps, disk = SEQUENCES + self._scored, 4 * self.heads * ROLE_SCORES * self._scored
         return self._run("describe_heads", 1, steps, self._all(self.score), work, disk)
 
+    def _generate(self) -> Row:
+        asked = [self._asked(self.items[task]) for task in self.atlas.generated]
+        work = total(generation_work(items, 1, self.n_layers, "answer") for items in asked)
+        items = [item for each in asked for item in each]
+        disk = ANSWER_BYTES * len(items)
+        return self._run("generate_answers", len(asked), len(items), items, work, disk, at_most=True)
+
+    def _generate_without_heads(self, evidence: dict) -> Row:
+        sets, methods = 2 + evidence["draws"], len(self.atlas.methods)
+        asked = [self._asked(items) for items in self.validate.values()]
+        work = total(generation_work(items, sets, self.n_layers, evidence["positions"]) for items in asked) * methods
+        items = [item for each in asked for item in each]
+        steps = sets * len(items) * methods
+        disk = ANSWER_BYTES * steps
+        return self._run("generate_without_heads", methods, steps, items, work, disk, at_most=True)
+
+    def _asked(self, items: Sequence[dict]) -> list[dict]:
+        longest = longest_item(self.atlas.config, self.atlas.geometry[self.model])
+        return with_room(items, self.atlas.config["generation"]["max_tokens"], longest)
+
     def _scores(self) -> Row:
         jobs = len(Files(self.atlas).scores(self.model))
         return Row("score_layer", jobs, seconds=JOB_SECONDS * jobs, disk=SCORE_BYTES * jobs)
@@ -277,7 +302,7 @@ class Plan:
             self.memory(backward),
             seconds,
             disk,
-            at_most,
+            at_most or bool(self.atlas.generated),
         )
 
     def _loads(self, rule: str, jobs: int) -> int:

@@ -13,6 +13,7 @@ from headatlas.cost.speed import Speed, assumed_gpu, given, probe_cpu
 from headatlas.errors import HeadAtlasError
 from headatlas.models.folder import is_local, read_model_config
 from headatlas.models.memory import sizes
+from headatlas.tasks.generated import with_room
 from headatlas.tasks.items import balance
 from headatlas.tasks.prepare import prepare_items
 from headatlas.tasks.tokens import load_tokeniser
@@ -60,12 +61,18 @@ def check_cached(entry: dict) -> None:
 
 
 def items_of(atlas: Atlas, model: str) -> dict[str, dict]:
-    """The content of each task's items file, as `prepare_task` and `balance_tasks` would write it."""
+    """The content of each task's items file, as `prepare_task` and `balance_tasks` would write it.
+
+    Answers that the model will write itself are as long as there is room for.
+    """
     contents = {}
     for task in atlas.tasks:
         settings = json.loads(settings_of(atlas, "prepare_task", {"model": model, "task": task}))
         load_tokeniser.prepare(settings["tokenizer"])  # once for all tasks
-        contents[task] = prepare_items(settings, Inputs(atlas).source(task))
+        contents[task] = content = prepare_items(settings, Inputs(atlas).source(task))
+        if task in atlas.generated:
+            room = with_room(content["items"], atlas.config["generation"]["max_tokens"], settings["max_tokens"])
+            content["items"] = [item | other for item, other in zip(content["items"], room, strict=True)]
     if atlas.config["items"]["balance"]:
         return dict(zip(contents, balance(list(contents.values())), strict=True))
     return contents

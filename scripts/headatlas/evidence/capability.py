@@ -22,16 +22,25 @@ COLUMNS = {
     "accuracy_low": pl.Float64, "accuracy_high": pl.Float64, "chance": pl.Float64, "score": pl.Float64,
     "score_low": pl.Float64, "score_high": pl.Float64, "capable": pl.Boolean,
 }  # fmt: skip
+WRITTEN = {"check": pl.String, "n_empty": pl.Int32}  # also, where the model writes answers of any task itself
 
 
 def measure(
-    score: np.ndarray, correct: np.ndarray, question: np.ndarray, answers: Sequence[str], confidence: float, metric: str
+    score: np.ndarray,
+    correct: np.ndarray,
+    question: np.ndarray,
+    answers: Sequence[str],
+    confidence: float,
+    metric: str,
+    asked: np.ndarray | None = None,
 ) -> dict[str, float | int | bool | str]:
     """How well the model answers the items of one task. Both splits count, since no head is chosen by this.
 
     Args:
         score, correct: [item], nats and bool, by the metric (`batches.score_answers`); question: [item];
         answers: [item], texts; metric: `log_prob` or `margin`.
+        asked: [item asked], the question of each entry of `correct` and `answers`, where the model writes its answers
+            itself and those that it does not write have no score; None: `question`.
 
     Returns:
         `COLUMNS` without task. accuracy: share of the items, with Wilson's interval (items of one question count as one
@@ -39,16 +48,18 @@ def measure(
         items, with an interval over questions by Student's t, on the log scale for log-probabilities (NaN with one
         question). capable: whether the lower end of accuracy lies above chance, and so above 0.
     """
-    totals, counts = question_totals(np.stack([correct, score], axis=1).astype(np.float64), question)
-    n, mean, error = len(counts), *mean_and_error(totals, counts)
-    low, high = wilson_interval(float(mean[0]), n, confidence)
+    right, right_counts = question_totals(np.float64(correct)[:, None], question if asked is None else asked)
+    accuracy = float(right.sum() / right_counts.sum())
+    low, high = wilson_interval(accuracy, len(right_counts), confidence)
+    totals, counts = question_totals(np.float64(score)[:, None], question)
+    n, (mean,), (error,) = len(counts), *mean_and_error(totals, counts)
     most = Counter(answer.strip() for answer in answers).most_common(1)[0][1] / len(answers)
     chance = 0.5 if metric == "margin" else most
-    span = reach(confidence, n) * error[1] if n > 1 else np.nan
-    score_low, score_high = _symmetric(mean[1], span) if metric == "margin" else _skewed(mean[1], span)
+    span = reach(confidence, n) * error if n > 1 else np.nan
+    score_low, score_high = _symmetric(mean, span) if metric == "margin" else _skewed(mean, span)
     return {
-        "metric": metric, "n_questions": n, "n_items": len(answers), "accuracy": float(mean[0]), "accuracy_low": low,
-        "accuracy_high": high, "chance": chance, "score": float(mean[1]), "score_low": score_low,
+        "metric": metric, "n_questions": len(right_counts), "n_items": len(answers), "accuracy": accuracy,
+        "accuracy_low": low, "accuracy_high": high, "chance": chance, "score": float(mean), "score_low": score_low,
         "score_high": score_high, "capable": low > chance,
     }  # fmt: skip
 

@@ -20,6 +20,11 @@ def overview(summary: pl.DataFrame, reliability: pl.DataFrame | None) -> list[di
     return [row | {"reliable": known.get(row["task"])} for row in summary.iter_rows(named=True)]
 
 
+def written(capability: pl.DataFrame) -> list[dict]:
+    """The rows of the capability table of tasks whose answers the model writes itself."""
+    return capability.drop_nulls("check").to_dicts() if "check" in capability.columns else []
+
+
 def stopped(summary: pl.DataFrame) -> dict | None:
     """The heads that adaptive ablation did not measure on all questions.
 
@@ -360,6 +365,34 @@ def roles(table: pl.DataFrame | None, summary: pl.DataFrame) -> dict | None:
         ]
         methods.append({"name": method, "rows": rows, "above_chance": above.to_dicts()})
     return {"names": known["role"].unique(maintain_order=True).to_list(), "methods": methods} | most
+
+
+def generated(table: pl.DataFrame | None) -> dict | None:
+    """How often the model writes a right answer without the top heads of a map, against random ones.
+
+    Returns:
+        `k`, `draws` (of random sets), `tasks` (for each its rows `none` and `top`, and `random`, the mean accuracy over
+        draws), and the names of tasks in which the top heads cost `more` or `less` than random ones, and of those that
+        are `untested`; None where that was not asked.
+    """
+    if table is None or table.is_empty():
+        return None
+    top = table.filter(selection="top")
+    clear = top.filter(pl.col("p_adjusted") < LEVEL)  # NaN, with few questions, is not
+    random = table.filter(selection="random")
+    mean = dict(random.group_by("task").agg(pl.col("accuracy").mean()).iter_rows())
+    none = {row["task"]: row for row in table.filter(selection="none").iter_rows(named=True)}
+    return {
+        "k": top["k"][0],
+        "draws": random["draw"].n_unique(),
+        "tasks": [
+            {"task": row["task"], "none": none[row["task"]], "top": row, "random": mean[row["task"]]}
+            for row in top.iter_rows(named=True)
+        ],
+        "more": clear.filter(pl.col("below_random") > 0)["task"].to_list(),
+        "less": clear.filter(pl.col("below_random") < 0)["task"].to_list(),
+        "untested": top.filter(pl.col("p_value").is_nan())["task"].to_list(),
+    }
 
 
 def _matched_maps(part: pl.DataFrame) -> list[dict]:

@@ -44,6 +44,7 @@ class Tables(NamedTuple):
     cpr: pl.DataFrame | None = None
     tests: pl.DataFrame | None = None
     roles: pl.DataFrame | None = None
+    generated: pl.DataFrame | None = None
 
 
 def write_findings(
@@ -73,9 +74,9 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     """What the template shows: see the functions of `claims`.
 
     Returns:
-        `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
-        where the model does no task), `rankings`, `agreement`, `surface`, `formats`, `answers` and
-        `groups` (controls), `changes` (from another run), `roles`.
+        `model`, `metric` (its words), `capability` (rows), `written` (tasks whose answers the model writes), `not_done`
+        (tasks), `methods` (`of_method` of each; none where the model does no task), `rankings`, `agreement`,
+        `surface`, `formats`, `answers` and `groups` (controls), `changes` (from another run), `roles`.
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -84,6 +85,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "model": tables.summary["model"][0],
         "metric": METRICS[capability["metric"][0]],
         "capability": capability.to_dicts(),
+        "written": claims.written(capability),
         "not_done": incapable(capability),
         "methods": [of_method(done, method) for method in methods],
         "rankings": claims.rankings(done.area, done.cpr, done.tests),
@@ -119,6 +121,7 @@ def of_method(tables: Tables, method: str) -> dict:
             "area": claims.area(read.area),
             "dissociation": claims.dissociation(read.dissociation),
             "dominance": claims.dominance(read.dominance),
+            "generated": claims.generated(read.generated),
         }
     return {
         "name": method,

@@ -73,6 +73,16 @@ def _compared(one: dict, k: int | None) -> bool:
     return one["kind"] == "out" and one["selection"] in ("top", "random") and one["k"] == k
 
 
+def compared_sets(chosen: dict, source: str) -> list[dict]:
+    """A source task's sets that are compared on other tasks, after the empty one.
+
+    Args:
+        chosen: as in `shared_sets`.
+    """
+    sets = chosen["sets"][source]
+    return [sets[0], *(one for one in sets if _compared(one, chosen["dissociation_k"]))]
+
+
 def write_knock_out(path: Path, knock_out: KnockOut) -> None:
     """Write one file, atomically."""
     tensors = {}

@@ -32,7 +32,8 @@ class Batch:
     `positions` [item, answer]: index of each answer position (the position whose next token is an answer token),
     `targets` [item, answer]: that next token, `answer_mask` [item, answer]: False where an answer is shorter (its last
     position is repeated there). `foils` [item]: what might stand in the place of the last answer token instead; None
-    where the metric is the answer's log-probability.
+    where the metric is the answer's log-probability. `right` [item] bool: whether the answer, which the model wrote
+    itself, is right; None for reference answers, which are.
     """
 
     rows: Tensor
@@ -42,6 +43,7 @@ class Batch:
     targets: Tensor
     answer_mask: Tensor
     foils: Tensor | None = None
+    right: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -101,8 +103,14 @@ def collate(items: list[dict], rows: list[int], length: int | None = None) -> Ba
         positions[row] = len(item["prompt_ids"]) - 1 + steps
         targets[row] = answer[steps]
         answer_mask[row, : len(answer)] = True
-    foils = [item["foil_id"] for item in chosen if "foil_id" in item]
-    return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask, torch.tensor(foils) if foils else None)
+    foils, right = (_of_all(chosen, key) for key in ("foil_id", "right"))
+    return Batch(torch.tensor(rows), ids, mask, positions, targets, answer_mask, foils, right)
+
+
+def _of_all(items: list[dict], key: str) -> Tensor | None:
+    """[item]: a value that all items of a task have, or none."""
+    found = [item[key] for item in items if key in item]
+    return torch.tensor(found) if found else None
 
 
 def batches(
@@ -139,7 +147,8 @@ def score_answers(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """How well each answer does, in nats, and whether it is the model's choice: the one metric of all methods.
 
     `log_prob`: mean over the answer's tokens of their log-probability, so that long answers get no extra weight in a
-    mean over items; right where every token is the most probable one, given the true tokens before it.
+    mean over items; right where every token is the most probable one, given the true tokens before it. An answer that
+    the model wrote itself must also be right by the task's check: without heads it counts as long as it stays the same.
     `margin` (items with foils): log-probability of the answer's token less that of the foil's where the two part, which
     is the difference of their logits; right where it is above 0.
 
@@ -156,7 +165,8 @@ def score_answers(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         scores = logits.float()
         chosen = scores.gather(-1, targets.expand(logits.shape[:-1])[..., None]).squeeze(-1) - scores.logsumexp(-1)
         mean = (chosen * mask).sum(-1) / mask.sum(-1)
-        return mean, ((logits.argmax(-1) == targets) | ~mask).all(-1)
+        correct = ((logits.argmax(-1) == targets) | ~mask).all(-1)
+        return mean, correct if batch.right is None else correct & batch.right[rows].to(logits.device)
     last = logits[..., -1, :].float()
     rival = batch.foils[rows].to(logits.device)
     answer, foil = (

@@ -216,6 +216,12 @@ class HeadModel:
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
         return next((name for name, value in output.items() if isinstance(value, Cache)), None)
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens with which the model ends a text, by its generation_config.json."""
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        return frozenset([] if named is None else [named] if isinstance(named, int) else named)
+
     @contextmanager
     def edit_head_outputs(self, edits: dict[int, Callable[[Tensor], Tensor]]) -> Iterator[None]:
         """While open, `edits[layer]` maps that layer's head outputs [item, position, head, d_head] to new ones."""

@@ -29,7 +29,7 @@ def scores_of_sets(
     rows = batch.repeat(len(sets))
     replacement = on_sequence(replacement, batch, positions)
     layers = {layer for heads in sets for layer, _ in heads}
-    edits = {layer: _edit(layer, sets, replacement, model.n_heads) for layer in layers}
+    edits = {layer: edit_of_sets(layer, sets, replacement, model.n_heads) for layer in layers}
     widths = (batch.input_ids.shape[1], batch.positions.shape[1])
     # Rows are rounded by their difference from the first, which must therefore be the unedited row.
     rounded = nullcontext() if sets[0] else side_by_side(len(batch), len(sets), *widths)
@@ -78,7 +78,7 @@ def mixture(layer: int, gates: Tensor, replacement: Replacement) -> Callable[[Te
     return edit
 
 
-def _edit(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
+def edit_of_sets(layer: int, sets: list[Heads], replacement: Replacement, n_heads: int) -> Callable[[Tensor], Tensor]:
     """Replaces the heads of `layer` in each row's set, in [item * set, position, head, d_head]."""
     chosen = heads_of_rows(layer, sets, n_heads)[None, :, None, :, None]
     values, where = replacement.values(layer)[:, None], replacement.where[:, None, :, None, None]

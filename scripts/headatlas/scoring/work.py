@@ -75,6 +75,26 @@ def gates_work(items: Sequence[dict], gates: dict, n_layers: int, paired: bool) 
     return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)
 
 
+def generation_work(items: Sequence[dict], sets: int, n_layers: int, positions: str) -> Work:
+    """Writing answers as long as there is room for, under so many sets of knocked-out heads, the empty one included.
+
+    Args:
+        items: prompts, with as many `answer_ids` as there is room for; positions: `answer` lets all sets share the pass
+            over the prompt.
+    """
+    parts = []
+    for item in items:
+        before, room = len(item["prompt_ids"]) - 1, len(item["answer_ids"])
+        copies = sets if positions == "all" else 1
+        parts.append(Work(whole=copies * before * n_layers, logits=copies, context=copies * before**2 * n_layers))
+        fed = sets * room * n_layers
+        parts.append(Work(edited=fed, logits=sets * room, context=fed * sequence_length(item)))
+    prompts = [{"prompt_ids": item["prompt_ids"], "answer_ids": [0]} for item in items]
+    rechecked = [items[row] for row in dict.fromkeys(extremes(prompts))] * min(sets, 2)
+    checks = total(whole_pass(item, n_layers, len(item["answer_ids"])) for item in rechecked)
+    return total(parts) + padding_work(prompts, n_layers) + checks
+
+
 def group_entries(n_layers: int, n_groups: int) -> list[int]:
     """The lowest layer of each set that the ablation of groups knocks out: every group by itself, and none."""
     return [n_layers - 1, *(layer for layer in range(n_layers) for _ in range(n_groups))]

@@ -33,12 +33,12 @@ class Tokeniser:
 
     Attributes:
         encode: from a text, and whether to add the tokenizer's special tokens, to token ids.
-        decode: from token ids to a text, special tokens included.
+        decode: from token ids, and whether to keep the tokenizer's special tokens, to a text.
         chat: from a prompt to token ids, as a user message in the chat template; None for plain text.
     """
 
     encode: Callable[[str, bool], list[int]]
-    decode: Callable[[list[int]], str]
+    decode: Callable[[list[int], bool], str]
     chat: Callable[[str], list[int]] | None = None
 
 
@@ -125,8 +125,8 @@ def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
     def encode(text: str, special: bool) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=special)
 
-    def decode(ids: list[int]) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    def decode(ids: list[int], special: bool) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
 
     def chat(prompt: str) -> list[int]:
         message = [{"role": "user", "content": prompt}]
@@ -170,7 +170,7 @@ def _plain_tokeniser(folder: Path) -> Tokeniser:
         raise HeadAtlasError(f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}") from None
     return Tokeniser(
         encode=lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids,
-        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+        decode=lambda ids, special: tokenizer.decode(ids, skip_special_tokens=not special),
     )
 
 

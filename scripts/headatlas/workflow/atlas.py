@@ -123,6 +123,16 @@ class Atlas:
         return self.tells_evidence and self.validates
 
     @property
+    def generated(self) -> list[str]:
+        """The tasks whose answers the model writes itself."""
+        return [task for task in self.tasks if self.config["tasks"][task]["answers"] == "generated"]
+
+    @property
+    def writes_without_heads(self) -> bool:
+        """Whether the model also writes answers to held-out questions while heads are knocked out."""
+        return self.knocks_out and self.config["evidence"]["generated"]
+
+    @property
     def keeps_heads(self) -> bool:
         """Whether the top heads of every ranking are also kept alone."""
         return self.knocks_out and self.config["evidence"]["sufficiency"]

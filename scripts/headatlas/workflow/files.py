@@ -20,6 +20,15 @@ class Files:
         folder = "balanced" if self.atlas.config["items"]["balance"] else "items"
         return f"results/{{model}}/{folder}/{{task}}.json"
 
+    def questions(self, model: str, task: str) -> str:
+        """A task's items as prepared, with the answers of its files, whether or not the model writes its own."""
+        folder = "questions" if task in self.atlas.generated else "items"
+        return f"results/{model}/{folder}/{task}.json"
+
+    def answers(self, model: str) -> list[str]:
+        """What a model wrote itself, judged, in the order of these tasks."""
+        return [f"results/{model}/answers/{task}.json" for task in self.atlas.generated]
+
     def all_items(self) -> list[str]:
         """The items of all models and tasks, model by model."""
         atlas = self.atlas

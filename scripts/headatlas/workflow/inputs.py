@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from headatlas.errors import HeadAtlasError
 from headatlas.models.folder import check_tokenizer, stored_as, tokenizer_inputs, weight_inputs
+from headatlas.tasks.checks import require_checkable
+from headatlas.tasks.item import Item
 from headatlas.tasks.items import read_task
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.digests import digests, is_large
@@ -55,11 +57,17 @@ class Inputs:
             settings = json.loads(settings_of(self.atlas, "prepare_task", {"model": model, "task": task}))
             try:
                 check_tokenizer(self.atlas.models[model])
-                read_task(settings, self.source(task))
+                self._check_answers(task, read_task(settings, self.source(task)).items)
             except HeadAtlasError as error:
                 mistakes[str(error)] = None
         if mistakes:
             raise HeadAtlasError("\n".join(mistakes))
+
+    def _check_answers(self, task: str, items: Iterable[Item]) -> None:
+        """Refuse references that no answer of the model can equal by the task's check, if it writes any."""
+        if task in self.atlas.generated or self.atlas.writes_without_heads:
+            for item in items:
+                require_checkable(item.answer, self.atlas.config["tasks"][task]["check"], item.where)
 
 
 def large_digests(files: Iterable[str]) -> str:

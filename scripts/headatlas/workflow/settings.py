@@ -57,6 +57,16 @@ def _longest_item(job: Job) -> int | None:
     return longest_item(job.atlas.config, job.atlas.geometry[job.wildcards["model"]])
 
 
+def _checks(job: Job) -> dict[str, str]:
+    """When an answer that the model wrote is right, by task."""
+    return {task: job.atlas.config["tasks"][task]["check"] for task in job.atlas.tasks}
+
+
+def _generated(job: Job) -> object:
+    """The tasks whose answers the model writes itself, with the check of each."""
+    return {task: _checks(job)[task] for task in job.atlas.generated} or LEFT_OUT
+
+
 def _partners(job: Job) -> object:
     """The texts that every item must have besides prompt and answer."""
     return job.atlas.partners or LEFT_OUT
@@ -162,7 +172,7 @@ def _png_scale(job: Job) -> float | None:
 
 def _behind_the_numbers(job: Job) -> dict:
     """The part of the config that numbers can depend on."""
-    sections = ("seed", "metric", "items", "methods", "statistics", "evidence", "tasks")
+    sections = ("seed", "metric", "items", "generation", "methods", "statistics", "evidence", "tasks")
     return {name: job.atlas.config[name] for name in sections} | {"chat_template": job.model["chat_template"]}
 
 
@@ -183,6 +193,10 @@ TABLE: dict[str, dict[str, Source]] = {
         "seed", "items.validate_fraction", join=_join, max_tokens=_longest_item, tokenizer=_tokenizer,
         partners=_partners,
     ),
+    "generate_answers": row(
+        "generation.max_tokens", "generation.stop", longest=_longest_item, model=_loaded_model, tokenizer=_tokenizer
+    ),
+    "take_answers": row("tasks.{task}.check"),
     "trace_task": row(model=_loaded_model),
     "pool_baseline": row("tasks", "seed", pool_size=lambda job: POOL_SIZE),
     "attribute_task": row(
@@ -203,7 +217,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "{model}", "{method}", "{task}", "{layer}", "statistics.items", "statistics.confidence", null=_has_null
     ),
     "aggregate": row("methods", "tasks", layers=_layers),
-    "measure_capability": row("tasks", "statistics.confidence", "metric"),
+    "measure_capability": row("tasks", "statistics.confidence", "metric", generated=_generated),
     "reliability": row(
         "tasks", "seed", "statistics.items", "evidence.halves", "statistics.confidence", effects=_all_effects
     ),
@@ -252,6 +266,11 @@ TABLE: dict[str, dict[str, Source]] = {
     ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "export_heads": row("tasks", "export.heads", "export.method", "export.top", "export.faithfulness"),
+    "generate_without_heads": row(
+        "tasks", "evidence.baseline", "evidence.positions", "generation.max_tokens", "generation.stop",
+        longest=_longest_item, model=_loaded_model, tokenizer=_tokenizer,
+    ),
+    "generated_accuracy": row("methods", "tasks", "statistics.confidence", checks=_checks),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(
         "{model}", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks

@@ -75,6 +75,7 @@ class Targets:
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
         tables += ["head-changes", "map-changes"] if self.atlas.compares_heads(model) else []
         tables += ["head-roles", "role-overlap"] if self.atlas.describes_heads else []
+        tables += ["generated"] if self.atlas.writes_without_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         named += [f"results/{model}/heads.parquet"] if self.atlas.describes_heads else []
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
@@ -150,6 +151,7 @@ class Targets:
         tables |= {"roles": "role-overlap"} if self.atlas.describes_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
+        tables |= {"generated": "generated"} if self.atlas.writes_without_heads else {}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
         evidence = {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
         return {"summary": f"results/{model}/summary.parquet"} | evidence

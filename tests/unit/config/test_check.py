@@ -57,6 +57,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
     loaded = load_config(given_config, base)
     assert given_config == kept
     figures = loaded.pop("figures")
+    of_a_task = {"join": "auto", "max_items": None, "answers": "reference", "check": "exact"}
     assert loaded == {
         "seed": 0,
         "metric": "log_prob",
@@ -74,10 +75,17 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             }
         },
         "tasks": {
-            "a": {"source": ["a.jsonl"], "format": "jsonl", "join": "auto", "max_items": None},
-            "b": {"source": ["b.jsonl"], "format": "jsonl", "join": "auto", "max_items": None},
+            "a": {"source": ["a.jsonl"], "format": "jsonl"} | of_a_task,
+            "b": {"source": ["b.jsonl"], "format": "jsonl"} | of_a_task,
         },
-        "items": {"validate_fraction": 0.3, "max_items": None, "balance": False, "max_tokens": None},
+        "items": {
+            "validate_fraction": 0.3,
+            "max_items": None,
+            "balance": False,
+            "max_tokens": None,
+            "answers": "reference",
+        },
+        "generation": {"max_tokens": 16, "stop": ["\n"], "check": "exact"},
         "methods": {
             "ablation": {
                 "positions": "answer",
@@ -109,6 +117,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "positions": "answer",
             "same_answer": False,
             "groups": False,
+            "generated": False,
             "sufficiency": True,
             "rankings": 30,
             "halves": 100,
@@ -154,10 +163,27 @@ def test_a_cogqa_task_knows_its_skill_and_context(base):
         "skill": "Math Calculation",
         "context": "all",
         "max_items": 90,
+        "answers": "reference",
+        "check": "exact",
     }
     assert loaded["deciding"]["skill"] == "Decision-making"
     assert loaded["deciding"]["context"] == ["Retrieval"]
-    assert loaded["lines"] == {"source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7}
+    assert loaded["lines"] == {
+        "source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7, "answers": "reference", "check": "exact",
+    }  # fmt: skip
+
+
+def test_a_task_may_have_its_own_answers_and_check(base):
+    tasks = {
+        "a": {"source": "a.jsonl", "answers": "reference"},
+        "b": {"source": "b.jsonl", "check": "number"},
+    }
+    given_config = small(tasks=tasks, items={"answers": "generated"}, generation={"check": "first_word"})
+    loaded = load_config(given_config, base)["tasks"]
+    assert [(task["answers"], task["check"]) for task in loaded.values()] == [
+        ("reference", "first_word"),
+        ("generated", "number"),
+    ]
 
 
 def test_paths_are_tried_from_the_working_directory_and_then_from_the_base(tmp_path, monkeypatch):

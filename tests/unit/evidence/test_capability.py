@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from headatlas.evidence.capability import COLUMNS, incapable, measure, wilson_interval
+from headatlas.evidence.capability import COLUMNS, WRITTEN, incapable, measure, wilson_interval
 from headatlas.tasks.items import write_items
 from safetensors.numpy import save_file
 from script_runs import run_script
@@ -71,6 +71,41 @@ def test_one_question_and_a_sure_model_leave_no_interval():
     assert not one["capable"]
     sure = measure(np.zeros(9), np.ones(9), np.arange(9), list("abcdefghi"), 0.95, "log_prob")
     assert (sure["score"], math.isnan(sure["score_low"]), sure["capable"]) == (0, True, True)
+
+
+def test_answers_that_the_model_did_not_write_are_not_right_and_have_no_score():
+    """Ten items are asked, two of them without an answer and so without a score; five are right."""
+    correct, references = np.arange(10) < 5, ["a"] * 4 + list("bcdefg")
+    found = measure(np.full(8, -1.0), correct, np.arange(8), references, 0.95, "log_prob", asked=np.arange(10))
+    assert (found["n_items"], found["n_questions"], found["accuracy"], found["chance"]) == (10, 10, 0.5, 0.4)
+    assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx(
+        (0.2366, 0.7634), abs=1e-4
+    )  # Wilson, 5 of 10
+    assert (found["score"], found["capable"]) == (-1, False)
+
+
+def test_script_counts_what_was_written_by_its_check(tmp_path):
+    trace = tmp_path / "trace.safetensors"
+    arrays = {"score": np.full(19, -0.5, np.float32), "correct": np.ones(19, np.uint8), "question": np.arange(19)}
+    save_file(arrays, trace)
+    items, answers = tmp_path / "items.json", tmp_path / "answers.json"
+    write_items(items, {"task": "own", "counts": {}, "items": [{"answer": "written"}] * 19})
+    judged = [{"question_id": str(n), "reference": str(n), "correct": n < 15} for n in range(20)]
+    write_items(answers, {"task": "own", "counts": {"correct": 15, "empty": 1}, "items": judged})
+    settings = {"tasks": ["own"], "confidence": 0.95, "metric": "log_prob", "generated": {"own": "number"}}
+    table = tmp_path / "table.parquet"
+    done = run_script("measure_capability", settings, traces=trace, items=items, answers=answers, table=table)
+    assert done.returncode == 0, done.stderr
+    found = pl.read_parquet(table)
+    assert dict(found.schema) == COLUMNS | WRITTEN
+    row = found.row(0, named=True)
+    assert (row["accuracy"], row["n_items"], row["chance"], row["check"], row["n_empty"]) == (
+        0.75,
+        20,
+        0.05,
+        "number",
+        1,
+    )
 
 
 def test_script(tmp_path):

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 from families import random_items, random_model
+from headatlas.models.generation import write_greedily
 from headatlas.models.head_model import PROBE_TOKENS, find_heads
 from headatlas.models.replacement import PromptBaseline, partners
 from headatlas.models.replay import replay_length
@@ -18,6 +19,7 @@ from headatlas.scoring.trace import trace_task
 from headatlas.scoring.work import (
     ablation_work,
     expected_entry,
+    generation_work,
     group_entries,
     integration_work,
     knock_out_work,
@@ -112,6 +114,23 @@ def test_ablation_counts_every_row_and_pass(model, positions, paired):
     beyond -= (12 - report.checked) * LAYERS * LENGTH
     assert found["forward"] == planned.layers + beyond
     assert done == len(asked) * LAYERS * HEADS
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+def test_written_answers_count_every_token_and_pass(model, positions):
+    """Texts of full length under three sets: the prompt's first 8 tokens, 3 steps, and the check of four texts."""
+    asked, sets = items(), [[], [(0, 1)], [(1, 0), (2, 3)]]
+    with counted(model) as found:
+        write_greedily(model, asked, lambda _ids: False, 10_000, sets, ZERO, positions)
+    planned = generation_work(asked, len(sets), LAYERS, positions)
+    shared = 3 if positions == "all" else 1
+    assert found["forward"] == planned.layers == LAYERS * (5 * (8 * shared + 3 * 3) + 4 * LENGTH)
+    assert planned.logits == 5 * (shared + 3 * 3) + 4 * ANSWER
+    short = [{"prompt_ids": item["prompt_ids"][:4], "answer_ids": item["answer_ids"]} for item in asked[:2]]
+    with counted(model) as found:
+        write_greedily(model, [*asked, *short], lambda _ids: False, 10_000)
+    beyond = LAYERS * 2 * 5  # padding of the two short prompts
+    assert found["forward"] == generation_work([*asked, *short], 1, LAYERS, "answer").layers + beyond
 
 
 def test_knock_outs_count_from_their_lowest_layer(model):
