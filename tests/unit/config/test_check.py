@@ -117,6 +117,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "positions": "answer",
             "same_answer": False,
             "groups": False,
+            "roles": False,
             "generated": False,
             "sufficiency": True,
             "rankings": 30,
@@ -169,7 +170,8 @@ def test_a_cogqa_task_knows_its_skill_and_context(base):
     assert loaded["deciding"]["skill"] == "Decision-making"
     assert loaded["deciding"]["context"] == ["Retrieval"]
     assert loaded["lines"] == {
-        "source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7, "answers": "reference", "check": "exact",
+        "source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7,
+        "answers": "reference", "check": "exact",
     }  # fmt: skip
 
 
