@@ -160,6 +160,7 @@ def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
             rules.discard("compare_heads")  # that needs compare_to
             rules -= {"generate_answers", "take_answers"}  # those need answers: generated
             rules -= {"generate_without_heads", "generated_accuracy"}  # those need evidence.generated
+            rules -= {"describe_heads", "head_roles"}  # those need evidence.roles
             if name == "methods.attribution.steps":
                 rules.discard("attribute_task")  # with several steps integrate_task takes its place
             assert rules <= {*expected(run, case["plan"])}, name
