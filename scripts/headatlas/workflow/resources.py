@@ -66,7 +66,7 @@ class Requests:
     def total_mb(self) -> int:
         """Memory that all jobs on this machine may use together, MB."""
         wanted = self.atlas.config["compute"]["memory"]
-        return int(USABLE * min(machine_memory(), allocated_memory()) / MB) if wanted == "auto" else wanted
+        return usable_mb() if wanted == "auto" else wanted
 
     def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
         """Host memory that a job running this model may use, MB; `backward`: with gradients."""
@@ -89,6 +89,11 @@ class Requests:
     def batch_tokens(self, attempt: int) -> int:
         """Positions of one pass of the model; halved at each retry, in case memory was the reason."""
         return max(1, self.atlas.config["compute"]["batch_tokens"] >> (attempt - 1))
+
+
+def usable_mb() -> int:
+    """Memory that jobs may use on this machine, within its control group or SLURM job, MB."""
+    return int(USABLE * min(machine_memory(), allocated_memory()) / MB)
 
 
 def count_gpus(devices: str = "/dev") -> int:
