@@ -26,15 +26,16 @@ ARROWS = {
     "workflow": {"config", "jobs", "models", "tasks"},
     "demo": set(),
     "cost": {"config", "evidence", "models", "scoring", "tasks", "workflow"},
+    "library": {"charts", "config", "evidence", "files", "jobs", "models", "scoring", "stats", "tasks", "workflow"},
 }
 # Each package that may import it.
 ROOMS = {
     "torch": {"models", "scoring", "demo"},
     "transformers": {"models", "tasks", "demo"},
-    "polars": {"evidence", "charts"},
+    "polars": {"evidence", "charts", "library"},
     "scipy": {"stats"},
     "jinja2": {"evidence", "workflow"},
-    "altair": {"charts"},
+    "altair": {"charts", "library"},
     "vl_convert": {"charts"},
     "snakemake": set(),
 }
@@ -83,8 +84,9 @@ def library() -> dict[str, Path]:
 
 
 def torch_side() -> list[str]:
-    """Modules and scripts that import torch or transformers, themselves or through others."""
-    files = library() | {path.stem: path for path in SCRIPTS.glob("*.py")}
+    """Modules and scripts that import torch or transformers, themselves or through others; `library` has everything."""
+    modules = {name: path for name, path in library().items() if path.parent.name != "library"}
+    files = modules | {path.stem: path for path in SCRIPTS.glob("*.py")}
     needs = {name: imported(path) for name, path in files.items()}
     side = {"torch", "transformers"}
     while grown := {name for name, wanted in needs.items() if wanted & side} - side:
@@ -155,9 +157,19 @@ def test_each_large_package_stays_in_its_rooms(foreign):
 
 def test_packages_own_files_hold_a_docstring_only():
     """A fingerprint follows imports of modules, so code in a package's __init__ would escape it."""
-    for path in LIBRARY.rglob("__init__.py"):
+    for path in LIBRARY.glob("*/**/__init__.py"):
         (only,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr), path
+
+
+def test_importing_headatlas_imports_nothing_of_it_and_no_rule_needs_what_it_defines():
+    program = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); before = {{*sys.modules}}; import headatlas"
+    program += "; new = {name.split('.')[0] for name in {*sys.modules} - before}; print(new - sys.stdlib_module_names)"
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, check=True)
+    assert done.stdout == "{'headatlas'}\n"
+    users = {name for name, path in library().items() if "headatlas" in imported(path)}
+    users |= {path.stem for path in SCRIPTS.glob("*.py") if "headatlas" in imported(path)}
+    assert not users
 
 
 def test_the_page_of_the_house_shows_the_arrows():

@@ -7,12 +7,15 @@ import difflib
 import functools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from headatlas.wording import either, nearest, shorten
 
-SCHEMA_FILE = Path(__file__).parents[3] / "workflow" / "schemas" / "config.schema.yaml"
+IN_REPOSITORY = Path(__file__).parents[3] / "workflow" / "schemas"
+INSTALLED = Path(sys.prefix) / "share" / "headatlas"  # where pip puts them (pyproject.toml), unless it installs with -e
+SCHEMA_FILE = (IN_REPOSITORY if IN_REPOSITORY.is_dir() else INSTALLED) / "config.schema.yaml"
 UNFIT = object()  # marks a value that no key can have
 DEEPEST = 20  # a config nested deeper than this is a mistake, or a YAML alias inside itself
 

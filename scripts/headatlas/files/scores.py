@@ -176,15 +176,20 @@ def read_maps(
             yield method, task, read_task(folder / method, files, task, items)
 
 
-def write_scores(
-    path: Path,
+def write_scores(path: Path, *about: object, **more: object) -> None:
+    """Write a table of scores; arguments as in `score_table`."""
+    with atomic(path) as draft:
+        parquet.write_table(score_table(*about, **more), draft)
+
+
+def score_table(
     statistics: HeadStatistics,
     names: Mapping[str, str],
     layer: int,
     n_questions: int | None = None,
     seeds: int | None = None,
-) -> None:
-    """Write one row per head in `SCHEMA`; NaN becomes null, and `note` says why.
+) -> pa.Table:
+    """One row per head of a layer in `SCHEMA`; NaN becomes null, and `note` says why.
 
     Args:
         names: holds `model`, `method` and `task`.
@@ -202,8 +207,7 @@ def write_scores(
     columns.append(_truths(stopped))
     notes = zip(statistics.effect, measured.tolist(), stopped.tolist(), strict=True)
     columns.append(_texts([_note(*known, n_questions, seeds) for known in notes]))
-    with atomic(path) as draft:
-        parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), draft)
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def _note(effect: float, n_questions: int, stopped: bool, of: int | None, seeds: int | None) -> str | None:

@@ -101,12 +101,8 @@ def check_heads(model: HeadModel, heads: Heads, vectors: Tensor | None) -> None:
     """
     if not heads:
         raise HeadAtlasError(f"model {model.name}: the list names no head to take away; list at least one")
+    model.require(heads)
     for layer, head in heads:
-        if layer not in model.attention_layers or not 0 <= head < model.n_heads:
-            raise HeadAtlasError(
-                f"model {model.name}: has no head {layer}.{head} (its {model.n_layers} layers have {model.n_heads} "
-                "heads each, those without attention none); take a list made for this model"
-            )
         if is_quantised(model.attentions[layer].projection):
             raise HeadAtlasError(
                 f"model {model.name}: its weights are quantised, so no part of them can become exactly zero; take "

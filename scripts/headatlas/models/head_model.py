@@ -5,7 +5,7 @@ Knows modules, projections and hooks; nothing about tasks, baselines or methods.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -105,6 +105,19 @@ class HeadModel:
     def layers_without_attention(self) -> list[int]:
         """The others."""
         return [layer for layer, attention in enumerate(self.attentions) if not attention]
+
+    def require(self, heads: Iterable[tuple[int, int]]) -> None:
+        """Refuse (layer, head) pairs that the model does not have.
+
+        Raises:
+            HeadAtlasError: names the first.
+        """
+        for layer, head in heads:
+            if layer not in self.attention_layers or not 0 <= head < self.n_heads:
+                raise HeadAtlasError(
+                    f"model {self.name}: has no head {layer}.{head} (its {self.n_layers} layers have {self.n_heads} "
+                    "heads each, those without attention none); take a list made for this model"
+                )
 
     def over_layers(self, values: Tensor) -> Tensor:
         """[item, layer with attention, ...] -> [item, layer, ...], NaN in the layers without."""

@@ -70,7 +70,7 @@ class Requests:
     def total_mb(self) -> int:
         """Memory that all jobs on this machine may use together, MB."""
         wanted = self.atlas.config["compute"]["memory"]
-        return int(USABLE * min(machine_memory(), allocated_memory()) / MB) if wanted == "auto" else wanted
+        return usable_mb() if wanted == "auto" else wanted
 
     def memory_mb(self, model: str, attempt: int, backward: bool = False, longest: int | None = None) -> int:
         """Host memory that a job running this model may use, MB.
@@ -114,6 +114,11 @@ def longest_item(files: str | Iterable[str]) -> int | None:
 @cache
 def _longest_of(path: str, written: int) -> int:
     return longest(read_items(Path(path))["items"])
+
+
+def usable_mb() -> int:
+    """Memory that jobs may use on this machine, within its control group or SLURM job, MB."""
+    return int(USABLE * min(machine_memory(), allocated_memory()) / MB)
 
 
 def count_gpus(devices: str = "/dev") -> int:
