@@ -161,8 +161,8 @@ def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
             rules -= {"generate_answers", "take_answers"}  # those need answers: generated
             rules -= {"generate_without_heads", "generated_accuracy"}  # those need evidence.generated
             rules -= {"describe_heads", "head_roles"}  # those need evidence.roles
-            if name == "methods.attribution.steps":
-                rules.discard("attribute_task")  # with several steps integrate_task takes its place
+            if name in ("methods.attribution.steps", "methods.attribution.path", "methods.attribution.rule"):
+                rules.discard("attribute_task")  # integrate_task takes its place
             assert rules <= {*expected(run, case["plan"])}, name
             checked += 1
     assert checked > 40

@@ -82,7 +82,7 @@ rule ablate_layers:
 if atlas.integrates:
 
     rule integrate_task:
-        """Integrated gradients of every head, per item (attribution with several steps)."""
+        """Attribution of every head, per item, by gradients that the trace does not have."""
         input:
             prepared=files.items,
             trace=rules.trace_task.output.trace,

@@ -17,6 +17,7 @@ from headatlas.wording import either, nearest, shorten
 
 __all__ = [
     "Geometry",
+    "check_backward_rule",
     "check_config_file",
     "check_layers_per_job",
     "check_model_folder",
@@ -69,6 +70,21 @@ def check_layers_per_job(layers_per_job: int | None, model: str, geometry: Geome
         raise HeadAtlasError(
             f"compute.layers_per_job: {layers_per_job} layers are more than the {geometry.n_layers} of model "
             f"'{model}'; give at most {geometry.n_layers}, or null for all layers in one job"
+        )
+
+
+def check_backward_rule(methods: dict, model: str, geometry: Geometry) -> None:
+    """Refuse `rule: gim` for a mixture of experts, whose routers multiply in ways that GIM has no rule for.
+
+    What else it has no rule for shows when the model is loaded.
+
+    Raises:
+        HeadAtlasError: names the key and the model.
+    """
+    if methods.get("attribution", {}).get("rule") == "gim" and geometry.n_experts > 1:
+        raise HeadAtlasError(
+            f"methods.attribution.rule: gim has no backward rule for the {geometry.n_experts} experts of model "
+            f"'{model}'; use rule: plain"
         )
 
 

@@ -181,8 +181,10 @@ class Plan:
         method, disk = self.atlas.config["methods"]["attribution"], 4 * self._scored * self.heads
         if not self.atlas.integrates:
             return Row("attribute_task", len(self.score), disk=disk, seconds=JOB_SECONDS * len(self.score))
-        patched = method["baseline"] == "counterfactual"
-        work = total(integration_work(each, method["steps"], self.n_layers, patched) for each in self.score.values())
+        patched, adds_up = method["baseline"] == "counterfactual", (method["path"], method["rule"]) == ("line", "plain")
+        work = total(
+            integration_work(each, method["steps"], self.n_layers, patched, adds_up) for each in self.score.values()
+        )
         steps = self._scored * method["steps"]
         return self._run("integrate_task", len(self.score), steps, self._all(self.score), work, disk, backward=True)
 

@@ -24,6 +24,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 LAYERS = ("decoder_layers", "num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HEADS = ("decoder_attention_heads", "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
 GROUPS = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 LAYER_LISTS = ("layer_types", "layers_block_type")  # one entry per layer; Nemotron-H gives no separate number
 HEADS_PER_LAYER = (*HEADS, "num_query_heads", "num_attention_heads_per_layer")  # as lists, one entry per layer
 POSITIONS = (
@@ -68,12 +69,14 @@ class Geometry:
         n_heads: query heads of a layer.
         max_positions: the longest context in tokens; None if the model states no limit.
         n_groups: key-value heads of a layer, each shared by a group of query heads; `n_heads` if none is shared.
+        n_experts: among which a layer's router chooses; 1 if there is none.
     """
 
     n_layers: int
     n_heads: int
     max_positions: int | None
     n_groups: int
+    n_experts: int = 1
 
 
 def is_local(path: str) -> bool:
@@ -114,7 +117,11 @@ def read_geometry(model: dict) -> Geometry:
     text = text if _first(text, LAYERS) else text | {LAYERS[1]: listed}
     n_heads = _count(text, HEADS, path, "heads")
     return Geometry(
-        _count(text, LAYERS, path, "layers"), n_heads, _first(text, POSITIONS), key_value_heads(text, n_heads)
+        _count(text, LAYERS, path, "layers"),
+        n_heads,
+        _first(text, POSITIONS),
+        key_value_heads(text, n_heads),
+        _first(text, EXPERTS) or 1,
     )
 
 

@@ -100,14 +100,18 @@ def group_entries(n_layers: int, n_groups: int) -> list[int]:
     return [n_layers - 1, *(layer for layer in range(n_layers) for _ in range(n_groups))]
 
 
-def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: bool) -> Work:
-    """Integrated gradients: a pass with gradients for each step, and two without for the sum."""
+def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: bool, adds_up: bool) -> Work:
+    """Integrated gradients: a pass with gradients for each step; two without for the sum, each after a baseline.
+
+    Args:
+        adds_up: whether there is that sum.
+    """
     passes = [
-        whole_pass(item, n_layers, len(item["answer_ids"])) * (steps + 2)
-        + whole_pass(item, n_layers) * (steps + paired)
+        whole_pass(item, n_layers, len(item["answer_ids"])) * (steps + 2 * adds_up)
+        + whole_pass(item, n_layers) * (steps + paired * (1 + adds_up))
         for item in items
     ]
-    return total(passes) + padding_work(items, n_layers)
+    return total(passes) + padding_work(items, n_layers) * (1 + adds_up)
 
 
 def roles_work(tasks: Iterable[Sequence[dict]], n_layers: int, d_head: int) -> Work:

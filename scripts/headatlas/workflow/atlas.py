@@ -36,6 +36,7 @@ class Atlas:
             self.geometry[name] = read_geometry(model)
             check_model_folder(model, self.geometry[name].n_layers)
             check.check_layers_per_job(self.config["compute"]["layers_per_job"], name, self.geometry[name])
+            check.check_backward_rule(self.config["methods"], name, self.geometry[name])
 
     @property
     def ablates(self) -> bool:
@@ -44,8 +45,10 @@ class Atlas:
 
     @property
     def integrates(self) -> bool:
-        """Whether attribution takes several steps and therefore runs the model again."""
-        return self.config["methods"].get("attribution", {}).get("steps", 1) > 1
+        """Whether attribution takes other gradients than the trace has, and therefore runs the model again."""
+        attribution = self.config["methods"].get("attribution")
+        plain = {"steps": 1, "path": "line", "rule": "plain"}
+        return attribution is not None and any(attribution[key] != value for key, value in plain.items())
 
     def needs_pool(self, method: str) -> bool:
         """Whether a method's baseline comes from all tasks together."""

@@ -80,6 +80,12 @@ def _resampling_seed(method: str) -> Source:
     return seed
 
 
+def _seed_of_points(job: Job) -> object:
+    """The seed where points of the path are drawn, or baselines."""
+    drawn = job.atlas.config["methods"]["attribution"]["path"] == "expected"
+    return job.atlas.config["seed"] if drawn else _resampling_seed("attribution")(job)
+
+
 def _adaptive(job: Job) -> object:
     """The bound that heads must be able to reach for more items, and the seed of the order of questions."""
     if not job.atlas.adapts:
@@ -204,7 +210,7 @@ TABLE: dict[str, dict[str, Source]] = {
     ),
     "integrate_task": row(
         "{task}", "methods.attribution.baseline", "methods.attribution.positions", "methods.attribution.steps",
-        model=_loaded_model, seed=_resampling_seed("attribution"),
+        "methods.attribution.path", "methods.attribution.rule", model=_loaded_model, seed=_seed_of_points,
     ),
     "fit_gates": row("{task}", "seed", "statistics.items", "methods.gates", model=_loaded_model),
     "fit_probe": row("tasks", "seed", "methods.probe"),

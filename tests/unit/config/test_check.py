@@ -12,6 +12,7 @@ import pytest
 import yaml
 from headatlas.config.check import (
     Geometry,
+    check_backward_rule,
     check_config_file,
     check_layers_per_job,
     load_config,
@@ -94,7 +95,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
                 "top": None,
                 "smallest_effect": None,
             },
-            "attribution": {"positions": "answer", "baseline": "mean", "steps": 1},
+            "attribution": {"positions": "answer", "baseline": "mean", "steps": 1, "path": "line", "rule": "plain"},
             "probe": {
                 "seeds": 5,
                 "dimensions": 64,
@@ -308,6 +309,15 @@ def test_a_block_of_more_layers_than_the_model_has_is_refused():
     check_layers_per_job(6, "demo", Geometry(6, 8, 128, 8))
     with pytest.raises(HeadAtlasError, match="7 layers are more than the 6 of model 'demo'; give at most 6"):
         check_layers_per_job(7, "demo", Geometry(6, 8, 128, 8))
+
+
+def test_gim_has_no_rule_for_experts():
+    check_backward_rule({"attribution": {"rule": "gim"}}, "demo", Geometry(6, 8, 128, 8))
+    check_backward_rule({"attribution": {"rule": "plain"}}, "mix", Geometry(6, 8, 128, 8, 4))
+    check_backward_rule({"ablation": {}}, "mix", Geometry(6, 8, 128, 8, 4))
+    said = "methods.attribution.rule: gim has no backward rule for the 4 experts of model 'mix'; use rule: plain"
+    with pytest.raises(HeadAtlasError, match=said):
+        check_backward_rule({"attribution": {"rule": "gim"}}, "mix", Geometry(6, 8, 128, 8, 4))
 
 
 # --- fuzzing ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Attribution: planted head, the gradient by finite differences, convergence, completeness, any baseline."""
+"""Attribution: planted head, the gradient by finite differences, convergence, completeness, any baseline, any path."""
 
 import math
 
@@ -12,7 +12,7 @@ from headatlas.models.batches import collate, score_answers
 from headatlas.models.head_model import find_heads
 from headatlas.models.replacement import VectorBaseline
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import gate_slopes, integrate
+from headatlas.scoring.attribution import gate_slopes, integrate, path_gains, path_points
 from headatlas.scoring.trace import trace_task
 
 LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
@@ -21,6 +21,10 @@ LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
 @pytest.fixture(scope="module", params=["llama", "gpt2", "gemma3"])
 def model(request):
     return find_heads(random_model(request.param))
+
+
+def line(items, steps):
+    return path_points(items, "line", steps)
 
 
 def random_baseline(model, n_items):
@@ -52,7 +56,7 @@ def test_slopes_are_the_finite_differences(model, positions):
     baseline = random_baseline(model, len(items))
     batch = collate(items, [0, 1])
     replacement = VectorBaseline(baseline).on(model, batch, positions, range(3))
-    slopes = gate_slopes(model, batch, replacement, torch.tensor([0.3, 1.0]), positions)
+    slopes = gate_slopes(model, batch, replacement, torch.tensor([[0.3, 1.0]]), positions)
     for row in (0, 1):
         for index, gate in enumerate((0.3, 1.0)):
             for layer, head in ((0, 1), (1, 3), (2, 0)):
@@ -76,7 +80,7 @@ def test_trace_terms_give_the_slope_at_the_clean_point(model, positions, tmp_pat
     effect = attribution_from_terms(tmp_path / "trace.safetensors", baseline, positions)
     batch = collate(score, list(range(len(score))))
     replacement = VectorBaseline(baseline).on(model, batch, positions, range(3))
-    expected = gate_slopes(model, batch, replacement, torch.ones(1), positions)[:, 0]
+    expected = gate_slopes(model, batch, replacement, torch.ones(1, 1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5
     assert np.abs(effect).max() > 1e-2
 
@@ -86,13 +90,14 @@ def test_completeness(model, positions):
     """With many steps the heads' effects add up to the log-probability with all gates open less all shut."""
     items = random_items(LENGTHS)
     baseline = random_baseline(model, len(items))
-    effect, gains = integrate(model, items, baseline, positions, 64, 512)
+    effect = integrate(model, items, baseline, positions, line(items, 64), 512)
+    gains = path_gains(model, items, baseline, positions, 512)
     for row, item in enumerate(items):
         ends = [faded_log_prob(model, item, baseline[row], np.full((3, 4), gate), positions) for gate in (1, 0)]
         assert effect[row].sum() == pytest.approx(ends[0] - ends[1], abs=2e-2)
         assert gains[row] == pytest.approx(ends[0] - ends[1], abs=1e-5)
         # One step does not have this property on these models, so the test can fail.
-    rough, _ = integrate(model, items, baseline, positions, 1, 512)
+    rough = integrate(model, items, baseline, positions, line(items, 1), 512)
     ends = [faded_log_prob(model, items[0], baseline[0], np.full((3, 4), gate), positions) for gate in (1, 0)]
     assert abs(rough[0].sum() - (ends[0] - ends[1])) > abs(effect[0].sum() - (ends[0] - ends[1]))
 
@@ -104,7 +109,8 @@ def test_converges_to_ablation_where_one_head_does_it_all(positions):
     items = planted_items()
     zero = np.zeros((1, 3, 4, 8), np.float32)
     exact, _ = ablate_layers(model, items, zero, range(3), positions, 1000)
-    errors = [np.abs(integrate(model, items, zero, positions, steps, 1000)[0] - exact).max() for steps in (8, 128, 512)]
+    found = [integrate(model, items, zero, positions, line(items, steps), 1000) for steps in (8, 128, 512)]
+    errors = [np.abs(effect - exact).max() for effect in found]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 2e-2 * exact.max()
     with torch.no_grad():
@@ -115,10 +121,11 @@ def test_converges_to_ablation_where_one_head_does_it_all(positions):
 def test_too_few_steps_show_in_the_completeness_error(tmp_path):
     """All that the planted head does happens close to its baseline: 8 steps miss it, and say so."""
     model, items, zero = find_heads(planted_model()), planted_items(), np.zeros((1, 3, 4, 8), np.float32)
+    gain = path_gains(model, items, zero, "answer", 1000)
+    assert gain == pytest.approx(np.full(len(items), math.log(8)), abs=1e-4)  # from chance among 8 to certainty
     errors = {}
     for steps in (8, 512):
-        effect, gain = integrate(model, items, zero, "answer", steps, 1000)
-        assert gain == pytest.approx(np.full(len(items), math.log(8)), abs=1e-4)  # from chance among 8 to certainty
+        effect = integrate(model, items, zero, "answer", line(items, steps), 1000)
         write_effects(tmp_path / "e", effect, np.arange(len(items)), np.ones(len(items)), gain=gain)
         errors[steps] = read_completeness(tmp_path / "e", read_effects(tmp_path / "e"))
     assert errors[8] > 0.9
@@ -127,16 +134,78 @@ def test_too_few_steps_show_in_the_completeness_error(tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 8])
 def test_planted_head_alone_is_found(steps):
-    model = find_heads(planted_model(scale=1.0))
-    effect, _ = integrate(model, planted_items(), np.zeros((1, 3, 4, 8), np.float32), "answer", steps, 1000)
+    model = find_heads(planted_model(scale=0.5))  # at its end the path is not yet flat
+    items = planted_items()
+    effect = integrate(model, items, np.zeros((1, 3, 4, 8), np.float32), "answer", line(items, steps), 1000)
     others = np.ones((3, 4), bool)
     others[PLANTED] = False
     assert (effect[:, PLANTED[0], PLANTED[1]] > 0.01).all()
     assert np.abs(effect[:, others]).max() == 0
 
 
-def test_batch_size_does_not_matter(model):
+@pytest.mark.parametrize("rule", ["plain", "gim"])
+@pytest.mark.parametrize("path", ["line", "expected"])
+def test_batch_size_does_not_matter(model, path, rule):
     items = random_items(LENGTHS)
-    baseline = random_baseline(model, len(items))
-    large, small = (integrate(model, items, baseline, "all", 4, size)[0] for size in (4096, 1))
+    baseline, points = random_baseline(model, len(items)), path_points(items, path, 4)
+    large, small = (integrate(model, items, baseline, "all", points, size, rule=rule) for size in (4096, 1))
     assert np.abs(large - small).max() < 1e-5
+
+
+def test_points_of_a_line_are_midpoints_or_the_end():
+    items = random_items([(5, 1), (6, 1)])
+    assert line(items, 1).tolist() == [[1], [1]]
+    assert line(items, 4).tolist() == [[0.125, 0.375, 0.625, 0.875]] * 2
+
+
+def test_drawn_points_are_an_items_own_and_one_in_each_piece():
+    items = random_items([(5, 1)] * 200)
+    points = path_points(items, "expected", 4, seed=3)
+    assert (np.floor(points * 4) == np.arange(4)).all()
+    within = points * 4 - np.arange(4)
+    assert abs(within.mean() - 0.5) < 4 * (1 / 12 / within.size) ** 0.5
+    assert within.std() == pytest.approx(12**-0.5, rel=0.05)
+    assert (path_points(items[150:100:-1], "expected", 4, seed=3) == points[150:100:-1]).all()
+    assert not (path_points(items, "expected", 4, seed=4) == points).any()
+
+
+def test_one_drawn_point_has_the_slope_that_follows_by_hand():
+    """The planted head writes r m where its token is read, beside the token itself (1): its logit is s r m / rms."""
+    scale, epsilon = 0.2, 1e-6
+    model, items = find_heads(planted_model(scale)), planted_items()
+    points = path_points(items, "expected", 1, seed=5)
+    effect = integrate(model, items, np.zeros((1, 3, 4, 8), np.float32), "answer", points, 1000)
+    written = (1 / 32 + epsilon) ** -0.5
+
+    def score(gate):
+        logit = scale * written * gate / ((1 + (written * gate) ** 2) / 32 + epsilon) ** 0.5
+        return logit - math.log(math.exp(logit) + 7)
+
+    for row, point in enumerate(points[:, 0].astype(float)):
+        slope = (score(point + 1e-4) - score(point - 1e-4)) / 2e-4
+        assert effect[row][PLANTED] == pytest.approx(slope, abs=1e-5)
+    # And many draws give the whole difference, which no single gradient gives.
+    drawn = [{**items[0], "id": f"draw {index}"} for index in range(4000)]
+    found = integrate(
+        model, drawn, np.zeros((1, 3, 4, 8), np.float32), "answer", path_points(drawn, "expected", 1), 8000
+    )[:, *PLANTED]
+    error = float(found.std()) / len(drawn) ** 0.5
+    assert found.mean() == pytest.approx(score(1) - score(0), abs=4 * error)
+    assert error < 0.03 * (score(1) - score(0))
+    assert abs(effect[0][PLANTED] - (score(1) - score(0))) > 10 * error
+
+
+def test_expected_gradients_estimate_the_line_integral_without_bias(model):
+    one = random_items([(6, 2)])[0]
+    drawn = [{**one, "id": f"draw {index}"} for index in range(400)]
+    baseline = random_baseline(model, 1)
+    effect = integrate(model, drawn, baseline, "all", path_points(drawn, "expected", 1), 4096)
+    whole = integrate(model, [one], baseline, "all", line([one], 128), 4096)[0]
+    mean, error = effect.mean(0), effect.std(0, ddof=1) / len(drawn) ** 0.5
+    assert (np.abs(mean - whole) < 4 * error).all()
+    assert error.max() < 0.1 * np.abs(whole).max()
+    at_end = integrate(model, [one], baseline, "all", line([one], 1), 4096)[0]
+    assert (np.abs(at_end - whole) > 8 * error).any()  # a biased estimate would be seen
+    thrice = integrate(model, drawn, baseline, "all", path_points(drawn, "expected", 3), 4096)
+    assert (np.abs(thrice.mean(0) - whole) < 4 * thrice.std(0, ddof=1) / len(drawn) ** 0.5 + 1e-3 * np.abs(whole)).all()
+    assert thrice.std(0).sum() < 0.7 * effect.std(0).sum()  # a point from each piece: less noise than 3 ** -0.5 at best

@@ -12,7 +12,7 @@ from headatlas.models.replay import replay_length
 from headatlas.models.work import Work, edited_rows, whole_pass
 from headatlas.scoring.ablate_groups import ablate_groups
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import integrate
+from headatlas.scoring.attribution import integrate, path_gains, path_points
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.roles import describe_heads
 from headatlas.scoring.trace import trace_task
@@ -177,9 +177,18 @@ def test_integrated_gradients_count_their_steps(model):
     asked = items()
     baseline = PromptBaseline(partners(asked, "counterfactual"))
     with counted(model) as found:
-        integrate(model, asked, baseline, "answer", 4, 1000)
-    planned = integration_work(asked, 4, LAYERS, paired=True)
-    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * (4 + 4 + 2 + 1)
+        integrate(model, asked, baseline, "answer", path_points(asked, "line", 4), 1000)
+        path_gains(model, asked, baseline, "answer", 1000)
+    planned = integration_work(asked, 4, LAYERS, paired=True, adds_up=True)
+    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * (4 + 4 + 2 + 2)
+
+
+def test_an_expected_gradient_is_one_pass_back_and_forth(model):
+    asked = items()
+    with counted(model) as found:
+        integrate(model, asked, ZERO, "answer", path_points(asked, "expected", 1), 1000)
+    planned = integration_work(asked, 1, LAYERS, paired=False, adds_up=False)
+    assert sum(found.values()) == planned.layers == 5 * LAYERS * LENGTH * 2
 
 
 def test_the_test_of_padding_runs_two_passes_unless_lengths_agree():

@@ -96,9 +96,20 @@ def test_what_is_no_key_of_the_config_is_added(atlas):
 
 
 def test_a_rule_that_is_not_in_use_has_no_settings(atlas):
-    once, steps = (atlas(methods={"ablation": {}, "attribution": {"steps": n}, "probe": {}}) for n in (1, 4))
-    assert {"attribute_task", "integrate_task"} - {*of_every_rule(once)} == {"integrate_task"}
-    assert {"attribute_task", "integrate_task"} - {*of_every_rule(steps)} == {"attribute_task"}
+    def left_out(**attribution):
+        one = atlas(methods={"ablation": {}, "attribution": attribution, "probe": {}})
+        return {"attribute_task", "integrate_task"} - {*of_every_rule(one)}
+
+    assert left_out() == left_out(steps=1, path="line", rule="plain") == {"integrate_task"}
+    assert left_out(steps=4) == left_out(path="expected") == left_out(rule="gim") == {"attribute_task"}
+
+
+def test_points_that_are_drawn_have_a_seed(atlas):
+    def said(**attribution):
+        one = atlas(seed=7, methods={"attribution": {"steps": 2} | attribution})
+        return json.loads(settings_of(one, "integrate_task", {"model": "demo", "task": "inference"})).get("seed")
+
+    assert (said(), said(path="expected"), said(baseline="resample")) == (None, 7, 7)
 
 
 def test_the_origin_of_exported_heads_changes_with_what_the_map_depends_on(atlas):
