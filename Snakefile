@@ -14,6 +14,7 @@ include: "workflow/rules/trace.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/evidence.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/provenance.smk"
 
 

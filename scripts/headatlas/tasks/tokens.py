@@ -24,6 +24,7 @@ PLAIN_OPTIONS = (
     "local_files_only", "model_input_names", "model_max_length", "pad_token", "padding_side",
     "tokenizer_class", "truncation_side", "unk_token",
 )  # fmt: skip
+UNFINISHED = "\ufffd"  # what a decoder writes for a part of a character
 PLAIN_VOCABULARY = 100_000  # tokens; transformers corrects the splitting of some larger ones
 
 
@@ -33,10 +34,12 @@ class Tokeniser:
 
     Attributes:
         encode: from a text, and whether to add the tokenizer's special tokens, to token ids.
+        decode: from token ids to a text, special tokens included.
         chat: from a prompt to token ids, as a user message in the chat template; None for plain text.
     """
 
     encode: Callable[[str, bool], list[int]]
+    decode: Callable[[list[int]], str]
     chat: Callable[[str], list[int]] | None = None
 
 
@@ -87,6 +90,21 @@ def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int],
     return prompt_ids, tokeniser.encode(joiner + answer, False)
 
 
+def token_texts(tokeniser: Tokeniser, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds to that of the tokens before it.
+
+    Of a character that several tokens encode, the last of them has the text, and the others have none. Each token is
+    decoded with those since the end of the last character, and with the tokens before, which decide about a space.
+    """
+    texts, before, done = [], 0, 0
+    for end in range(1, len(ids) + 1):
+        known, grown = (tokeniser.decode(list(ids[before:to])) for to in (done, end))
+        whole = not grown.endswith(UNFINISHED) or end == len(ids)
+        texts.append(grown[len(known) :] if whole else "")
+        before, done = (done, end) if whole else (before, done)
+    return texts
+
+
 @shared
 def load_tokeniser(settings: dict) -> Tokeniser:
     """Load a model's tokenizer: directly from tokenizer.json if that gives the same tokens, otherwise with
@@ -123,15 +141,18 @@ def tokeniser_of(tokenizer, chat_template: bool = False) -> Tokeniser:
     def encode(text: str, special: bool) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=special)
 
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
     def chat(prompt: str) -> list[int]:
         message = [{"role": "user", "content": prompt}]
         return tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
 
     if not chat_template:
-        return Tokeniser(encode)
+        return Tokeniser(encode, decode)
     if not tokenizer.chat_template:
         raise HeadAtlasError(f"{tokenizer.name_or_path}: its tokenizer has no chat template; set chat_template: false")
-    return Tokeniser(encode, chat)
+    return Tokeniser(encode, decode, chat)
 
 
 def is_plain(folder: Path) -> bool:
@@ -163,7 +184,10 @@ def _plain_tokeniser(folder: Path) -> Tokeniser:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises plain Exception
         raise HeadAtlasError(f"{folder / 'tokenizer.json'}: cannot be read: {shorten(str(error), 300)}") from None
-    return Tokeniser(lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids)
+    return Tokeniser(
+        encode=lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids,
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+    )
 
 
 def _prompts(item: Item) -> list[list[int]]:

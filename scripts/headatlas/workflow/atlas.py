@@ -128,6 +128,16 @@ class Atlas:
         return self.compares_tasks and bool(self.matchable)
 
     @property
+    def makes_page(self) -> bool:
+        """Whether there is a page on which one can look into single heads."""
+        return self.config["page"]["run"]
+
+    @property
+    def attends(self) -> bool:
+        """Whether the page shows what the heads attend to."""
+        return self.makes_page and self.config["page"]["attention"]
+
+    @property
     def compares_models(self) -> bool:
         """Whether several models are compared."""
         return self.tells_evidence and len(self.models) > 1

@@ -37,7 +37,7 @@ class Targets:
         of_models = [
             path
             for model in self.atlas.models
-            for path in (*self._tables(model), *self._maps(model), *self._evidence(model))
+            for path in (*self._tables(model), *self._maps(model), *self._evidence(model), *self._page(model))
         ]
         return of_models + self._comparison()
 
@@ -73,6 +73,17 @@ class Targets:
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
+
+    def _page(self, model: str) -> list[str]:
+        if not self.atlas.makes_page:
+            return []
+        return [f"results/{model}/page/{name}" for name in ("data", "index.html")]
+
+    def page_tables(self, model: str) -> dict[str, str]:
+        """Tables of the evidence on the page of a model, by option of `write_page_data`."""
+        tables = {"answers": "same-answer"} if self.atlas.controls_answer else {}
+        tables |= {"group-effects": "head-groups"} if self.atlas.groups_heads(model) else {}
+        return {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
 
     def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""

@@ -31,7 +31,7 @@ def letters(before: tuple = (BOS,), behind: tuple = (), merges: tuple = (), sile
         ids = [ord(letter) for letter in text if letter not in silent]
         return [*before, *ids, *behind] if special else ids
 
-    return Tokeniser(encode)
+    return Tokeniser(encode, lambda ids: "".join(map(chr, ids)))
 
 
 # --- text to tokens ---------------------------------------------------------------------------------
