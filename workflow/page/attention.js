@@ -61,7 +61,7 @@ HeadAtlas.attention = (() => {
       const second = view.weights.length > 1 ? "b" : "a";
       element.style.background = above || below
         ? `linear-gradient(${colour("a", above)} 0 50%, ${colour(second, below)} 50% 100%)`
-        : "none";
+        : ""; // as the style sheet has it
       element.classList.toggle("query", at === query);
     });
     say(view, null);
@@ -71,9 +71,10 @@ HeadAtlas.attention = (() => {
   function say(view, at) {
     view.words.replaceChildren(...view.weights.map((weights, i) => {
       const ranked = at === null ? [...weights].sort((a, b) => b[1] - a[1]).slice(0, NAMED) : [[at, weights.get(at)]];
-      const named = ranked.map(([place, weight]) => [foreign(`“${visible(view.item.tokens[place])}”`), ` ${percent(weight)}  `]);
+      const named = ranked.flatMap(([place, weight], n) =>
+        [n ? ", " : "", foreign(`“${visible(view.item.tokens[place])}”`), ` ${percent(weight)}`]);
       const left = 1 - [...weights.values()].reduce((sum, weight) => sum + weight, 0);
-      const rest = at === null && left > 0.005 ? [`tokens below 1 %: ${percent(left)} together`] : [];
+      const rest = at === null && left > 0.005 ? [`; elsewhere, each below 1 %: ${percent(left)}`] : [];
       return make("p", {}, make("span", { class: `letter ${"ab"[i]}` }, HeadAtlas.details.LETTERS[i]), " attends to ", named, rest);
     }));
   }

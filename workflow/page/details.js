@@ -81,34 +81,30 @@ HeadAtlas.details = (() => {
 
   // --- numbers ----------------------------------------------------------------------------------
 
+  // A row for each task, a column for each method; two lines in a cell, so that two heads fit side by side.
   function numbers(index, maps, task) {
-    const columns = ["effect", "interval", "q", "rank"];
-    const groups = model.methods.map((method) => {
+    const names = model.methods.map((method) => {
       const { unit } = model.atlas.methods[method];
-      return make("th", { colspan: columns.length, scope: "colgroup" }, `${model.methodLabel(method)} (${unit})`);
+      return make("th", { scope: "col" }, model.methodLabel(method), make("br"), make("span", { class: "quiet" }, unit));
     });
-    const names = model.methods.flatMap(() => columns.map((name) => make("th", { scope: "col" }, name)));
     const rows = model.tasks.map((one) => {
-      const chosen = { class: one === task ? "chosen" : null };
       const name = make("button", { type: "button", onclick: () => state.set({ task: one }) }, model.label(one));
-      return make("tr", chosen, make("th", { scope: "row" }, name), maps.flatMap((map) => cells(map[one], index)));
+      return make("tr", { class: one === task ? "chosen" : null },
+        make("th", { scope: "row" }, name), maps.map((map) => cell(map[one], index)));
     });
-    return make("table", {},
-      make("caption", {}, "Effect on every task by every method; bold: significant"),
-      make("thead", {}, make("tr", {}, make("td", { rowspan: 2 }), groups), make("tr", {}, names)),
+    return make("table", { class: "numbers" },
+      make("caption", {}, "Effect on every task by every method, with interval, q and rank; bold: significant"),
+      make("thead", {}, make("tr", {}, make("td"), names)),
       make("tbody", {}, rows));
   }
 
-  function cells(statistics, index) {
+  function cell(statistics, index) {
     const { effect, ci_low, ci_high, q_value, rank } = statistics;
-    const weight = model.significant(statistics, index) ? "strong" : null;
-    const title = model.note(statistics, index).join("; ") || null;
-    return [
-      make("td", { class: weight, title }, signed(effect[index])),
-      make("td", { class: "quiet", title }, interval(ci_low[index], ci_high[index]) || "–"),
-      make("td", { class: weight }, say(q_value[index])),
-      make("td", {}, say(rank[index])),
-    ];
+    const strong = model.significant(statistics, index) ? "strong" : null;
+    const notes = model.note(statistics, index).join("; ");
+    return make("td", { title: notes || null },
+      make("div", {}, make("span", { class: strong }, signed(effect[index])), " ", interval(ci_low[index], ci_high[index])),
+      make("div", { class: "quiet" }, `q ${say(q_value[index])} · rank ${say(rank[index])}`));
   }
 
   function start() {

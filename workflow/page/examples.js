@@ -2,9 +2,10 @@
 // The items behind a pinned head's mean: its effect on each of them, the items it helps and hurts most as text, and what
 // it attends to there while the model predicts the answer.
 HeadAtlas.examples = (() => {
-  const { model } = HeadAtlas;
+  const { model, state } = HeadAtlas;
   const { make, svg, find, foreign } = HeadAtlas.elements;
-  const { unpack, say, signed } = HeadAtlas.numbers;
+  const { unpack, say, signed, correlation } = HeadAtlas.numbers;
+  const { colours } = HeadAtlas;
   const HEIGHT = 60; // of a strip's picture, in its own units; an item is one unit wide
   let shown = null; // {pins, known, task, method, items, effects: [by pin]}
 
@@ -15,8 +16,7 @@ HeadAtlas.examples = (() => {
     const items = await HeadAtlas.load(`items/${task}`);
     const effects = known.map((head) => unpack(head.effects[method][task]));
     shown = { pins, known, task, method, items, effects };
-    const order = Array.from(items.keys()).sort((a, b) => effects[0][b] - effects[0][a] || a - b);
-    find("strips").replaceChildren(...pins.map((_, i) => strip(i, order)));
+    strips();
     find("examples-title").textContent = `Items of ${model.label(task)}`;
     find("examples-about").textContent = about();
     find("chosen-item").replaceChildren();
@@ -31,9 +31,8 @@ HeadAtlas.examples = (() => {
 
   function about() {
     const { map_items, map_questions } = model.atlas.tasks[shown.task];
-    const { unit } = model.atlas.methods[shown.method];
-    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map; effects by `
-      + `${model.methodLabel(shown.method)}, in ${unit}: the score that the answer loses without the head.`;
+    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map. A bar is an item; `
+      + `click it to read it. The lists below are by ${model.methodLabel(shown.method)}.`;
   }
 
   function words(i) {
@@ -42,31 +41,47 @@ HeadAtlas.examples = (() => {
 
   // --- the strip ------------------------------------------------------------------------------------
 
+  // Bars of the effects by the method that the maps show, if these are effects of items.
+  function strips() {
+    if (!shown) return;
+    const { method, colour } = state.get();
+    const by = method in shown.known[0].effects ? method : shown.method;
+    const effects = shown.known.map((head) => unpack(head.effects[by][shown.task]));
+    const order = Array.from(shown.items.keys()).sort((a, b) => (effects[0][b] || 0) - (effects[0][a] || 0) || a - b);
+    const scale = colours.scale(effects.flatMap((values) => Array.from(values)), { signed: true, log: colour === "log", scheme: "redblue" });
+    find("strips").replaceChildren(...effects.map((_, i) => strip(i, effects, by, order, scale)));
+  }
+
   // A bar for each item, in the same order for both heads: the one that the first head helps most comes first.
-  function strip(i, order) {
-    const effect = shown.effects[i];
-    const top = Math.max(...shown.effects.map((values) => Math.max(...Array.from(values, Math.abs).filter((x) => x >= 0))), 1e-12);
+  function strip(i, effects, by, order, scale) {
+    const [effect, middle] = [effects[i], HEIGHT / 2];
     const bars = order.map((item, at) => {
-      const size = (Math.abs(effect[item] || 0) / top) * (HEIGHT / 2);
-      const y = effect[item] > 0 ? HEIGHT / 2 - size : HEIGHT / 2;
-      const bar = svg("rect", { x: at, y: 0, width: 1, height: HEIGHT, class: "slot", onclick: () => choose(item) },
-        svg("title", {}, `${shown.items[item].id}: ${signed(effect[item])}`));
-      const kind = effect[item] > 0 ? "helping" : "hurting";
-      return svg("g", {}, svg("rect", { x: at + 0.1, y, width: 0.8, height: Math.max(size, 0.3), class: kind }), bar);
+      const value = effect[item] || 0; // NaN: not measured
+      const size = Math.abs(scale.place(value) - 0.5) * HEIGHT;
+      const bar = { x: at + 0.1, y: value > 0 ? middle - size : middle, width: 0.8, height: Math.max(size, 0.3) };
+      return svg("g", { onclick: () => choose(item) },
+        svg("rect", { ...bar, class: value > 0 ? "helping" : "hurting" }),
+        svg("rect", { x: at, y: 0, width: 1, height: HEIGHT, class: "slot" },
+          svg("title", {}, `${shown.items[item].id}: ${signed(effect[item])}`)));
     });
-    const label = `Effects of ${model.words(shown.pins[i])} on ${order.length} items: ${spread(effect)}`;
-    return make("figure", { class: "strip-of-items" },
-      svg("svg", { viewBox: `0 0 ${order.length} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, bars),
-      make("figcaption", {}, `${words(i)}: ${spread(effect)}. Click a bar to read its item.`));
+    const { unit } = model.atlas.methods[by];
+    const said = `${words(i)}, by ${model.methodLabel(by)} (${unit}): ${spread(effect)}${alike(effects, i)}`;
+    const picture = { viewBox: `0 0 ${order.length} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": said };
+    return make("figure", { class: "strip-of-items" }, svg("svg", picture, bars), make("figcaption", {}, said));
+  }
+
+  function alike(effects, i) {
+    if (i === 0) return "";
+    return `; correlation with head A over these items ${say(correlation(effects[0], effects[i]))}`;
   }
 
   function spread(effect) {
     const measured = Array.from(effect).filter((value) => !Number.isNaN(value));
-    if (!measured.length) return "not measured on these";
+    if (!measured.length) return "not measured on these items";
     const helped = measured.filter((value) => value > 0).length;
-    const unmeasured = effect.length - measured.length;
-    return `from ${signed(Math.min(...measured))} to ${signed(Math.max(...measured))}, above 0 on ${helped} of ${measured.length}`
-      + (unmeasured ? `; not measured on ${unmeasured}` : "");
+    const left = effect.length - measured.length;
+    return `from ${signed(Math.min(...measured))} to ${signed(Math.max(...measured))}, above 0 on ${helped} of ${measured.length} items`
+      + (left ? `, not measured on ${left}` : "");
   }
 
   function choose(index) {
@@ -104,5 +119,9 @@ HeadAtlas.examples = (() => {
     return [clean, ...parts].join(" · ");
   }
 
-  return { show };
+  function start() {
+    state.follow(["method", "colour"], strips);
+  }
+
+  return { start, show };
 })();

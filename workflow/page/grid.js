@@ -7,7 +7,7 @@ HeadAtlas.grid = (() => {
   const { say, signed } = HeadAtlas.numbers;
   const STEPS = [1, 2, 3, 6, 12, 24, 48, 96]; // between ticks, as in the figures
   const MOST_TICKS = 8;
-  const WIDTHS = [[1100, 12], [560, 2], [0, 1]]; // of the window, and columns that fit
+  const WIDTHS = [[1000, 12], [340, 2], [0, 1]]; // of the window, and columns that fit
   const FADED = 0.2; // opacity of a head that is not significant, if only significant ones are wanted
   const panels = {};
 
@@ -26,7 +26,7 @@ HeadAtlas.grid = (() => {
 
   function cross() {
     const lines = [[0, 0, 1, 1], [0, 1, 1, 0]].map(([x1, y1, x2, y2]) => svg("line", { x1, y1, x2, y2 }));
-    return svg("svg", { class: "cross", viewBox: "0 0 1 1", preserveAspectRatio: "none" }, lines);
+    return svg("svg", { class: "cross", "aria-hidden": "true", viewBox: "0 0 1 1", preserveAspectRatio: "none" }, lines);
   }
 
   function panel(task) {
@@ -89,7 +89,7 @@ HeadAtlas.grid = (() => {
 
   // One pixel for each head; layers without attention stay empty.
   function paint(canvas, statistics, values, scale, onlySignificant) {
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true }); // few pixels, set one by one: no work for a GPU
     const image = context.createImageData(model.heads, model.layers);
     values.forEach((value, index) => {
       if (Number.isNaN(value)) return;

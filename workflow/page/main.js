@@ -98,6 +98,7 @@
     search();
     theme();
     HeadAtlas.grid.start();
+    HeadAtlas.examples.start();
     HeadAtlas.details.start();
     HeadAtlas.table.start();
   }

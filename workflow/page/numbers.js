@@ -33,7 +33,7 @@ HeadAtlas.numbers = (() => {
 
   // The number as a float32 was meant: without digits that it does not have.
   function exact(value) {
-    return known(value) ? Number(value.toPrecision(7)) : null;
+    return known(value) ? Number(value.toPrecision(8)) : null;
   }
 
   function median(values) {
@@ -43,5 +43,14 @@ HeadAtlas.numbers = (() => {
     return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   }
 
-  return { unpack, known, say, signed, interval, exact, median };
+  // Pearson's, over the places where both are known.
+  function correlation(a, b) {
+    const both = Array.from(a.keys()).filter((i) => known(a[i]) && known(b[i]));
+    const mean = (values) => both.reduce((sum, i) => sum + values[i], 0) / both.length;
+    const [x, y] = [mean(a), mean(b)];
+    const sum = (term) => both.reduce((total, i) => total + term(a[i] - x, b[i] - y), 0);
+    return sum((p, q) => p * q) / Math.sqrt(sum((p) => p * p) * sum((_, q) => q * q));
+  }
+
+  return { unpack, known, say, signed, interval, exact, median, correlation };
 })();

@@ -13,6 +13,8 @@ HeadAtlas.state = (() => {
   FIRST.bar = model.looks.scale;
   Object.assign(FIRST, { significant: false, pins: [], at: null }); // at: the head that the pointer is on
 
+  const WAIT = 150; // ms
+  let telling = null;
   let current = { ...FIRST, ...read() };
   const listeners = [];
 
@@ -30,9 +32,14 @@ HeadAtlas.state = (() => {
     const changed = Object.keys(change).filter((key) => String(change[key]) !== String(current[key]));
     if (!changed.length) return;
     current = { ...current, ...change };
-    const hash = address.write(current, FIRST, model.heads);
-    if (changed.some((key) => key !== "at")) history.replaceState(null, "", hash);
+    if (changed.some((key) => key !== "at")) tell();
     for (const { keys, listener } of listeners) if (keys.some((key) => changed.includes(key))) listener(current);
+  }
+
+  // Show the state in the address, but not at every step of a head that moves: browsers limit how often.
+  function tell() {
+    clearTimeout(telling);
+    telling = setTimeout(() => history.replaceState(null, "", address.write(current, FIRST, model.heads)), WAIT);
   }
 
   // Pin a head alone, or with `beside` next to the one that is pinned; a pinned head is freed.
