@@ -1,8 +1,8 @@
 """Write the findings of one model in sentences with numbers, intervals and tests.
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
-tables of reliability, compare_maps, surface_control, format_control, answer_control, knock_out_summary and
-sufficiency_summary where they exist; writes Markdown, and the same text as a page (HTML).
+tables of reliability, compare_maps, surface_control, format_control, answer_control, head_roles, knock_out_summary
+and sufficiency_summary where they exist; writes Markdown, and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ def main(
     dominance: Path | None = None,
     cpr: Path | None = None,
     tests: Path | None = None,
+    roles: Path | None = None,
 ) -> None:
     paths = locals()
     tables = {name: pl.read_parquet(paths[name]) for name in Tables._fields if paths[name] is not None}

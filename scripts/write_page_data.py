@@ -1,8 +1,8 @@
 """Write the data of a model's page as scripts: all maps, the items shown, and one file per head.
 
 Reads the importance table, the table of measure_capability, the folder of effects, items and traces of all tasks, and
-where they exist the files of attend_items and the tables of answer_control and head_groups; writes a folder (see
-`headatlas.page`), with effects in the methods' units.
+where they exist the files of attend_items and the tables of answer_control, head_groups and head_roles; writes a folder
+(see `headatlas.page`), with effects in the methods' units.
 """
 
 from dataclasses import dataclass
@@ -49,6 +49,8 @@ def main(
     attention: list[Path] = (),
     answers: Path | None = None,
     group_effects: Path | None = None,
+    described: Path | None = None,
+    roles: Path | None = None,
 ) -> None:
     table = read_importance(importance)
     shown, rows = {}, {}
@@ -61,7 +63,7 @@ def main(
         for task, path in zip(settings.tasks, attention, strict=bool(attention))
     }
     chosen = example_method(list(shown))
-    tables = {"same_answer": answers, "groups": group_effects}
+    tables = {"same_answer": answers, "groups": group_effects, "described": described, "roles": roles}
     known = {name: pl.read_parquet(path) for name, path in tables.items() if path}
     heads = Heads(shown, chosen, settings.examples, attended, known)
     with atomic_folder(data) as folder:

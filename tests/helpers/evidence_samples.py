@@ -146,6 +146,27 @@ def _head_groups() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+def _heads() -> pl.DataFrame:
+    """Six layers of eight heads; head 0 looks at the token before, the heads of layer 4 do induction."""
+    rng = np.random.default_rng(5)
+    layer, head = np.divmod(np.arange(48), 8)
+    scores = {name: rng.uniform(0, 0.1, 48) for name in ("previous_token", "induction", "duplicate_token", "sink")}
+    scores["previous_token"] += 0.8 * (head == 0)
+    scores["induction"] += 0.5 * (layer == 4)
+    return pl.DataFrame({"layer": layer, "head": head} | scores | {"copying": rng.uniform(0, 1, 48)})
+
+
+def _head_roles() -> pl.DataFrame:
+    """The first task alone has tokens to copy."""
+    layer, head = np.divmod(np.arange(48), 8)
+    parts = [
+        pl.DataFrame({"task": task, "layer": layer, "head": head})
+        .with_columns(retrieval_score=pl.lit(0.3 if i == 0 else None, pl.Float64), span_mass=pl.col("head") / 10)
+        for i, task in enumerate(TASKS)
+    ]  # fmt: skip
+    return pl.concat(parts)
+
+
 def _every(table: pl.DataFrame) -> pl.DataFrame:
     """The same for each method."""
     return pl.concat([table.select(pl.lit(method).alias("method"), pl.all()) for method in METHODS])
@@ -168,6 +189,8 @@ TABLES = {
     "capability": capability(failed=TASKS[3:4]),
     "same-answer": _same_answer(),
     "head-groups": _head_groups(),
+    "heads": _heads(),
+    "head-roles": _head_roles(),
 }
 
 
@@ -187,6 +210,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
         "agreement": ["agreement", "summary"],
         "same-answer": ["same-answer"],
         "head-groups": ["head-groups"],
+        "roles": ["heads", "head-roles"],
         "annotated-grid": ["importance", "capability", "reliability"],
     }
     return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
@@ -203,6 +227,7 @@ def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
 _PLAIN = [
     "knock-out", "knock-out-accuracy", "sufficiency", "sufficiency-linear", "layer-profile", "dissociation.ablation",
     "task-overlap.probe", "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "comparison.ablation",
+    "roles",
 ]  # fmt: skip
 _LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
 DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {

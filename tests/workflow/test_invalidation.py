@@ -155,6 +155,7 @@ def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
             rules = set(said.split(", ")) - {"nothing", "draw_comparison", "compare_models"}  # those need two models
             rules -= {"choose_hottest", "patch_answers", "answer_control"}  # those need evidence.same_answer
             rules -= {"ablate_groups", "head_groups"}  # those need evidence.groups and shared keys
+            rules -= {"describe_heads", "head_roles"}  # those need evidence.roles
             if name == "methods.attribution.steps":
                 rules.discard("attribute_task")  # with several steps integrate_task takes its place
             assert rules <= {*expected(run, case["plan"])}, name

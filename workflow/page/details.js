@@ -2,7 +2,7 @@
 // The pinned heads: what they do on every task by every method, and what else is known of them.
 HeadAtlas.details = (() => {
   const { model, state } = HeadAtlas;
-  const { make, find } = HeadAtlas.elements;
+  const { make, find, foreign } = HeadAtlas.elements;
   const { say, signed, interval } = HeadAtlas.numbers;
   const LETTERS = ["A", "B"];
 
@@ -51,7 +51,9 @@ HeadAtlas.details = (() => {
   // --- facts in words ---------------------------------------------------------------------------
 
   function facts(index, known, task) {
-    const lines = [group(index), groupEffect(known.groups?.[task]), sameAnswer(known.same_answer?.[task])];
+    const [described, roles] = [known.described?.any, known.roles?.[task]];
+    const lines = [group(index), groupEffect(known.groups?.[task]), sameAnswer(known.same_answer?.[task]),
+      scores(described), tokens(described), onTask(roles)];
     return make("ul", { class: "facts" }, lines.filter(Boolean).map((line) => make("li", {}, line)));
   }
 
@@ -77,6 +79,26 @@ HeadAtlas.details = (() => {
       + `${interval(row.counterfactual_low, row.counterfactual_high)}; from another question with the same answer: `
       + `${signed(row.same_answer)} ${interval(row.same_answer_low, row.same_answer_high)}: `
       + `${said[row.carries] ?? "what it carries is open"}.`;
+  }
+
+  function scores(row) {
+    if (!row) return null;
+    return `On random tokens repeated once: attention to the previous token ${say(row.previous_token)}, to the token behind `
+      + `the first occurrence (induction) ${say(row.induction)}, to that occurrence ${say(row.duplicate_token)}, to the first `
+      + `position ${say(row.sink)}; entropy ${say(row.entropy)} nats; copying ${say(row.copying)}.`;
+  }
+
+  function tokens(row) {
+    if (!row?.promoted) return null;
+    const list = (words) => words.flatMap((word, i) => [i ? ", " : "", foreign(`“${word}”`)]);
+    return ["Writes towards ", list(row.promoted), "; away from ", list(row.suppressed), "."];
+  }
+
+  function onTask(row) {
+    if (!row) return null;
+    return `On ${model.label(row.task)}: direct effect on the logits ${signed(row.direct)} `
+      + `${interval(row.direct_low, row.direct_high)} nats; retrieval score ${say(row.retrieval_score)}; attention to the `
+      + `needed span ${say(row.span_mass)}.`;
   }
 
   // --- numbers ----------------------------------------------------------------------------------

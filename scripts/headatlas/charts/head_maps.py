@@ -1,6 +1,6 @@
 """Head maps: one heatmap of layers x heads per task, in a grid, with one colour bar.
 
-All three figures are the same grid. They differ in what determines the colours (`Measure`) and in the lines under each
+These figures are the same grid. They differ in what determines the colours (`Measure`) and in the lines under each
 panel's title. A panel is a list of layers (`_panel`): cells, then marks on some of them.
 """
 
@@ -65,7 +65,10 @@ class HeadMaps:
 
 @dataclass(frozen=True)
 class Measure:
-    """Which column determines the colours, on what kind of scale, and in which words."""
+    """Which column determines the colours, on what kind of scale, and in which words.
+
+    `tooltip`: what a cell says, if it is not a head's importance and effect.
+    """
 
     column: str
     words: str
@@ -75,6 +78,7 @@ class Measure:
     scheme: str
     signed: bool = False
     symlog: bool = False
+    tooltip: tuple[alt.Tooltip, ...] = ()
 
 
 def importance(maps: HeadMaps) -> Measure:
@@ -141,8 +145,8 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     return grid(maps, replace(measure, about=f"{measure.about} {about}"), under)
 
 
-def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
-    """The spec of a grid of head maps, with notes under the titles of panels."""
+def grid(maps: HeadMaps, measure: Measure, under: notes.Notes, words: frame.Words | None = None) -> dict:
+    """The spec of a grid of head maps, with notes under the titles of panels; `words` replaces those above it."""
     look, tasks, columns = maps.look, maps.tasks, maps.columns
     room = maps.width + layout.PANEL_GAP  # a line may extend into the gaps, which then grow
     below = _level([wrap(under.lines.get(task, ""), look.font_size, room) for task in tasks], columns)
@@ -163,7 +167,10 @@ def grid(maps: HeadMaps, measure: Measure, under: notes.Notes) -> dict:
     chart = concat(charts, columns, gaps, maps.table.rows)
     chart = chart.resolve_scale(color="independent" if maps.own_bars else "shared")
     return frame.finish(
-        chart, look.with_names(maps.model, maps.method), _words(maps, measure), columns * (maps.width + gaps.column)
+        chart,
+        look.with_names(maps.model, maps.method),
+        words or _words(maps, measure),
+        columns * (maps.width + gaps.column),
     )
 
 
@@ -172,7 +179,7 @@ def _panel(
 ) -> alt.TopLevelMixin:
     look = maps.look
     unsure = f"!isValid(datum.q_value) || datum.q_value >= {look.q_threshold}"
-    heads = alt.Chart().encode(**_axes(maps, edge), tooltip=_tooltip(maps))
+    heads = alt.Chart().encode(**_axes(maps, edge), tooltip=[*measure.tooltip] or _tooltip(maps))
     cells = heads.mark_rect(**marks.CELL).encode(color=colour)
     if look.insignificant == "dim":
         cells = cells.encode(opacity=alt.condition(unsure, alt.value(palette.DIM_OPACITY), alt.value(1)))
@@ -189,7 +196,7 @@ def _panel(
     return (
         (cells if len(layers) == 1 else alt.layer(*layers))
         .transform_filter(f"datum.task === '{task}'")
-        .transform_calculate(label=f"'{_quoted(task_label(task, look.labels))}'", interval=_INTERVAL)
+        .transform_calculate(label=f"'{_quoted(task_label(task, look.labels))}'", **_interval(measure))
         .properties(width=maps.width, height=maps.height, view=alt.ViewConfig(fill=zero))
     )
 
@@ -231,6 +238,11 @@ def _axis(ticks: list[int], title: str | None, look: Looks) -> alt.Axis:
 
 def _whole(count: int) -> alt.Scale:
     return alt.Scale(domain=list(range(count)), paddingInner=0, paddingOuter=0)
+
+
+def _interval(measure: Measure) -> dict[str, str]:
+    """The text of a cell's effect with its interval, where its tooltip shows that."""
+    return {} if measure.tooltip else {"interval": _INTERVAL}
 
 
 _INTERVAL = (

@@ -14,12 +14,14 @@ from headatlas.models.folder import read_model_config
 from headatlas.models.memory import MB, token_bytes, weights_of
 from headatlas.models.work import Work, sequence_length, total
 from headatlas.scoring.work import (
+    SEQUENCES,
     ablation_work,
     expected_entry,
     gates_work,
     group_entries,
     integration_work,
     knock_out_work,
+    roles_work,
     trace_work,
 )
 from headatlas.tasks.items import split_items
@@ -35,6 +37,7 @@ FIGURE_SECONDS, FIGURE_BYTES = 3, 450_000  # to draw a figure, and of one of its
 SCORE_BYTES = 4_200  # of a table of one layer's scores
 LOAD_SECONDS, LOAD_BYTES = 5, 10**9  # a load takes five seconds for the libraries, and one for each GB of weights
 TENSOR_SHARE = 0.63  # of `memory.token_bytes` are tensors; the rest is what the heap of a CPU takes besides
+ROLE_SCORES = 5  # of each head on each item
 TRAINING = 3  # a training step takes so many forward passes
 
 
@@ -95,6 +98,7 @@ class Plan:
         found += [self._gates()] if "gates" in atlas.methods else []
         found += [self._knock_out(evidence)] if atlas.knocks_out else []
         found += [self._patch(evidence)] if atlas.controls_answer else []
+        found += [self._describe()] if atlas.describes_heads else []
         return [*found, self._scores(), self._figures()]
 
     @property
@@ -237,6 +241,11 @@ class Plan:
         validate = self._all(self.validate)
         steps = KINDS * len(entries) * len(validate)
         return self._run("patch_answers", 1, steps, validate, work * KINDS, 4 * steps)
+
+    def _describe(self) -> Row:
+        work = roles_work([*self.score.values()], self.n_layers, self.arithmetic.d_head)
+        steps, disk = SEQUENCES + self._scored, 4 * self.heads * ROLE_SCORES * self._scored
+        return self._run("describe_heads", 1, steps, self._all(self.score), work, disk)
 
     def _scores(self) -> Row:
         jobs = len(Files(self.atlas).scores(self.model))

@@ -326,6 +326,32 @@ def groups(table: pl.DataFrame | None) -> list[dict]:
     ]
 
 
+def roles(table: pl.DataFrame | None, summary: pl.DataFrame) -> dict | None:
+    """Whether the hottest heads of each task are those of a role; maps that should not be read are left out.
+
+    Returns:
+        `names` (of the roles that are known), `heads`, `hottest` and `strongest` (the most heads of each kind), and by
+        method `name`, `rows` (`task`, and its rows of the table by role) and `above_chance`: rows with more heads in
+        than chance gives, the clearest first.
+    """
+    if table is None:
+        return None
+    unread = summary.filter(~pl.col("readable")).select("method", "task")
+    known = table.join(unread, on=["method", "task"], how="anti", maintain_order="left")
+    if known.is_empty():
+        return None
+    most = known.select(pl.col("heads", "hottest", "strongest").max()).row(0, named=True)
+    methods = []
+    for (method,), part in known.group_by("method", maintain_order=True):
+        above = part.filter(pl.col("p_adjusted") < LEVEL).sort("p_adjusted", maintain_order=True)
+        rows = [
+            {"task": task, "by": {row["role"]: row for row in of_task.iter_rows(named=True)}}
+            for (task,), of_task in part.group_by("task", maintain_order=True)
+        ]
+        methods.append({"name": method, "rows": rows, "above_chance": above.to_dicts()})
+    return {"names": known["role"].unique(maintain_order=True).to_list(), "methods": methods} | most
+
+
 def _matched_maps(part: pl.DataFrame) -> list[dict]:
     """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
     same = ["task", "n_items", "rank_correlation", "expected"]

@@ -42,6 +42,7 @@ class Tables(NamedTuple):
     dominance: pl.DataFrame | None = None
     cpr: pl.DataFrame | None = None
     tests: pl.DataFrame | None = None
+    roles: pl.DataFrame | None = None
 
 
 def write_findings(
@@ -73,7 +74,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
         where the model does no task), `rankings`, `agreement`, `surface`, `formats`, `answers` and
-        `groups` (controls).
+        `groups` (controls), `roles`.
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -90,6 +91,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "formats": claims.formats(done.formats),
         "answers": claims.answers(done.answers),
         "groups": claims.groups(done.groups),
+        "roles": claims.roles(done.roles, done.summary),
     }
 
 

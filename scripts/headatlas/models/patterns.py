@@ -49,13 +49,53 @@ def watch_patterns(
     """While open, every pass over the batch hands over its attention weights, as in `read_patterns`."""
     watch = _Watch(model, batch, read, queries)
     with ExitStack() as stack:
-        for layer in model.attention_layers if layers is None else layers:
-            attention = model.attentions[layer]
-            stack.callback(attention.layer.register_forward_pre_hook(lambda *_, at=layer: watch.enter(at)).remove)
-            stack.callback(attention.layer.register_forward_hook(lambda *_: watch.leave()).remove)
+        stack.enter_context(_around_layers(model, layers, watch.enter, watch.leave))
         if any(attention and attention.proof == "attention weights" for attention in model.attentions):
             stack.enter_context(_OwnPatterns(batch.input_ids.shape[1], watch))
         stack.enter_context(attention_functions(watch.function))
+        yield
+
+
+@contextmanager
+def watch_values(model: HeadModel, read: Read) -> Iterator[None]:
+    """While open, every pass hands over the values that attention mixes.
+
+    Args:
+        read: called as `read(layer, values)` with values [item, key-value head, key, width], for layers whose attention
+            goes through transformers' interface. Consecutive query heads share a key-value head.
+    """
+    running: list[int] = []
+
+    def watched(function: Callable) -> Callable:
+        def call(module, query, key, value, *args, **kwargs):
+            if running:
+                read(running[-1], value)
+            return function(module, query, key, value, *args, **kwargs)
+
+        return call
+
+    with _around_layers(model, None, running.append, running.pop), attention_functions(watched):
+        yield
+
+
+@contextmanager
+def _around_layers(
+    model: HeadModel, layers: list[int] | None, enter: Callable[[int], None], leave: Callable[[], object]
+) -> Iterator[None]:
+    """While open, calls `enter(layer)` before each of these layers (None: all with attention), `leave()` after it."""
+
+    def after(_module, _args, _output) -> None:
+        leave()
+
+    with ExitStack() as stack:
+        for layer in model.attention_layers if layers is None else layers:
+            module = model.attentions[layer].layer
+
+            def before(_module, _args, layer=layer) -> None:
+                enter(layer)
+
+            stack.callback(module.register_forward_pre_hook(before).remove)
+            stack.callback(module.register_forward_hook(after).remove)
         yield
 
 

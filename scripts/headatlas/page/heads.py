@@ -9,6 +9,7 @@ import polars as pl
 from headatlas.files.attention import Attention
 from headatlas.page.javascript import packed, plain
 
+ANY = "any"  # no task is called so: see `_by_head`
 Maps = Mapping[str, np.ndarray]  # by task: effects [item, layer, head], the items that the page shows
 
 
@@ -21,7 +22,7 @@ class Heads:
         method: the one by which examples are chosen; None if no method has effects of items.
         examples: number of items that a head helps most, and of those that it hurts most.
         attention: by task, the attention on the items that the page shows.
-        tables: by name, tables with the columns task, layer, and `head` or `first_head` and `last_head`.
+        tables: by name, tables with the columns layer, `head` or `first_head` and `last_head`, and mostly task.
     """
 
     effects: Mapping[str, Maps]
@@ -80,10 +81,13 @@ def _attention(kept: Attention, layer: int, head: int) -> dict[str, str]:
 
 
 def _by_head(table: pl.DataFrame) -> dict[tuple[int, int], dict[str, dict]]:
-    """Rows of a table by (layer, head) and task. A row of a group of heads belongs to all of them."""
+    """Rows of a table by (layer, head) and task; those of a table without tasks count for `ANY` task.
+
+    A row of a group of heads belongs to all of them.
+    """
     found: dict[tuple[int, int], dict[str, dict]] = {}
     for row in table.iter_rows(named=True):
         first, last = (row.get(name, row.get("head")) for name in ("first_head", "last_head"))
         for head in range(first, last + 1):
-            found.setdefault((row["layer"], head), {})[row["task"]] = plain(row)
+            found.setdefault((row["layer"], head), {})[row.get("task", ANY)] = plain(row)
     return found

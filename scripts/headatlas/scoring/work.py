@@ -4,11 +4,22 @@ Padding is not counted, nor the unedited row that accompanies the rows of a pass
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
-from headatlas.models.work import Work, edited_rows, extremes, sequence_length, total, whole_pass
+from headatlas.models.work import (
+    Work,
+    edited_rows,
+    extremes,
+    scored_positions,
+    sequence_length,
+    total,
+    whole_pass,
+)
 
 ABLATION_CHECKS = 6  # effects that a job of ablation recomputes on the shortest item, and on the longest
 KNOCK_OUT_CHECKS = 3  # and knock-outs and patches
+SEQUENCES = 20  # of random tokens repeated once, from which heads are described
+LENGTH = 50  # tokens of one, before they are repeated
 GATES_HELD_OUT = 192  # rows of held-out items that gates run for each seed: 6 times 8 items with 4 shares of the heads
 
 
@@ -77,6 +88,20 @@ def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: b
         for item in items
     ]
     return total(passes) + padding_work(items, n_layers) * 2
+
+
+def roles_work(tasks: Iterable[Sequence[dict]], n_layers: int, d_head: int) -> Work:
+    """Describing heads: a pass over every item of the tasks and over every random sequence.
+
+    A pass with answer logits, computed twice, since a reading of the stream needs their gradient; patterns take the
+    attention of each layer once more for every `d_head` keys. Each task tests whether padding matters.
+    """
+    sequence = {"prompt_ids": [0] * (2 * LENGTH), "answer_ids": [0]}
+    work = total(padding_work(items, n_layers) for items in tasks)
+    for item in [*chain(*tasks), *[sequence] * SEQUENCES]:
+        own = whole_pass(item, n_layers, 3 * scored_positions(item))
+        work += own + Work(context=own.context * -(-sequence_length(item) // d_head))
+    return work
 
 
 def padding_work(items: Sequence[dict], n_layers: int) -> Work:

@@ -1,5 +1,7 @@
 """Ranks, correlations and top sets of heads; numpy, and SciPy for ranks."""
 
+from math import comb
+
 import numpy as np
 
 
@@ -66,3 +68,12 @@ def jaccard(left: np.ndarray, right: np.ndarray) -> float:
     """Size of the intersection of two index sets over that of their union; NaN where both are empty."""
     union = len(np.union1d(left, right))
     return len(np.intersect1d(left, right)) / union if union else float("nan")
+
+
+def at_least_common(common: int, left: int, right: int, n: int) -> float:
+    """Probability that two random sets of `left` and `right` of n heads have so many or more in common.
+
+    Hypergeometric, exact in whole numbers.
+    """
+    hits = range(common, min(left, right) + 1)
+    return sum(comb(left, both) * comb(n - left, right - both) for both in hits) / comb(n, right)

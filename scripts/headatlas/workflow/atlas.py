@@ -69,6 +69,11 @@ class Atlas:
         return self.tells_evidence and self.ablates and self.config["evidence"]["groups"] and shares
 
     @property
+    def describes_heads(self) -> bool:
+        """Whether it is scored what each head does."""
+        return self.tells_evidence and self.config["evidence"]["roles"]
+
+    @property
     def partners(self) -> list[str]:
         """The texts besides prompt and answer that the settings require for every item."""
         wanted = {

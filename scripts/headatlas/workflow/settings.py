@@ -236,6 +236,11 @@ TABLE: dict[str, dict[str, Source]] = {
         model=_loaded_model, groups=_groups, seed=_resampling_seed("ablation"),
     ),
     "head_groups": row("tasks", "statistics.items", "statistics.confidence", effects=_ablation_effects),
+    "describe_heads": row("tasks", "seed", model=_loaded_model),
+    "head_roles": row(
+        "tasks", "seed", "statistics.items", "statistics.confidence", "evidence.top",
+        name="{model}", tokenizer=_tokenizer, effects=_all_effects,
+    ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),
     "draw_evidence": row(

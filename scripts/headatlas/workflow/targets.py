@@ -20,6 +20,7 @@ FIGURES = {
     "layer-profile": ("evidence/layer-profile", "summary"),
     "same-answer": ("evidence/same-answer",),
     "head-groups": ("evidence/head-groups",),
+    "roles": ("heads", "evidence/head-roles"),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -70,7 +71,9 @@ class Targets:
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
+        tables += ["head-roles", "role-overlap"] if self.atlas.describes_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
+        named += [f"results/{model}/heads.parquet"] if self.atlas.describes_heads else []
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
 
@@ -80,10 +83,11 @@ class Targets:
         return [f"results/{model}/page/{name}" for name in ("data", "index.html")]
 
     def page_tables(self, model: str) -> dict[str, str]:
-        """Tables of the evidence on the page of a model, by option of `write_page_data`."""
-        tables = {"answers": "same-answer"} if self.atlas.controls_answer else {}
-        tables |= {"group-effects": "head-groups"} if self.atlas.groups_heads(model) else {}
-        return {option: f"results/{model}/evidence/{table}.parquet" for option, table in tables.items()}
+        """Tables on the page of a model besides those of the maps, by option of `write_page_data`."""
+        tables = {"answers": "evidence/same-answer"} if self.atlas.controls_answer else {}
+        tables |= {"group-effects": "evidence/head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"described": "heads", "roles": "evidence/head-roles"} if self.atlas.describes_heads else {}
+        return {option: f"results/{model}/{table}.parquet" for option, table in tables.items()}
 
     def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""
@@ -104,6 +108,7 @@ class Targets:
             and (len(self.atlas.methods) > 1 or name != "agreement")
             and (self.atlas.controls_answer or name != "same-answer")
             and (self.atlas.groups_heads(model) or name != "head-groups")
+            and (self.atlas.describes_heads or name != "roles")
             and (self.atlas.keeps_heads or not name.startswith("sufficiency"))
         )
 
@@ -138,6 +143,7 @@ class Targets:
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"roles": "role-overlap"} if self.atlas.describes_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}

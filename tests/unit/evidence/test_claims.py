@@ -180,3 +180,26 @@ def test_groups_are_further_from_zero_than_their_sums_or_nearer():
     assert (a["count"], a["tested"]) == (4, True)
     assert (b["count"], b["tested"], b["more"], b["less"]) == (1, False, [], [])
     assert claims.groups(None) == []
+
+
+def test_roles_count_by_method_and_task_without_maps_that_should_not_be_read():
+    rows = [("ablation", task, role, 10, 27, p) for task in "ab" for role, p in (("induction", 0.01), ("sink", 0.2))]
+    rows += [("ablation", "b", "retrieval_score", 9, 20, 0.001), ("attribution", "a", "induction", 10, 27, 0.001)]
+    columns = ["method", "task", "role", "hottest", "strongest", "p_adjusted"]
+    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(heads=270)
+    summary = pl.DataFrame({"method": ["ablation", "ablation", "attribution"], "task": ["a", "b", "a"]})
+    summary = summary.with_columns(readable=pl.col("method") == "ablation")
+    found = claims.roles(table, summary)
+    assert {key: found[key] for key in ("names", "heads", "hottest", "strongest")} == {
+        "names": ["induction", "sink", "retrieval_score"], "heads": 270, "hottest": 10, "strongest": 27,
+    }  # fmt: skip
+    (method,) = found["methods"]
+    assert method["name"] == "ablation"
+    assert [(row["task"], [*row["by"]]) for row in method["rows"]] == [
+        ("a", ["induction", "sink"]),
+        ("b", ["induction", "sink", "retrieval_score"]),
+    ]
+    above = [(row["task"], row["role"]) for row in method["above_chance"]]
+    assert above == [("b", "retrieval_score"), ("a", "induction"), ("b", "induction")]
+    assert claims.roles(None, summary) is None
+    assert claims.roles(table.filter(method="attribution"), summary) is None

@@ -410,3 +410,28 @@ def test_findings_count_the_heads_that_adaptive_ablation_stopped():
     text = written(found)
     assert "- Adaptive: 40 (Math Calculation) to 51 (Retrieval) of 64 heads were measured on some of a task's" in text
     assert "Adaptive:" not in written(tables(THREE, dict.fromkeys(PAIRS, 1.0)))
+
+
+def test_hot_heads_of_a_role_are_counted_against_chance():
+    rows = [
+        ("retrieval", "induction", 3, 1.0, 0.2, 0.3, None, None),
+        ("inference", "induction", 0, 1.0, 1.0, -0.1, -0.2, 0.1),
+    ]
+    rows += [("retrieval", "retrieval_score", 7, 1.0, 0.0004, 0.5, 0.4, 0.6)]
+    columns = ["task", "role", "shared", "expected", "p_adjusted", "rank_correlation", "ci_low", "ci_high"]
+    overlap = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        method=pl.lit("ablation"), heads=270, hottest=10, strongest=27
+    )
+    text = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), roles=overlap))
+    for line in (
+        "| `ablation` | induction | retrieval score |",
+        "| Retrieval | 3 (1.0) | **7** (1.0) |",
+        "| Inference | 0 (1.0) |  |",
+        "- Of Retrieval's 10 hottest heads by `ablation`, 7 are among the model's 27 strongest retrieval heads (1.0 by "
+        "chance, p = 0.0004). Rank correlation of role and importance over all heads: 0.50 [0.40, 0.60].",
+    ):
+        assert f"{line}\n" in text
+    assert "no task's hottest heads" not in text
+    none = written(tables(THREE, dict.fromkeys(PAIRS, 0.05), roles=overlap.filter(role="induction")))
+    assert "- By `ablation`, no task's hottest heads are those of a role more often than by chance.\n" in none
+    assert "What do the hot heads do?" not in written(tables(THREE, dict.fromkeys(PAIRS, 0.05)))

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 from families import random_items, random_model
-from headatlas.models.head_model import find_heads
+from headatlas.models.head_model import PROBE_TOKENS, find_heads
 from headatlas.models.replacement import PromptBaseline, partners
 from headatlas.models.replay import replay_length
 from headatlas.models.work import Work, edited_rows, whole_pass
@@ -13,6 +13,7 @@ from headatlas.scoring.ablate_groups import ablate_groups
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.attribution import integrate, path_gains
 from headatlas.scoring.knock_out import knock_out
+from headatlas.scoring.roles import describe_heads
 from headatlas.scoring.trace import trace_task
 from headatlas.scoring.work import (
     ablation_work,
@@ -21,6 +22,7 @@ from headatlas.scoring.work import (
     integration_work,
     knock_out_work,
     padding_work,
+    roles_work,
     trace_work,
 )
 
@@ -136,6 +138,20 @@ def test_groups_of_heads_are_knock_outs_of_one_layer(model):
     beyond -= (6 - report.checked) * LAYERS * LENGTH
     assert found["forward"] == planned.layers + beyond
     assert sum(done) == 5 * len(entries)
+
+
+def test_describing_heads_is_a_pass_over_items_and_sequences(model):
+    """Beyond the plan: the sequence on which the stream is found. A tiny context cuts the random sequences."""
+    done, tasks = [], {"a": items(), "b": items(2)}
+    with counted(model) as found:
+        describe_heads(model, tasks, 0, 10_000, done.append)
+    planned = roles_work([*tasks.values()], LAYERS, 8)
+    cut = 20 * (100 - 64) * LAYERS
+    assert found == {"forward": planned.layers - cut + PROBE_TOKENS * LAYERS, "backward": 0}
+    assert sum(done) == 20 + 7
+    one, none = (roles_work(asked, LAYERS, 8) for asked in ([items(1)], []))
+    assert one.context - none.context == LAYERS * LENGTH**2 * (1 + 2)  # 11 keys in blocks of 8
+    assert one.logits - none.logits == 3 * ANSWER
 
 
 def test_integrated_gradients_count_their_steps(model):

@@ -3,7 +3,8 @@
 import json
 
 import numpy as np
-from headatlas.stats.ranking import hottest
+import pytest
+from headatlas.stats.ranking import at_least_common, hottest
 from script_runs import run_script, write_effects
 
 
@@ -29,3 +30,9 @@ def test_the_script_ranks_by_mean_effects_over_the_blocks_of_layers(tmp_path):
     done = run_script("choose_hottest", settings, effects=tmp_path / "effects", heads=tmp_path / "heads.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "heads.json").read_text()) == {"a": [[1, 0], [0, 1]]}
+
+
+def test_common_heads_of_random_sets():
+    """Of 4 heads, two sets of 2 share both in 1 of 6 cases, one or more in 5, any number in all."""
+    assert [at_least_common(common, 2, 2, 4) for common in (2, 1, 0)] == pytest.approx([1 / 6, 5 / 6, 1])
+    assert at_least_common(3, 2, 2, 4) == 0
