@@ -15,6 +15,7 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/evidence.smk"
 include: "workflow/rules/roles.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/provenance.smk"
 
 

@@ -35,6 +35,7 @@ REDUCED = {
     },
     "statistics": {"resamples": 200, "permutations": 200},
     "evidence": {"draws": 2, "rankings": 4, "halves": 10},
+    "page": {"attention": True},
 }
 
 # Smaller yet, and its tasks do not depend on one another: no pooled baseline, no probe, no evidence.

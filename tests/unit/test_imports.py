@@ -22,6 +22,7 @@ ARROWS = {
     "scoring": {"files", "jobs", "models", "stats"},
     "evidence": {"files", "jobs", "stats"},
     "charts": {"evidence", "stats"},
+    "page": {"charts", "evidence", "files", "jobs", "tasks"},
     "config": {"models", "tasks"},
     "workflow": {"config", "jobs", "models", "tasks"},
     "demo": set(),
@@ -32,7 +33,7 @@ ARROWS = {
 ROOMS = {
     "torch": {"models", "scoring", "demo"},
     "transformers": {"models", "tasks", "demo"},
-    "polars": {"evidence", "charts", "library"},
+    "polars": {"evidence", "charts", "library", "page"},
     "scipy": {"stats"},
     "jinja2": {"evidence", "workflow"},
     "altair": {"charts", "library"},

@@ -24,6 +24,7 @@ PLAIN_OPTIONS = (
     "local_files_only", "model_input_names", "model_max_length", "pad_token", "padding_side",
     "tokenizer_class", "truncation_side", "unk_token",
 )  # fmt: skip
+UNFINISHED = "\ufffd"  # what a decoder writes for a part of a character
 PLAIN_VOCABULARY = 100_000  # tokens; transformers corrects the splitting of some larger ones
 
 
@@ -87,6 +88,21 @@ def text_ids(tokeniser: Tokeniser, prompt: str, answer: str) -> tuple[list[int],
     if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
         return prompt_ids, whole[len(prompt_ids) :]
     return prompt_ids, tokeniser.encode(joiner + answer, False)
+
+
+def token_texts(tokeniser: Tokeniser, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds to that of the tokens before it.
+
+    Of a character that several tokens encode, the last of them has the text, and the others have none. Each token is
+    decoded with those since the end of the last character, and with the tokens before, which decide about a space.
+    """
+    texts, before, done = [], 0, 0
+    for end in range(1, len(ids) + 1):
+        known, grown = (tokeniser.decode(list(ids[before:to])) for to in (done, end))
+        whole = not grown.endswith(UNFINISHED) or end == len(ids)
+        texts.append(grown[len(known) :] if whole else "")
+        before, done = (done, end) if whole else (before, done)
+    return texts
 
 
 @shared

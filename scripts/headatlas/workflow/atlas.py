@@ -160,6 +160,16 @@ class Atlas:
         return self.tells_evidence and self.models[model]["compare_to"] is not None
 
     @property
+    def makes_page(self) -> bool:
+        """Whether there is a page on which one can look into single heads."""
+        return self.config["page"]["run"]
+
+    @property
+    def attends(self) -> bool:
+        """Whether the page shows what the heads attend to."""
+        return self.makes_page and self.config["page"]["attention"]
+
+    @property
     def compares_models(self) -> bool:
         """Whether several models are compared."""
         return self.tells_evidence and len(self.models) > 1

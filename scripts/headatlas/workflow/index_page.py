@@ -15,7 +15,8 @@ from headatlas.workflow.targets import FIGURES, MAPS
 
 SHOWN = ("png", "svg")  # images that a page can show, the lighter one first
 ORDER = [*MAPS, *(figure.partition(".")[0] for figure in FIGURES)]
-TEXTS = ("findings.html", "findings.md", "provenance.json")
+TEXTS = ("page/index.html", "findings.html", "findings.md", "provenance.json")
+WORDS = {"page/index.html": "the heads, one by one"}  # of a link; others are named after their file
 TABLES = (".csv", ".parquet")
 
 
@@ -51,7 +52,7 @@ def _section(folder: Path) -> dict | None:
         "compared": folder.name == COMPARISON,
         "config": known.config,
         "date": f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC",
-        "texts": [name for name in TEXTS if PurePosixPath(name) in files],
+        "texts": {name: WORDS.get(name, name) for name in TEXTS if PurePosixPath(name) in files},
         "figures": figures,
         "tables": [str(file) for file in sorted(tables, key=lambda file: (len(file.parts), file))],
     }

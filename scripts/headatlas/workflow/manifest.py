@@ -9,6 +9,7 @@ Imported while Snakemake reads the Snakefile: standard library, and yaml when tw
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from headatlas.jobs.cli import write_json
 NAME = "manifest.json"
 COMPARISON = "comparison"
 # Files that no reader mistakes for a result, and that save computation when a task, method or model comes back.
-REUSABLE = ("balanced", "baseline.safetensors", "effects", "items", "logs", "scores", "trace")
+REUSABLE = ("attention", "balanced", "baseline.safetensors", "effects", "items", "logs", "scores", "trace")
 
 
 @dataclass
@@ -80,7 +81,7 @@ def finish(results: Path, folders: Mapping[Path, list[str]], config: list[str]) 
         if folder in folders or known.config == config:
             planned = folders.get(folder, [])
             left = {*known.current, *known.earlier} - {*planned}
-            earlier = sorted(name for name in left if (folder / name).is_file())
+            earlier = sorted(name for name in left if (folder / name).exists())
             _write(folder, Manifest(config, sorted(planned), earlier))
 
 
@@ -98,27 +99,30 @@ def left_over(results: Path, config: list[str] | None = None) -> tuple[list[Path
         for name in known.earlier:
             parts, file = Path(name).parts, manifest.parent / name
             inside = parts and ".." not in parts and not Path(name).is_absolute()  # a user may have edited it
-            if inside and name not in known.current and file.is_file():
+            if inside and name not in known.current and file.exists():
                 again = parts[0] in REUSABLE or file.suffix == ".safetensors"
                 (reusable if again else outdated).append(file)
     return outdated, reusable
 
 
 def remove(results: Path, files: Iterable[Path]) -> None:
-    """Remove files of `left_over`, folders that become empty, and their entries in the manifests.
+    """Remove what `left_over` names, folders that become empty, and the entries in the manifests.
 
     Raises:
         HeadAtlasError: a file cannot be removed.
     """
     for file in files:
         try:
-            file.unlink(missing_ok=True)
+            if file.is_dir():  # an output of a rule, such as a page's data
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
         except OSError as error:
             raise HeadAtlasError(f"{file}: cannot be removed: {error.strerror}") from None
         _remove_empty(file.parent, results)
     for manifest in list(results.glob(f"*/{NAME}")):
         if known := read(manifest.parent):
-            earlier = [name for name in known.earlier if (manifest.parent / name).is_file()]
+            earlier = [name for name in known.earlier if (manifest.parent / name).exists()]
             _write(manifest.parent, Manifest(known.config, known.current, earlier))
 
 

@@ -171,6 +171,20 @@ def _looks(job: Job) -> dict:
     return {key: value for key, value in job.atlas.config["figures"].items() if key not in RENDER_ONLY}
 
 
+# Keys of `figures` that the page follows, too.
+PAGE_LOOKS = (
+    "columns", "labels", "scheme", "signed_scheme", "scale", "legend_title", "signed_legend_title", "q_threshold",
+)  # fmt: skip
+
+
+def _page_looks(job: Job) -> dict:
+    return {key: job.atlas.config["figures"][key] for key in PAGE_LOOKS}
+
+
+def _method_settings(job: Job) -> dict:
+    return {method: job.atlas.config["methods"][method] for method in job.atlas.methods}
+
+
 def _png_scale(job: Job) -> float | None:
     figures = job.atlas.config["figures"]
     return figures["png_scale"] if "png" in figures["formats"] else None
@@ -285,6 +299,12 @@ TABLE: dict[str, dict[str, Source]] = {
         "models", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks
     ),
     "render_figure": row(png_scale=_png_scale),
+    "attend_items": row(model=_loaded_model, shown="page.items"),
+    "write_page_data": row(
+        "{model}", "tasks", "metric", "statistics.confidence", "statistics.items", "page.examples",
+        methods=_method_settings, effects=_all_effects, groups=_groups, shown="page.items",
+    ),
+    "write_page": row(tasks=_drawn_order, looks=_page_looks),
     "record_engines": row(
         "{rule}",
         effects=_effects_of_rule,

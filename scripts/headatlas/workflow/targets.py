@@ -40,7 +40,8 @@ class Targets:
         of_models = [
             path
             for model in self.atlas.models
-            for path in (*self._tables(model), *self._maps(model), *self._evidence(model), *self._exported(model))
+            for of_model in (self._tables, self._maps, self._evidence, self._exported, self._page)
+            for path in of_model(model)
         ]
         return of_models + self._comparison()
 
@@ -84,6 +85,18 @@ class Targets:
     def _exported(self, model: str) -> list[str]:
         """Lists of heads for other programs."""
         return [f"results/{model}/heads/{task}.json" for task in self.atlas.tasks if self.atlas.exports]
+
+    def _page(self, model: str) -> list[str]:
+        if not self.atlas.makes_page:
+            return []
+        return [f"results/{model}/page/{name}" for name in ("data", "index.html")]
+
+    def page_tables(self, model: str) -> dict[str, str]:
+        """Tables on the page of a model besides those of the maps, by option of `write_page_data`."""
+        tables = {"answers": "evidence/same-answer"} if self.atlas.controls_answer else {}
+        tables |= {"group-effects": "evidence/head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"described": "heads", "roles": "evidence/head-roles"} if self.atlas.describes_heads else {}
+        return {option: f"results/{model}/{table}.parquet" for option, table in tables.items()}
 
     def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""

@@ -14,7 +14,8 @@ from headatlas.workflow.manifest import finish
 TEMPLATE = Path(__file__).resolve().parents[3] / "workflow/report/index.html.j2"
 DAY = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 FILES = [
-    "findings.html", "importance.csv", "provenance.json", "trace/t.safetensors", "effects/ablation/t.safetensors",
+    "findings.html", "page/index.html", "page/main.js",
+    "importance.csv", "provenance.json", "trace/t.safetensors", "effects/ablation/t.safetensors",
     "evidence/knock-out.parquet", "evidence/knock-out/ablation/sets.json", "logs/aggregate.log",
     "heads/t.json", "heads/t.safetensors",
     "figures/knock-out.json", "figures/knock-out.svg", "figures/heatmap-grid.ablation.json",
@@ -69,8 +70,10 @@ def test_findings_figures_and_tables_are_linked_and_nothing_else(tmp_path):
     ]
     figures += ["knock-out.svg", "knock-out.json", "knock-out.svg"]
     tables = ["importance.csv", "evidence/knock-out.parquet", "heads/t.json"]
-    expected = ["findings.html", "provenance.json", *(f"figures/{name}" for name in figures), *tables]
+    texts = ["page/index.html", "findings.html", "provenance.json"]
+    expected = [*texts, *(f"figures/{name}" for name in figures), *tables]
     assert page.links == [f"demo/{name}" for name in expected]
+    assert "the heads, one by one" in page.words
     assert all((tmp_path / link).is_file() for link in page.links)
     assert "Newest file: 2023-11-14 22:13 UTC. Config: config/config.yaml." in page.words
 

@@ -1,0 +1,1 @@
+"""The data of the head page: scripts that a browser loads from a disk, without a server."""
