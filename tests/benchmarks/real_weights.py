@@ -17,7 +17,7 @@ from headatlas.models.head_model import HeadModel
 from headatlas.models.loading import load_model
 from headatlas.models.memory import pass_bytes
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import integrate
+from headatlas.scoring.attribution import integrate, path_gains, path_points
 from headatlas.scoring.trace import trace_task
 from others import answer_floor, bare_backward, bare_forward, everywhere_floor, hooked_forwards, lens_forwards, lens_of
 
@@ -111,7 +111,8 @@ def _backward(model: HeadModel, items: list[dict], _positions: str) -> None:
 
 
 def _integrated(model: HeadModel, items: list[dict], positions: str) -> None:
-    integrate(model, items, _zero(model), positions, STEPS, BATCH_TOKENS)
+    integrate(model, items, _zero(model), positions, path_points(items, "line", STEPS), BATCH_TOKENS)
+    path_gains(model, items, _zero(model), positions, BATCH_TOKENS)
 
 
 def _steps(model: HeadModel, items: list[dict], _positions: str) -> None:

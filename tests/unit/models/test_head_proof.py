@@ -13,7 +13,7 @@ from headatlas.files.scores import read_effects, read_task, write_scores
 from headatlas.models.batches import collate
 from headatlas.models.head_model import HeadModel, find_heads
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import integrate
+from headatlas.scoring.attribution import integrate, path_points
 from headatlas.scoring.trace import trace_batch, trace_task
 from headatlas.stats.head_statistics import mean_effects, no_statistics
 from sweep_families import tiny_model
@@ -157,7 +157,7 @@ def test_effects_of_a_hybrid_are_those_of_plain_passes_and_absent_elsewhere(hybr
                     hybrid.model, hybrid.attentions[layer].projection, ITEMS[0], columns, 0.0, positions
                 )
                 assert effects[0, layer, head] == pytest.approx(truth, abs=2e-5)
-        slopes, _ = integrate(hybrid, ITEMS, zeros, positions, 2, 512)
+        slopes = integrate(hybrid, ITEMS, zeros, positions, path_points(ITEMS, "line", 2), 512)
         assert np.isnan(slopes).all((0, 2)).tolist() == [True, False, True, False]
         assert np.isfinite(slopes[:, [1, 3]]).all()
 

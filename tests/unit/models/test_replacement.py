@@ -134,7 +134,8 @@ def test_attribution_to_the_other_prompt(positions, same_length, tmp_path):
     expected = gate_slopes(model, batch, replacement, torch.ones(1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5
     assert np.abs(effect).max() > 1e-3
-    whole, gains = integrate(model, scored, baseline, positions, 64, 512)
+    whole = integrate(model, scored, baseline, positions, path_points(scored, "line", 64), 512)
+    gains = path_gains(model, scored, baseline, positions, 512)
     every = [columns_of(model, layer, head) for layer in range(3) for head in range(model.n_heads)]
     projections = [part.projection for part in model.attentions]
     for row, item in enumerate(scored):

@@ -8,7 +8,7 @@ import torch
 from families import random_items, random_model
 from headatlas.models.head_model import HeadModel, find_heads
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import integrate
+from headatlas.scoring.attribution import integrate, path_points
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.probe import fit_probe
 from headatlas.scoring.trace import trace_task
@@ -38,7 +38,9 @@ def all_methods(model: HeadModel, folder) -> dict[str, np.ndarray]:
     found = {f"trace {name}": value for name, value in load_file(folder / "trace.safetensors").items()}
     baseline = np.random.default_rng(1).normal(scale=0.2, size=(1, 3, 4, model.d_head)).astype(np.float32)
     for positions in ("answer", "all"):
-        found[f"integrate {positions}"], _ = integrate(model, items, baseline, positions, 3, 512)
+        found[f"integrate {positions}"] = integrate(
+            model, items, baseline, positions, path_points(items, "line", 3), 512
+        )
         for way in ("replay", "hooked"):
             name = f"{way} {positions}"
             found[f"ablate {name}"], _ = ablate_layers(model, items, baseline, range(3), positions, 512, engine=way)
