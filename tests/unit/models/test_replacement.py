@@ -11,7 +11,7 @@ from headatlas.models.batches import collate
 from headatlas.models.head_model import find_heads
 from headatlas.models.replacement import PromptBaseline, corresponding, has_partners, partners
 from headatlas.scoring.ablation import ablate_layers
-from headatlas.scoring.attribution import gate_slopes, integrate
+from headatlas.scoring.attribution import gate_slopes, integrate, path_gains, path_points
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.trace import trace_task
 
