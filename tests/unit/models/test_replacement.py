@@ -131,7 +131,7 @@ def test_attribution_to_the_other_prompt(positions, same_length, tmp_path):
     effect = attribution_from_terms(tmp_path / "trace.safetensors", None, positions)
     batch = collate(scored, list(range(len(scored))))
     replacement = baseline.on(model, batch, positions, range(3))
-    expected = gate_slopes(model, batch, replacement, torch.ones(1), positions)[:, 0]
+    expected = gate_slopes(model, batch, replacement, torch.ones(1, 1), positions)[:, 0]
     assert np.abs(effect - expected.numpy()).max() < 1e-5
     assert np.abs(effect).max() > 1e-3
     whole = integrate(model, scored, baseline, positions, path_points(scored, "line", 64), 512)
