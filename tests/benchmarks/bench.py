@@ -91,16 +91,9 @@ LINES = [
     Line("trace 8x8", "forward", "no gradients, x bare forward", False, 1.10, "trace"),
     Line("smollm2 trace", "floor", "x bare forward + backward", False, 1.15),
     Line("smollm2 attribution", "floor", f"{real_weights.STEPS} steps, x bare passes", False, 1.15),
-    *(
-        Line(case, other, says, other != "floor", 1.3 if other == "floor" else None)
-        for case in real_weights.LENGTHS
-        if "answer" in case or "positions" in case
-        for other, says in (
-            ("floor", "x the floor"),
-            ("plain", "x faster than hooked passes"),
-            ("lens", "x faster than TransformerLens"),
-        )
-    ),
+    *(Line(case, "floor", "x the floor", False, 1.3) for case in real_weights.ABLATIONS),
+    *(Line(case, "plain", "x faster than hooked passes", True, None) for case in real_weights.HOOKED),
+    *(Line(case, "lens", "x faster than TransformerLens", True, None) for case in real_weights.HOOKED),
     Line("probe", "original", "5 seeds, x faster than 1 of the original", True, None),
 ]
 
@@ -201,14 +194,14 @@ def _memory(field: str) -> int:
 def interleaved(sides: dict[str, Side], repeats: int) -> dict[str, Measured]:
     """The fastest call of each side, with the most memory of all its calls.
 
-    A short warm-up, then rounds of all sides in turn; a side that has taken a minute is not run again.
+    A short warm-up, then rounds of all sides in turn; a side that has taken half a minute is not run again.
     """
     for side in sides.values():
         side(True)
     calls: dict[str, list[Measured]] = {name: [] for name in sides}
     for _repeat in range(repeats):
         for name, side in sides.items():
-            if sum(call.seconds for call in calls[name]) <= 60:
+            if sum(call.seconds for call in calls[name]) <= 30:
                 calls[name].append(measured(side))
     return {
         name: min(of_side, key=lambda call: call.seconds)._replace(peak_mb=max(call.peak_mb or 0 for call in of_side))

@@ -3,7 +3,9 @@
 Written plainly and without the library's fast ways; the models are random Llamas, the items random tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -147,21 +149,26 @@ def lens_forwards(
 
 
 def answer_floor(model: HeadModel, batch: Batch) -> None:
-    """(c) Prompt forward once, then all rows' answer tokens through the layers above, as plain layer calls.
+    """(c) Prompt forward once, then the answer tokens of every head's row through the layers from its own on."""
+    bare_forward(model, batch)
+    rows_floor(model, batch, [model.n_heads] * model.n_layers)
 
-    A row is one head and item; the rows of a layer's heads join at that layer. They attend to nothing but
-    themselves, which is less than they must do. A call takes some 512 positions, because more leave a CPU's caches.
+
+def rows_floor(model: HeadModel, batch: Batch, entering: Sequence[int]) -> None:
+    """The answer tokens of edited rows, as plain layer calls: `entering[layer]` rows of each item join at that layer.
+
+    They attend to nothing but themselves, which is less than they must do. A call takes some 512 positions, because
+    more leave a CPU's caches.
     """
     base, (items, width) = model.model.model, batch.positions.shape
-    rows = torch.randn(items * model.n_heads * model.n_layers, width, base.config.hidden_size)
+    rows = torch.randn(items * sum(entering), width, base.config.hidden_size)
     with torch.no_grad():
-        base(input_ids=batch.input_ids, use_cache=False)
         rotary = base.rotary_emb(rows, position_ids=torch.arange(width)[None])
-        for above in range(1, model.n_layers + 1):
-            layer, joined = base.layers[above - 1], rows[: items * model.n_heads * above]
+        for layer, joined in zip(base.layers, accumulate(entering), strict=True):
             parts = [
                 layer(part, position_embeddings=rotary, attention_mask=None)
-                for part in joined.split(max(1, 512 // width))
+                for part in rows[: items * joined].split(max(1, 512 // width))
+                if len(part)
             ]
         for part in parts:
             model.model.lm_head(base.norm(part))

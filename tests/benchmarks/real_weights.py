@@ -35,10 +35,14 @@ LENGTHS = {  # case -> prompt and answer tokens of each item
     "smollm2 answer, 3 to 7 tokens": [(120, 3), (130, 4), (140, 5), (150, 5), (160, 6), (170, 7)],
     "smollm2 answer, 3 to 22 tokens": [(120, 3), (130, 6), (140, 10), (150, 14), (160, 18), (170, 22)],
     "smollm2 answer, CogQA's lengths": COGQA,
-    "smollm2 all positions": [(32, 1)] * 2,
+    "smollm2 all positions": [(20, 1)] * 2,
     "smollm2 attribution": [(96, 5)] * 3,
     "smollm2 trace": [*COGQA[:3], COGQA[1]] * 3,
 }
+
+
+ABLATIONS = [case for case in LENGTHS if "answer" in case or "positions" in case]
+HOOKED = [case for case in ABLATIONS if " to " not in case]  # and against hooked passes
 
 
 @lru_cache(maxsize=1)
@@ -48,8 +52,8 @@ def load(path: str, backward: bool = False) -> HeadModel:
     return replace(load_model(settings, "cpu"), room=pass_bytes(read_model_config(settings), backward))
 
 
-def items_of(case: str) -> list[dict]:
-    """Items of random tokens with the case's lengths."""
+def items_of(lengths: list[tuple[int, int]]) -> list[dict]:
+    """Items of random tokens; lengths: prompt and answer tokens of each."""
     rng = np.random.default_rng(0)
     return [
         {
@@ -59,27 +63,27 @@ def items_of(case: str) -> list[dict]:
             "prompt_ids": rng.integers(1, 49_000, prompt).tolist(),
             "answer_ids": rng.integers(1, 49_000, answer).tolist(),
         }
-        for index, (prompt, answer) in enumerate(LENGTHS[case])
+        for index, (prompt, answer) in enumerate(lengths)
     ]
 
 
 def side_of(case: str, name: str, path: str) -> Callable[[bool], object]:
     """A side of a case: `ours`, `plain` and `lens` (hooked passes), or `floor`; effects [item, layer, head].
 
-    With `short`, a side runs the first item only, or hooked passes of it.
+    With `short`, a side runs one item of five tokens.
     """
     model = load(path, case in ("smollm2 trace", "smollm2 attribution"))
-    everything = items_of(case)
+    items, warm_up = items_of(LENGTHS[case]), items_of([(4, 1)])
     positions = "all" if case == "smollm2 all positions" else "answer"
     if name in ("plain", "lens"):
         # TransformerLens changes the model, so it gets one of its own.
         bridge = lens_of(load.__wrapped__(path)) if name == "lens" else None
-        return lambda short: _hooked(model, everything[: 1 if short else None], positions, bridge)
+        return lambda short: _hooked(model, warm_up if short else items, positions, bridge)
     work = {
         "smollm2 trace": {"ours": _traced, "floor": _backward},
         "smollm2 attribution": {"ours": _integrated, "floor": _steps},
     }.get(case, {"ours": _ablated, "floor": _floor})[name]
-    return lambda short: work(model, everything[: 1 if short else None], positions)
+    return lambda short: work(model, warm_up if short else items, positions)
 
 
 def share_of(name: str) -> float:

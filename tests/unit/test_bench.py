@@ -3,12 +3,15 @@
 import sys
 
 import bench
+import end_to_end
 import interval_coverage
 import numpy as np
 import others
 import pytest
 import real_weights
 from headatlas.config.check import load_schema
+from headatlas.files.knock_outs import KnockOut, Target, write_knock_out
+from headatlas.models.batches import collate
 from headatlas.stats.head_statistics import head_statistics
 
 
@@ -35,8 +38,8 @@ def test_the_fastest_of_several_rounds_counts_and_slow_sides_run_once(monkeypatc
 
         return run
 
-    done = bench.interleaved({"fast": side("fast", [5, 1, 2]), "slow": side("slow", [61])}, 3)
-    assert {name: (one.seconds, one.found) for name, one in done.items()} == {"fast": (1, "fast"), "slow": (61, "slow")}
+    done = bench.interleaved({"fast": side("fast", [5, 1, 2]), "slow": side("slow", [31])}, 3)
+    assert {name: (one.seconds, one.found) for name, one in done.items()} == {"fast": (1, "fast"), "slow": (31, "slow")}
     rounds = [("fast", False), ("slow", False), ("fast", False), ("fast", False)]
     assert calls == [("fast", True), ("slow", True), *rounds]
 
@@ -57,7 +60,7 @@ def test_sides_on_real_weights_do_the_same_work(monkeypatch):
     """On a random Llama in the place of SmolLM2: hooked passes of three heads, ours of all."""
     monkeypatch.setattr(real_weights, "load", lambda *_given: others.llama(17, 4, 32))
     monkeypatch.setitem(real_weights.LENGTHS, "smollm2 two", [(9, 3), (7, 2)])
-    monkeypatch.setattr(real_weights, "items_of", lambda case: within(real_weights.LENGTHS[case]))
+    monkeypatch.setattr(real_weights, "items_of", within)
     ours, plain = (real_weights.side_of("smollm2 two", name, "")(False) for name in ("ours", "plain"))
     assert np.isfinite(plain).sum() == 2 * 3
     assert 0 < bench.difference(ours, plain, "smollm2 two") < 1e-5
@@ -69,6 +72,36 @@ def within(lengths):
     """Items of the random Llama's vocabulary, which has 512 tokens."""
     made = [others.make_items(1, prompt, answer, 512, seed)[0] for seed, (prompt, answer) in enumerate(lengths)]
     return [item | {"id": str(row), "question_id": str(row)} for row, item in enumerate(made)]
+
+
+def test_the_floor_runs_the_positions_that_the_numbers_need():
+    """Of three items of 7 tokens and 2 answer positions: 2 layers whole, and rows of 2 heads through 2 layers and 1."""
+    model, seen = others.llama(2, 2, 32), []
+    for attention in model.attentions:
+        attention.layer.register_forward_hook(lambda _module, args, _output: seen.append(args[0].shape[:-1].numel()))
+    batch = collate(others.make_items(3, 6, 2, 512), [0, 1, 2])
+    others.answer_floor(model, batch)
+    assert sum(seen) == 3 * (7 * 2 + 2 * (2 * 2 + 2 * 1))
+    seen.clear()
+    others.rows_floor(model, batch, [0, 5])
+    assert sum(seen) == 3 * 2 * 5
+
+
+def test_knock_outs_of_a_run_enter_at_their_lowest_layer_and_equal_ones_once(tmp_path):
+    """Two sources knock out the same pair and a head each on task b; on task a the first alone, and no head."""
+    folder = tmp_path / "evidence/knock-out/ablation"
+    folder.mkdir(parents=True)
+    pair, low, high = ([[1, 0], [0, 1]], [[0, 0]], [[1, 1]])
+    sets = {"a": [[], pair, low], "b": [pair, high]}
+    for source, heads in sets.items():
+        on_b = Target(np.arange(len(heads))[-2:], *(np.zeros((2, 1), kind) for kind in (np.float32, np.uint8)), [0])
+        on_a = Target(np.arange(1), *(np.zeros((1, 1), kind) for kind in (np.float32, np.uint8)), [0])
+        about = [{"kind": "out", "heads": each} for each in heads]
+        targets = {"b": on_b} | ({"a": on_a} if source == "a" else {})
+        write_knock_out(folder / f"{source}.safetensors", KnockOut("ablation", source, 1, about, targets, {}))
+    model = others.llama(2, 2, 32)
+    assert end_to_end.knock_out_rows(model, tmp_path / "items/b.json") == [[2, 1]]
+    assert end_to_end.knock_out_rows(model, tmp_path / "items/a.json") == [[0, 0]]
 
 
 def test_settings_are_the_pipelines():
