@@ -108,6 +108,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
             "positions": "answer",
             "same_answer": False,
             "groups": False,
+            "roles": False,
             "sufficiency": True,
             "rankings": 30,
             "halves": 100,
