@@ -1,4 +1,4 @@
-"""The same-answer control and heads kept alone, from task file to findings, where one head alone carries the answer."""
+"""The same-answer control, heads kept alone and roles, from task file to findings: one head alone carries the answer."""
 
 import json
 
@@ -19,7 +19,8 @@ CPR = f"{RESULTS}/evidence/cpr.parquet"
 TARGETS = [
     TABLE,
     CPR,
-    *(f"{RESULTS}/figures/{name}.svg" for name in ("same-answer", "sufficiency")),
+    f"{RESULTS}/heads.parquet",
+    *(f"{RESULTS}/figures/{name}.svg" for name in ("same-answer", "sufficiency", "roles")),
     f"{RESULTS}/findings.md",
 ]
 CONFIG = INDEPENDENT | {
@@ -27,7 +28,7 @@ CONFIG = INDEPENDENT | {
     "tasks": {"copying": {"source": "copying.jsonl"}},
     "items": {"validate_fraction": 0.5},
     "methods": {"ablation": {"baseline": "zero"}},
-    "evidence": {"draws": 2, "halves": 10, "same_answer": True, "top": 0.5},
+    "evidence": {"draws": 2, "halves": 10, "same_answer": True, "top": 0.5, "roles": True},
 }
 
 
@@ -90,6 +91,26 @@ def test_the_planted_head_kept_alone_suffices_and_random_rankings_find_it_by_cha
     assert "| Copying | `random` |  | 0." in text
     assert "- Head-CPR: `ablation` is better than `random` for 1 of 1 tasks and worse for 0.\n" in text
     assert (run / RESULTS / "figures/sufficiency.svg").stat().st_size > 1000
+
+
+def test_the_planted_head_copies_and_writes_the_answer(run):
+    """Its attention is uniform, so a prompt of n equal letters gets it all, and only its copying is perfect."""
+    heads, roles, overlap = (
+        pl.read_parquet(run / RESULTS / f"{name}.parquet")
+        for name in ("heads", "evidence/head-roles", "evidence/role-overlap")
+    )
+    place = dict(zip(("layer", "head"), PLANTED, strict=True))
+    assert heads.filter(copying=1).select("layer", "head").rows() == [PLANTED]
+    assert set(heads.filter(**place)["promoted"].item()) < set(LETTERS)
+    assert roles.filter(**place)["direct"].item() > 1
+    assert roles.filter(pl.col("direct") != 0).height == 1
+    assert roles["retrieval_score"].to_list() == [1] * 12
+    assert roles["span_mass"].to_list() == pytest.approx([1] * 12)
+    row = overlap.filter(role="direct").row(0, named=True)
+    assert (row["hottest"], row["strongest"], row["shared"]) == (1, 1, 1)
+    assert row["p_value"] == pytest.approx(1 / 12)
+    assert "| Copying | " in (run / RESULTS / "findings.md").read_text().split("What do the hot heads do?")[1]
+    assert (run / RESULTS / "figures/roles.svg").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

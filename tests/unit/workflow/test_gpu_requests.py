@@ -11,6 +11,7 @@ from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.attribution import integrate, path_points
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.probe import fit_probe
+from headatlas.scoring.roles import describe_heads
 from headatlas.scoring.trace import trace_task
 from pretended_gpu import CPU, GPU, PretendedGpu, PretendedMemory
 from probe_samples import SETTINGS, planted
@@ -47,7 +48,10 @@ def all_methods(model: HeadModel, folder) -> dict[str, np.ndarray]:
             found[f"knock out {name}"], found[f"correct {name}"], _ = knock_out(
                 model, items, SETS, baseline, positions, 512, engine=way
             )
-    return found
+    roles = describe_heads(model, {"a": items}, 0, 512)
+    found |= {f"roles {name}": values for name, values in (roles.sequences | roles.tokens).items()}
+    scores = roles.tasks["a"].scores
+    return found | {f"roles {name} of items": scores[name] for name in ("direct", "sink", "entropy")}
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "bloom", "phi3", "falcon_alibi"])
