@@ -18,17 +18,20 @@ from headatlas.tasks.items import read_items
 
 @dataclass(frozen=True)
 class Settings:
-    """mode: zero | mean (over all positions)."""
+    """mode: zero | mean (over all positions); prune: whether to cut the heads out of the projections, too."""
 
     model: dict
     mode: str
+    prune: bool = False
 
 
 def main(settings: Settings, heads: Path, items: Path, folder: Path, device: str = "cpu", threads: int = 1) -> None:
     listed = read_head_list(heads)
     vectors = torch.from_numpy(read_vectors(listed, heads)) if settings.mode == "mean" else None
     chosen = read_items(items)["items"]
-    _, check = bake(settings.model, listed.heads, vectors, chosen, folder, choose_device(device, threads))
+    _, check = bake(
+        settings.model, listed.heads, vectors, chosen, folder, choose_device(device, threads), settings.prune
+    )
     log.info(
         "%d heads output their %s; log-probabilities are within %.2g nats of those of hooks (%d numbers on %d items, "
         "which the heads change by up to %.2g nats)",

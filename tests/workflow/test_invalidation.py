@@ -287,7 +287,7 @@ def test_a_statistic_rewrites_scores_and_what_is_made_of_them(independent, tmp_p
     folder, written = carry_out(independent, tmp_path / "run", "independent", case)
     assert not [path for path in written if "/scores/" not in path and "/trace/" in path]
     kinds = {path.split("/")[2].split(".")[0] for path in written}
-    assert kinds == {"scores", "importance", "figures", "provenance", "evidence"}
+    assert kinds == {"scores", "importance", "figures", "provenance", "evidence", "heads"}
     old, new = (pl.read_parquet(at / "results/tiny/importance.parquet") for at in (independent, folder))
     same = ["effect", "std_error", "p_value", "q_value", "importance", "rank"]
     assert old.select(same).equals(new.select(same))
@@ -297,10 +297,11 @@ def test_a_statistic_rewrites_scores_and_what_is_made_of_them(independent, tmp_p
 def test_a_changed_line_rewrites_its_task_only(independent, tmp_path):
     case = next(case for run, case in CASES if run == "independent" and "changed line" in case["edit"])
     _, written = carry_out(independent, tmp_path / "run", "independent", case)
-    assert [path for path in written if "inference" in path] == []
+    of_another = [path for path in written if "inference" in path]
+    assert {path.split("/")[2] for path in of_another} == {"heads"}  # whose means are over all tasks
     by_folder = {path.split("/")[2].split(".")[0] for path in written}
     made = {"items", "trace", "effects", "engines", "scores", "importance", "figures", "provenance", "evidence"}
-    assert by_folder == made
+    assert by_folder == made | {"baseline", "heads"}
 
 
 def test_a_colour_redraws_figures_and_nothing_else(independent, tmp_path):

@@ -45,5 +45,5 @@ def test_knock_outs_of_an_exported_list_are_those_of_the_run(finished, atlas):
         row = next(row for row, of in enumerate(target.sets) if known.sets[of]["k"] == 8)
         found = atlas.knock_out(known.sets[target.sets[row]]["heads"], held_out[task], baseline=means)
         assert found["id"].to_list() == [item["id"] for item in held_out[task]]
-        assert found["score"].to_list() == pytest.approx(target.score[row].tolist(), abs=1e-6)
+        assert found["score"].to_list() == pytest.approx(target.score[row].tolist(), rel=1e-6, abs=1e-6)
         assert found["correct"].to_list() == target.correct[row].astype(bool).tolist()

@@ -24,6 +24,7 @@ from headatlas.models.folder import is_local, tokenizer_inputs
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads
 from headatlas.models.loading import load_model
+from headatlas.models.prune import prune
 from headatlas.models.quantised import is_quantised
 from headatlas.models.source import is_gguf, shown_to_transformers
 
@@ -46,7 +47,13 @@ class Check:
 
 
 def bake(
-    settings: dict, heads: Heads, vectors: Tensor | None, items: list[dict], folder: Path, device: str = "cpu"
+    settings: dict,
+    heads: Heads,
+    vectors: Tensor | None,
+    items: list[dict],
+    folder: Path,
+    device: str = "cpu",
+    pruned: bool = False,
 ) -> tuple[str, Check]:
     """Write a transformers folder in which some heads output a constant at every position, and check it.
 
@@ -58,13 +65,14 @@ def bake(
         heads: (layer, head) pairs; vectors: [head of the list, d_head], what they output; None for zero.
         items: tokenised items, of which `CHECKED` are compared, the shortest and the longest among them.
         folder: to write; must not exist.
+        pruned: whether to cut the heads out of the projections, too (`prune`).
 
     Returns:
         where the constants are, in words, and the check.
 
     Raises:
         HeadAtlasError: `folder` exists; a head that the model lacks; vectors of another width; a family that keeps no
-            bias; the baked model differs from the hooked one.
+            bias; heads that cannot be cut out; the baked model differs from the hooked one.
     """
     if Path(folder).exists():
         raise HeadAtlasError(f"{folder}: exists already; name a folder that does not, or remove it")
@@ -77,7 +85,7 @@ def bake(
             hooked = [_log_probs(model, batch) for batch in chosen]
         place = silence(model, heads, vectors)
     with atomic_folder(folder) as draft:
-        save(model, settings, draft)
+        save(model, settings, draft, heads if pruned else [])
         del model
         baked = load_model(settings | {"path": str(draft), "revision": None}, device)
         with torch.no_grad():
@@ -89,7 +97,7 @@ def bake(
                 f"model {settings['path']}: without these heads its log-probabilities differ by {check.difference:.2g} "
                 f"nats from those of hooks, more than {allowed:.2g}; {_advice(baked)}"
             )
-        write_json(draft / "baked.json", _record(settings, heads, vectors, place, check))
+        write_json(draft / "baked.json", _record(settings, heads, vectors, place, check) | {"pruned": pruned})
     return place, check
 
 
@@ -146,9 +154,15 @@ def silence(model: HeadModel, heads: Heads, vectors: Tensor | None) -> str:
     return place
 
 
-def save(model: HeadModel, settings: dict, folder: Path) -> None:
-    """Write weights (safetensors) and config, and the tokenizer's files as they were, as one transformers folder."""
+def save(model: HeadModel, settings: dict, folder: Path, cut: Heads = ()) -> None:
+    """Write weights (safetensors) and config, and the tokenizer's files as they were, as one transformers folder.
+
+    Args:
+        cut: silent heads to leave out of the projections.
+    """
     _store(model.model, model.kept_in)
+    if cut:
+        prune(model, cut)
     model.model.save_pretrained(folder)
     path = settings["path"]
     if is_local(path) and not is_gguf(path):

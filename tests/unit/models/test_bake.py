@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from families import plain_log_prob, random_items, random_model
+from families import FAMILIES, plain_log_prob, random_items, random_model
 from headatlas.errors import HeadAtlasError
 from headatlas.models.bake import bake, check_heads, spread
 from headatlas.models.batches import collate
@@ -116,6 +116,86 @@ def test_refuses_lists_that_do_not_fit(heads, width, said, tmp_path):
     vectors = None if width is None else torch.zeros(len(heads), width)
     with pytest.raises(HeadAtlasError, match=said):
         bake(settings, heads, vectors, ITEMS, tmp_path / "baked")
+
+
+def own_keys(family: str) -> torch.nn.Module:
+    """A random model of a family whose heads have keys of their own, with matrices as in `random_model`."""
+    config = FAMILIES[family]()
+    config.num_key_value_heads = config.num_attention_heads
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(3)
+    return model
+
+
+EACH = [(0, 1), (1, 3), (2, 0)]  # one head of each layer
+TWO = [*EACH, (0, 2), (1, 0), (2, 3)]
+LEFT = {"llama": 2, "qwen3": 3, "gemma2": 2, "mistral": 3}  # a Llama's hidden size, 32, is a multiple of 2 but not of 3
+
+
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [(family, mode) for family in LEFT for mode in ("zero", "mean") if (family, mode) != ("mistral", "mean")],
+)  # a Mistral has no bias for means
+def test_a_pruned_model_is_smaller_and_equals_hooks(family, mode, tmp_path, monkeypatch):
+    gone, left = (EACH if LEFT[family] == 3 else TWO), LEFT[family]
+    monkeypatch.setitem(globals(), "HEADS", gone)  # of `hooked_log_prob`
+    model = own_keys(family)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model/tokenizer.json").write_text("{}")
+    heads = find_heads(model, family)
+    vectors = torch.randn(len(gone), heads.d_head, generator=torch.Generator().manual_seed(3))
+    settings, outputs = {"path": str(tmp_path / "model")}, vectors if mode == "mean" else torch.zeros_like(vectors)
+    given = vectors if mode == "mean" else None
+    _, check = bake(settings, gone, given, ITEMS, tmp_path / "pruned", pruned=True)
+    assert check.difference < 1e-5 < 1e-2 < check.change
+    pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", dtype=torch.float32)
+    attention = pruned.model.layers[0].self_attn
+    assert (pruned.config.num_attention_heads, pruned.config.num_key_value_heads) == (left, left)
+    assert {name: tuple(getattr(attention, name).weight.shape) for name in ("q_proj", "v_proj", "o_proj")} == {
+        "q_proj": (left * heads.d_head, 32), "v_proj": (left * heads.d_head, 32), "o_proj": (32, left * heads.d_head),
+    }  # fmt: skip
+    for item in ITEMS:
+        with torch.no_grad():
+            found = float(plain_log_prob(pruned, item))
+        assert found == pytest.approx(hooked_log_prob(heads, item, outputs), abs=1e-5)
+    assert json.loads((tmp_path / "pruned/baked.json").read_text())["pruned"] is True
+
+
+def test_half_precision_is_pruned_too(tmp_path):
+    own_keys("llama").save_pretrained(tmp_path / "model")
+    (tmp_path / "model/tokenizer.json").write_text("{}")
+    settings = {"path": str(tmp_path / "model"), "dtype": "bfloat16"}
+    assert bake(settings, TWO, None, ITEMS, tmp_path / "pruned", pruned=True)[1].difference < 1e-5
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", dtype="auto")
+    assert {weight.dtype for weight in kept.parameters()} == {torch.bfloat16}
+
+
+def test_says_which_numbers_of_heads_a_family_accepts(tmp_path):
+    own_keys("llama").save_pretrained(tmp_path / "model")
+    settings = {"path": str(tmp_path / "model")}
+    with pytest.raises(HeadAtlasError, match=r"with 3 heads: .*\(32\) is not a multiple of .* heads \(3\)\.; take"):
+        bake(settings, EACH, None, ITEMS, tmp_path / "pruned", pruned=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "heads", "said"),
+    [
+        ("opt", HEADS, "each must lose as many, and not all; layer 1 would lose 0, layer 2 2; list as many"),
+        ("opt", [(layer, head) for layer in range(3) for head in range(4)], "layer 0 would lose 4, layer 0 4"),
+        ("opt", EACH, "accepts no OPTForCausalLM with 3 heads: embed_dim must be divisible"),
+        ("opt", TWO, "with 2 heads OPTForCausalLM has another shape of .*k_proj.weight, so its config cannot say"),
+        ("llama", EACH, "heads share keys and values"),
+        ("gpt2", EACH, "a family computes all three at once"),
+    ],
+)
+def test_refuses_to_prune_what_a_config_cannot_say(family, heads, said, tmp_path):
+    settings, _, _ = saved(tmp_path / "model", family)
+    with pytest.raises(HeadAtlasError, match=said):
+        bake(settings, heads, None, ITEMS, tmp_path / "pruned", pruned=True)
+    assert not (tmp_path / "pruned").exists()
 
 
 def test_refuses_quantised_weights():
