@@ -51,11 +51,11 @@ def write_greedily(
         the tokens [item][set], the last of which ends the text or is the last there was room for.
 
     Raises:
-        HeadAtlasError: the model keeps no keys and values, or differs with them from plain passes.
+        HeadAtlasError: the model returns no cache of the common kind, or differs with it from plain passes.
     """
-    if model.cache_name is None:
+    if model.cache_type is not DynamicCache:
         raise HeadAtlasError(
-            f"model {model.name}: keeps no keys and values of what it has read, so it cannot write answers here; use "
+            f"model {model.name}: returns no DynamicCache of keys and values, with which answers are written here; use "
             "answers: reference and evidence.generated: false"
         )
     replaced = torch.from_numpy(np.ascontiguousarray(table)) if table is not None else torch.zeros(1, *model.shape)

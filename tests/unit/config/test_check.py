@@ -167,7 +167,8 @@ def test_a_cogqa_task_knows_its_skill_and_context(base):
     assert loaded["deciding"]["skill"] == "Decision-making"
     assert loaded["deciding"]["context"] == ["Retrieval"]
     assert loaded["lines"] == {
-        "source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7, "answers": "reference", "check": "exact",
+        "source": ["e.txt"], "format": "jsonl", "join": "auto", "max_items": 7,
+        "answers": "reference", "check": "exact",
     }  # fmt: skip
 
 
