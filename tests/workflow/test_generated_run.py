@@ -130,7 +130,6 @@ EVIDENCE = {"choose_heads": 1, "generate_without_heads": 1, "generated_accuracy"
         ("generation", "check", "first_word", {"take_answers": 1} | BELOW | EVIDENCE),
         ("generation", "max_tokens", 1, WRITES | BELOW | EVIDENCE),
         ("items", "answers", "reference", {"prepare_task": 1} | BELOW | EVIDENCE),
-        ("evidence", "draws", 3, EVIDENCE),
     ],
 )
 def test_what_an_edit_does_again(run, tmp_path, section, key, value, jobs):
