@@ -30,7 +30,7 @@ from headatlas.jobs.workers import Place, Workers
 SCRIPTS = {
     "ablate_layers", "attribute_task", "balance_tasks", "choose_heads", "choose_hottest", "fit_gates", "fit_probe",
     "integrate_task", "knock_out", "patch_answers", "pool_baseline", "prepare_task", "rank_at_random", "score_layer",
-    "trace_task",
+    "trace_task", "generate_answers", "generate_without_heads", "take_answers",
 }  # fmt: skip
 HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which handles its own thread when a process forks
 THREADS = Path("/proc/self/task")  # exists on Linux only

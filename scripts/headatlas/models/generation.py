@@ -58,7 +58,7 @@ def write_greedily(
             f"model {model.name}: returns no DynamicCache of keys and values, with which answers are written here; use "
             "answers: reference and evidence.generated: false"
         )
-    replaced = torch.from_numpy(np.ascontiguousarray(table)) if table is not None else torch.zeros(1, *model.shape)
+    replaced = torch.zeros(1, *model.shape) if table is None else torch.from_numpy(np.ascontiguousarray(table))
     edits = partial(_edits, model, table=replaced)
     padded, difference = not _padding_matters(model, items), 0.0
     for padding in dict.fromkeys((padded, False)):
