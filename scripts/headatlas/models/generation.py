@@ -60,7 +60,7 @@ def write_greedily(
         )
     replaced = torch.zeros(1, *model.shape) if table is None else torch.from_numpy(np.ascontiguousarray(table))
     edits = partial(_edits, model, table=replaced)
-    padded, difference = not _padding_matters(model, items), 0.0
+    padded = not _padding_matters(model, items)
     for padding in dict.fromkeys((padded, False)):
         written = _write(model, items, over, batch_tokens, sets, edits, positions, padding, advance)
         difference = _largest_gap(model, items, sets, edits, positions, written)
@@ -92,10 +92,9 @@ def _write(model, items, over, batch_tokens, sets, edits, positions, padded, adv
         for start in range(0, len(sets), most):
             halve_on_out_of_memory(write, list(range(start, min(start + most, len(sets)))))
 
-    copies = min(COPIES, len(sets))
-    run_batches(
-        work, items, batch_tokens, model.devices, copies=copies, padded=padded, ragged=False, room=model.room
-    )  # items of one batch have room for equally many tokens
+    # Items of one batch have room for equally many tokens (not ragged).
+    copies, room = min(COPIES, len(sets)), model.room
+    run_batches(work, items, batch_tokens, model.devices, copies=copies, padded=padded, ragged=False, room=room)
     return written
 
 

@@ -106,7 +106,7 @@ def test_gates_by_hand(smollm2):
 
 
 def test_written_answers_by_hand(smollm2):
-    """Every item of one task is asked once; every held-out question of eight tasks under 2 + 5 sets, for two methods."""
+    """Items of one task are asked once; held-out questions of eight tasks under 2 + 5 sets, for two methods."""
     config = smollm2.atlas.config
     config["tasks"]["retrieval"]["answers"] = "generated"
     config["generation"]["max_tokens"] = 4
