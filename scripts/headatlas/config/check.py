@@ -326,15 +326,16 @@ def _check_generation(config: dict, given: dict, base: Path) -> Iterator[Problem
     """What the model writes has no foil and need not be what another question has for an answer; and what it writes to
     another prompt is no baseline."""
     evidence = config["evidence"]
-    for name, task in config["tasks"].items():
+    writing = [name for name, task in config["tasks"].items() if task["answers"] == "generated"]
+    for name in writing:
         own = given["tasks"][name].get("answers") is not None
         at = ("tasks", name, "answers") if own else ("items", "answers")
-        if task["answers"] == "generated" and config["metric"] == "margin":
+        if config["metric"] == "margin":
             yield (
                 at,
                 "what the model writes has no foil, which metric: margin needs; use reference, or metric: log_prob",
             )
-        if task["answers"] == "generated" and evidence["run"] and evidence["same_answer"]:
+        if evidence["run"] and evidence["same_answer"]:
             yield (
                 at,
                 "evidence.same_answer pairs questions by the answers of the files; use reference, or set it to false",

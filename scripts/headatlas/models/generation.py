@@ -51,16 +51,16 @@ def write_greedily(
         the tokens [item][set], the last of which ends the text or is the last there was room for.
 
     Raises:
-        HeadAtlasError: the model keeps no keys and values, or differs with them from plain passes.
+        HeadAtlasError: the model returns no cache of the common kind, or differs with it from plain passes.
     """
-    if model.cache_name is None:
+    if model.cache_type is not DynamicCache:
         raise HeadAtlasError(
-            f"model {model.name}: keeps no keys and values of what it has read, so it cannot write answers here; use "
+            f"model {model.name}: returns no DynamicCache of keys and values, with which answers are written here; use "
             "answers: reference and evidence.generated: false"
         )
-    replaced = torch.from_numpy(np.ascontiguousarray(table)) if table is not None else torch.zeros(1, *model.shape)
+    replaced = torch.zeros(1, *model.shape) if table is None else torch.from_numpy(np.ascontiguousarray(table))
     edits = partial(_edits, model, table=replaced)
-    padded, difference = not _padding_matters(model, items), 0.0
+    padded = not _padding_matters(model, items)
     for padding in dict.fromkeys((padded, False)):
         written = _write(model, items, over, batch_tokens, sets, edits, positions, padding, advance)
         difference = _largest_gap(model, items, sets, edits, positions, written)
@@ -92,10 +92,9 @@ def _write(model, items, over, batch_tokens, sets, edits, positions, padded, adv
         for start in range(0, len(sets), most):
             halve_on_out_of_memory(write, list(range(start, min(start + most, len(sets)))))
 
-    copies = min(COPIES, len(sets))
-    run_batches(
-        work, items, batch_tokens, model.devices, copies=copies, padded=padded, ragged=False, room=model.room
-    )  # items of one batch have room for equally many tokens
+    # Items of one batch have room for equally many tokens (not ragged).
+    copies, room = min(COPIES, len(sets)), model.room
+    run_batches(work, items, batch_tokens, model.devices, copies=copies, padded=padded, ragged=False, room=room)
     return written
 
 

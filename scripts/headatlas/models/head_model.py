@@ -224,10 +224,20 @@ class HeadModel:
 
         Read from what a pass returns: transformers has renamed the argument (`past_key_values`, `cache`) before.
         """
+        return self._kept[0]
+
+    @property
+    def cache_type(self) -> type | None:
+        """Class of what it returns under that name."""
+        return self._kept[1]
+
+    @cached_property
+    def _kept(self) -> tuple[str | None, type | None]:
         ids = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         with torch.no_grad():
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
-        return next((name for name, value in output.items() if isinstance(value, Cache)), None)
+        found = ((name, type(value)) for name, value in output.items() if isinstance(value, Cache))
+        return next(found, (None, None))
 
     @property
     def end_tokens(self) -> frozenset[int]:

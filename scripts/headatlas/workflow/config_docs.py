@@ -21,7 +21,7 @@ SAMPLE = {
 # Values other than the default, where the schema does not imply one.
 OTHER = {
     "models.<model>.device": "cpu", "items.max_items": 20, "items.max_tokens": 60, "evidence.dissociation_k": 3,
-    "export.method": "attribution", "generation.stop": ["\n\n"],
+    "export.method": "attribution", "generation.stop": ["."],
     "compute.gpus": 2, "figures.order": ["retrieval"], "figures.labels": {"retrieval": "Finding"},
     "figures.title": "Heads",
     "figures.upper_limit": 0.5, "figures.signed_limit": 0.5, "figures.tick_step": 2, "figures.cell_size": 9,

@@ -105,6 +105,25 @@ def test_gates_by_hand(smollm2):
     assert found.edited == rows * len(items["retrieval"]) * 30
 
 
+def test_written_answers_by_hand(smollm2):
+    """Items of one task are asked once; held-out questions of eight tasks under 2 + 5 sets, for two methods."""
+    config = smollm2.atlas.config
+    config["tasks"]["retrieval"]["answers"] = "generated"
+    config["generation"]["max_tokens"] = 4
+    config["evidence"]["generated"] = True
+    rows = {row.rule: row for row in smollm2.rows}
+    asked, held_out = rows["generate_answers"], rows["generate_without_heads"]
+    assert (asked.jobs, asked.steps, asked.at_most) == (1, 54, True)
+    assert (held_out.jobs, held_out.steps) == (2, 2 * 7 * sum(map(len, smollm2.validate.values())))
+    items = smollm2.items["retrieval"]
+    positions = sum(len(item["prompt_ids"]) - 1 + 4 for item in items)
+    whole = sum(len(item["prompt_ids"]) + 4 - 1 for item in items) / 54
+    lengths = sorted(len(item["prompt_ids"]) for item in items)
+    padding = (lengths[0] + lengths[-1]) if lengths[0] < lengths[-1] else 0
+    checks = lengths[0] + lengths[-1] + 2 * 3
+    assert asked.passes == pytest.approx((positions + padding + checks) / whole)
+
+
 def test_on_this_machine_the_worker_of_each_gpu_loads_the_model_once(smollm2):
     items = {task: {"items": found} for task, found in smollm2.items.items()}
     smollm2.atlas.config["compute"]["gpus"] = 3

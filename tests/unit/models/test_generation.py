@@ -8,6 +8,7 @@ from headatlas.errors import HeadAtlasError
 from headatlas.models import generation
 from headatlas.models.generation import write_greedily
 from headatlas.models.head_model import HeadModel, find_heads
+from transformers import StaticCache
 
 LENGTHS = (1, 2, 5, 9, 14, 14, 3)
 STEPS = 8
@@ -137,8 +138,9 @@ def test_texts_that_plain_passes_do_not_confirm_are_refused(monkeypatch):
         write_greedily(model, items(1), over, 999)
 
 
-def test_a_model_without_keys_and_values_is_refused():
+@pytest.mark.parametrize("kept", [(None, None), ("cache", StaticCache)])
+def test_a_model_that_keeps_nothing_or_in_a_form_of_its_own_is_refused(kept):
     model = find_heads(random_model("llama"), "tiny")
-    model.__dict__["cache_name"] = None
-    with pytest.raises(HeadAtlasError, match="model tiny: keeps no keys and values of what it has read"):
+    model.__dict__["_kept"] = kept
+    with pytest.raises(HeadAtlasError, match="model tiny: returns no DynamicCache of keys and values"):
         write_greedily(model, items(), over, 999)

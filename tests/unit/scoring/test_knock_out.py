@@ -57,6 +57,16 @@ def test_only_sets_with_the_planted_head_matter(way):
     assert np.allclose(log_prob[2:], -math.log(8), atol=1e-6)
 
 
+@pytest.mark.parametrize("way", ["replay", "hooked"])
+def test_an_answer_that_the_model_wrote_counts_if_it_is_right_and_stays_the_same(way):
+    """Without the planted head all logits are equal, and the first token wins: only the answer of that token stays."""
+    model, zero = find_heads(planted_model()), np.zeros((1, 3, 4, 8), np.float32)
+    items = [item | {"right": row % 2 == 0} for row, item in enumerate(planted_items())]
+    _, correct, _ = knock_out(model, items, [[], [PLANTED]], zero, "answer", 999, engine=way)
+    assert correct[0].tolist() == [1, 0, 1, 0, 1, 0, 1, 0]
+    assert correct[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
 def test_equal_sets_are_run_once():
     model, items = find_heads(planted_model()), planted_items()
     sets = [[[1, 2], [0, 1]], [], [(0, 1), (1, 2)], [(2, 0)], []]
