@@ -16,6 +16,7 @@ localrules:
     choose_hottest,
     answer_control,
     head_groups,
+    classify_heads,
     write_findings,
     compare_models,
 
@@ -373,6 +374,24 @@ rule head_groups:
     shell:
         "headatlas head_groups --log {log:q} --settings {params.settings:q}"
         " --groups {input.groups:q} --effects {params.folder:q} --table {output.table:q}"
+
+
+rule classify_heads:
+    """Whether each head facilitates, interferes or is irrelevant, by gates pushed open and shut (score split)."""
+    input:
+        effects=lambda wildcards: files.all_effects(wildcards.model, ["gates"]),
+    output:
+        table=in_report("results/{model}/evidence/head-classes.parquet", "head-classes"),
+    log:
+        "results/{model}/logs/classify_heads.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("classify_heads"),
+        code=fingerprint("classify_heads.py"),
+    shell:
+        "headatlas classify_heads --log {log:q} --settings {params.settings:q}"
+        " --effects {input.effects:q} --table {output.table:q}"
 
 
 rule write_findings:

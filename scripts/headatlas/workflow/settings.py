@@ -227,6 +227,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "{task}", "methods.ablation.baseline", "methods.ablation.positions",
         model=_loaded_model, groups=_groups, seed=_resampling_seed("ablation"),
     ),
+    "classify_heads": row("tasks"),
     "head_groups": row("tasks", "statistics.items", "statistics.confidence", effects=_ablation_effects),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),

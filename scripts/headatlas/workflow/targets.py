@@ -70,6 +70,7 @@ class Targets:
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
+        tables += ["head-classes"] if self.atlas.classifies_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
@@ -127,6 +128,7 @@ class Targets:
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"classes": "head-classes"} if self.atlas.classifies_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}
