@@ -1,7 +1,8 @@
 """Learn gates on all heads together from the score items of one task: one score a head and seed.
 
 Reads items, the task's trace and, if the baseline needs it, the pooled baseline; writes an effects file (safetensors)
-whose rows are seeds, in log-odds of the head's gate. The log has the loss on held-out questions, step by step.
+whose rows are seeds, in log-odds of the head's gate, and with `sign` the gates that were pushed. The log has the loss
+on held-out questions, step by step.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.scoring.gates import fit_gates
+from headatlas.scoring.gates import PUSHES, fit_gates
 from headatlas.tasks.items import read_split
 
 
@@ -50,13 +51,15 @@ def main(
     replacing = settings.gates | {"task": settings.task, "seed": settings.seed}
     replacement = choose_baseline(replacing, chosen, trace_shape(trace), trace, baseline)
     model = model_of_job(settings.model, chosen, device, threads, memory_mb, backward=True)
-    total = settings.gates["seeds"] * settings.gates["steps"]
+    total = settings.gates["seeds"] * settings.gates["steps"] * (1 + len(PUSHES) * settings.gates["sign"])
     with progress("gates", total, "seeds x steps") as advance:
         fit, report = fit_gates(
             model, chosen, replacement, settings.gates, settings.seed, batch_tokens, advance, engine
         )
     questions = {item["question_id"] for item in chosen}
-    write_learned(effects, fit.score, len(chosen), len(questions), without_attention, engine=report.as_dict())
+    write_learned(
+        effects, fit.score, len(chosen), len(questions), without_attention, report.as_dict(), pushed=fit.pushed
+    )
 
 
 if __name__ == "__main__":

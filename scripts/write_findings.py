@@ -1,9 +1,9 @@
 """Write the findings of one model in sentences with numbers, intervals and tests.
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
-tables of reliability, compare_maps, surface_control, format_control, answer_control, compare_heads, head_roles,
-knock_out_summary, sufficiency_summary and generated_accuracy where they exist; writes Markdown, and the same text as a
-page (HTML).
+tables of reliability, compare_maps, surface_control, format_control, answer_control, head_groups, compare_heads,
+head_roles, classify_heads, knock_out_summary, sufficiency_summary and generated_accuracy where they exist; writes Markdown,
+and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ def main(
     answers: Path | None = None,
     groups: Path | None = None,
     changes: Path | None = None,
+    classes: Path | None = None,
     area: Path | None = None,
     dissociation: Path | None = None,
     dominance: Path | None = None,

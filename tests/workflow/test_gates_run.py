@@ -5,9 +5,10 @@ import json
 
 import polars as pl
 import pytest
+from headatlas.charts.labels import task_label
 from workflow_runs import REDUCED, copy_repository, finish, planned
 
-METHODS = {"ablation": {}, "gates": {"seeds": 2, "steps": 30}}
+METHODS = {"ablation": {}, "gates": {"seeds": 2, "steps": 30, "sign": True}}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,23 @@ def test_findings_name_the_hottest_heads_and_what_their_scores_are(run):
     for row in hottest.iter_rows(named=True):
         assert f"{row['layer']}.{row['head']} {row['effect']:+.1f}" in part
     assert "log-odds of a head's gate above those of the median head, means over seeds." in said
+
+
+def test_every_head_has_a_class_and_the_findings_count_them(run):
+    table = pl.read_parquet(run / "results/demo/evidence/head-classes.parquet")
+    assert table.height == 2 * 48
+    assert set(table["stability"].unique()) <= {0.5, 1.0}
+    said = (run / "results/demo/findings.md").read_text(encoding="utf-8")
+    for (task,), part in table.group_by("task"):
+        n = {name: (part["class"] == name).sum() for name in ("facilitating", "interfering", "irrelevant")}
+        line = next(line for line in said.splitlines() if line.startswith(f"- {task_label(task)}: of 48 heads"))
+        assert f"of 48 heads {n['facilitating']} facilitate" in line
+        assert f"{n['interfering']} interfere" in line
+        assert f"{n['irrelevant']} are irrelevant; on average {part['stability'].mean():.0%} of the seeds agree" in line
+        # What gates rank on top holds against being shut.
+        top = pl.read_parquet(run / "results/demo/importance.parquet").filter(method="gates", task=task)
+        best = top.sort("effect", descending=True).row(0, named=True)
+        assert part.filter(layer=best["layer"], head=best["head"])["class"].item() == "facilitating"
 
 
 def test_nothing_runs_twice(run):

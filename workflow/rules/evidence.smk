@@ -18,6 +18,7 @@ localrules:
     head_groups,
     compare_heads,
     generated_accuracy,
+    classify_heads,
     write_findings,
     export_heads,
     compare_models,
@@ -452,6 +453,24 @@ rule generated_accuracy:
     shell:
         "headatlas generated_accuracy --log {log:q} --settings {params.settings:q}"
         " --answers {input.answers:q} --table {output.table:q}"
+
+
+rule classify_heads:
+    """Whether each head facilitates, interferes or is irrelevant, by gates pushed open and shut (score split)."""
+    input:
+        effects=lambda wildcards: files.all_effects(wildcards.model, ["gates"]),
+    output:
+        table=in_report("results/{model}/evidence/head-classes.parquet", "head-classes"),
+    log:
+        "results/{model}/logs/classify_heads.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("classify_heads"),
+        code=fingerprint("classify_heads.py"),
+    shell:
+        "headatlas classify_heads --log {log:q} --settings {params.settings:q}"
+        " --effects {input.effects:q} --table {output.table:q}"
 
 
 rule write_findings:

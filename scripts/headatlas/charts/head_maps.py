@@ -139,12 +139,14 @@ def annotated_grid(tables: list[pl.DataFrame], wanted: Wanted) -> dict:
     Args:
         tables: the importance table, the capability table, the reliability table.
     """
-    words = METRICS[wanted.metric]
-    about = (
-        f"Under each title: {words.accuracy.lower()}, {words.axis.lower()}, and how far two halves of "
-        f"the questions agree on the ranking of heads (Spearman-Brown corrected), each with its {wanted.interval}."
-    )
     table, capability, reliability = tables
+    words, known = METRICS[wanted.metric], reliability.filter(method=wanted.method)
+    agree = "how far two halves of the questions agree on the ranking of heads (Spearman-Brown corrected)"
+    each = f"each with its {wanted.interval}"
+    figures = (words.accuracy.lower(), words.axis.lower())
+    about = f"Under each title: {', '.join(figures)}, and {agree}, {each}."
+    if known["ci_low"].null_count() == known.height:
+        about = f"Under each title: {' and '.join(figures)}, {each}, and {agree}."
     rows = HeadRows.read(table, wanted.method, wanted.tasks)
     maps = HeadMaps(rows, wanted.named, wanted.method, wanted.tasks, wanted.metric, wanted.look)
     measure = importance(maps)

@@ -201,7 +201,8 @@ class Plan:
         gates = self.atlas.config["methods"]["gates"]
         patched = gates["baseline"] == "counterfactual"
         work = total(gates_work(items, gates, self.n_layers, patched) for items in self.score.values())
-        steps, disk = len(self.score) * gates["seeds"] * gates["steps"], 4 * gates["seeds"] * self.heads
+        fits = gates["seeds"] * (1 + 2 * gates["sign"])
+        steps, disk = len(self.score) * fits * gates["steps"], 4 * fits * self.heads
         score, jobs = self._all(self.score), len(self.score)
         return self._run("fit_gates", jobs, steps, score, work, disk * jobs, backward=True, at_most=True)
 

@@ -395,6 +395,25 @@ def generated(table: pl.DataFrame | None) -> dict | None:
     }
 
 
+def classes(table: pl.DataFrame | None) -> list[dict]:
+    """What gates that were pushed open and shut say of the heads of each task.
+
+    Returns:
+        for each task `task`, `heads` (their number), `stability` (mean share of seeds that agree on a head's class),
+        `facilitating` and `interfering`: rows of the table, most stable first; `irrelevant`: their number.
+    """
+    if table is None:
+        return []
+    ordered = table.sort("stability", descending=True, maintain_order=True)
+    return [
+        {"task": task, "heads": part.height, "stability": part["stability"].mean()}
+        | {kind: part.filter(pl.col("class") == kind).to_dicts() for kind in ("facilitating", "interfering")}
+        | {"irrelevant": part.filter(pl.col("class") == "irrelevant").height}
+        for task in table["task"].unique(maintain_order=True)
+        for part in [ordered.filter(task=task)]
+    ]
+
+
 def _matched_maps(part: pl.DataFrame) -> list[dict]:
     """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
     same = ["task", "n_items", "rank_correlation", "expected"]

@@ -38,6 +38,7 @@ class Tables(NamedTuple):
     answers: pl.DataFrame | None = None
     groups: pl.DataFrame | None = None
     changes: pl.DataFrame | None = None
+    classes: pl.DataFrame | None = None
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
@@ -76,7 +77,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     Returns:
         `model`, `metric` (its words), `capability` (rows), `written` (tasks whose answers the model writes), `not_done`
         (tasks), `methods` (`of_method` of each; none where the model does no task), `rankings`, `agreement`,
-        `surface`, `formats`, `answers` and `groups` (controls), `changes` (from another run), `roles`.
+        `surface`, `formats`, `answers`, `groups` and `classes` (controls), `changes` (from another run), `roles`.
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -96,6 +97,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "groups": claims.groups(done.groups),
         "changes": claims.changes(done.changes),
         "roles": claims.roles(done.roles, done.summary),
+        "classes": claims.classes(done.classes),
     }
 
 

@@ -37,7 +37,7 @@ def write_effects(
         question: [item] int64, index of the item's question; correct: [item] whether the clean model is right.
         without_attention: layers without attention (hybrid models); their effects are NaN.
         first_layer: the layer of `effect[:, 0]`.
-        null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`).
+        null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`), or of seeds.
         engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
         seeds: number of items and questions behind the rows, where these are seeds.
         gain: [item], what the effects of all heads on an item should add up to (see `attribution.integrate`).
@@ -78,12 +78,14 @@ def write_learned(
     n_questions: int,
     without_attention: Sequence[int] = (),
     engine: dict | None = None,
+    pushed: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Write scores that were learned from all items together: a row is a seed, not an item.
 
     Args:
         score: [seed, layer, head] float32; every two seeds learned from different halves of the questions.
         n_items, n_questions: what all seeds together learned from.
+        pushed: further gates of the same seeds, [seed, layer, head] (`scoring.gates.Fit`).
         others as in `write_effects`.
 
     Raises:
@@ -91,7 +93,8 @@ def write_learned(
     """
     seeds = {"n_items": n_items, "n_questions": n_questions}
     rows = np.arange(len(score))
-    write_effects(path, score, rows, np.ones(len(score)), without_attention, engine=engine, seeds=seeds)
+    more = {f"pushed_{push}": gates for push, gates in (pushed or {}).items()}
+    write_effects(path, score, rows, np.ones(len(score)), without_attention, null=more, engine=engine, seeds=seeds)
 
 
 def question_index(items: list[dict]) -> np.ndarray:

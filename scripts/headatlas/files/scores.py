@@ -117,6 +117,19 @@ def read_null(path: Path, items: str = "all") -> np.ndarray:
     return studentised(effect[:, present], error[:, present]).reshape(len(effect), -1)
 
 
+def read_pushed(path: Path) -> dict[str, np.ndarray]:
+    """Probabilities of gates to be open after they were pushed `open` and `shut`: [seed, layer, head] each.
+
+    Raises:
+        HeadAtlasError: a file without them.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {push: file.get_tensor(f"pushed_{push}") for push in ("open", "shut")}
+    except SafetensorError as error:
+        raise HeadAtlasError(f"{path}: holds no gates that were pushed ({error}); delete it and run again") from error
+
+
 def read_completeness(path: Path, read: Effects) -> float:
     """How far the effects of an item's heads are from the sum that they should have (`attribution.integrate`).
 

@@ -28,6 +28,9 @@ from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.models.replay import ROW_POSITIONS, Replay, replay_length
 
 TEMPERATURE = 0.5  # of the gates, as in the authors' code
+PRESSURE = 0.1  # nats for a change of all log-odds by 1, of gates that are pushed; as in the authors' code
+MOST = 4.0  # log-odds beyond which nothing pushes, as there
+PUSHES = {"open": 1, "shut": -1}
 BISECTIONS = 60  # halvings of the interval that holds the threshold of the gates; float64 needs no more
 CHECKS = 5  # times the loss on held-out questions is computed during training
 CHECKED_ITEMS = 8  # items of those questions, at most
@@ -42,7 +45,8 @@ class Fit:
     `score` [seed, layer, head] float32: log-odds of the head's gate above those of the median head, at any k; NaN in
     layers without attention. `learned_from` [seed, item] bool. `steps` [check] and `losses` [check, seed]: mean loss on
     held-out items, nats of the answer's score, after so many steps. `clean`, `shut`: mean score of all items with every
-    gate open, and with every gate shut.
+    gate open, and with every gate shut. `pushed`: of gates pushed `open` and `shut`, their probability of being open,
+    [seed, layer, head]; none without `sign`.
     """
 
     score: np.ndarray
@@ -51,6 +55,7 @@ class Fit:
     losses: np.ndarray
     clean: float
     shut: float
+    pushed: dict[str, np.ndarray]
 
 
 def fit_gates(
@@ -70,7 +75,7 @@ def fit_gates(
 
     Args:
         items: tokenised items; baseline: what a shut head outputs; a table is [1 or item, layer, head, d_head].
-        settings: `positions`, `seeds` (even), `steps`, `batch_size`, `learning_rate` as in the config.
+        settings: `positions`, `seeds` (even), `steps`, `batch_size`, `learning_rate`, `sign` as in the config.
         seed: determines halves, order of items and every k.
         batch_tokens: the most positions of one pass, over all rows.
         advance: called with the number of steps (of all seeds) done; less than 0 where they are done anew.
@@ -89,6 +94,9 @@ def fit_gates(
         passes = make(model, items, groups, baseline, positions, budget.tokens, padded)
         training = _Training(model, passes, settings, seed, computed)
         training.run()
+        for push in PUSHES if settings["sign"] else ():
+            training.pushed[push] = _Pushed(model, passes, settings, seed, computed, push)
+            training.pushed[push].run()
         return training
 
     def cells(training: "_Training", item: int) -> tuple[list[Heads], np.ndarray]:
@@ -96,7 +104,8 @@ def fit_gates(
 
     # An edit at all positions has to rerun everything above the first layer, so full passes are no slower way.
     wanted = engine if positions == "answer" else "hooked"
-    entries = [0] * (settings["steps"] * settings["seeds"] * settings["batch_size"] // len(items) or 1)
+    fits = settings["seeds"] * (1 + len(PUSHES) * settings["sign"])
+    entries = [0] * (settings["steps"] * fits * settings["batch_size"] // len(items) or 1)
     training, report = run_checked(model, items, baseline, positions, wanted, compute, cells, entries, advance)
     return training.result(), report
 
@@ -263,6 +272,7 @@ class _Training:
         self.order = np.random.default_rng([seed, 3])
         self.checks: list[tuple[int, list[float]]] = []
         self.ends = self._ends()
+        self.pushed: dict[str, _Pushed] = {}
 
     def run(self) -> None:
         """Go through the groups in random orders until each seed has made its steps."""
@@ -280,18 +290,26 @@ class _Training:
                     break
 
     def _step(self, group: int, seeds: np.ndarray) -> None:
-        """One step of some seeds: each draws its own k for every item, spread evenly over all numbers of heads."""
+        """One step of some seeds, each with its own draws for every item."""
         size = self.sizes[group]
-        spread = np.stack([(self.draws[s].permutation(size) + self.draws[s].random(size)) / size for s in seeds], 1)
-        k = 1 + np.floor(spread * (self.n_heads - 1))  # 1 to n - 1, each equally likely
+        drawn = self._draw(size, seeds)
         self.optimiser.zero_grad()
         with torch.enable_grad():
             for part, rows in self._parts(group):
                 for some in _chunks(len(seeds), part.most):
-                    gates = self._gates([self.values[s] for s in seeds[some]], k[rows][:, some])
+                    gates = self._gates([self.values[s] for s in seeds[some]], drawn[rows][:, some])
                     (-part.scores(gates).sum() / size).backward()
+            self._push(seeds)
         self.optimiser.step()
         self.computed(len(seeds))
+
+    def _draw(self, size: int, seeds: np.ndarray) -> np.ndarray:
+        """k [item, seed], spread evenly over all numbers of heads."""
+        spread = np.stack([(self.draws[s].permutation(size) + self.draws[s].random(size)) / size for s in seeds], 1)
+        return 1 + np.floor(spread * (self.n_heads - 1))  # 1 to n - 1, each equally likely
+
+    def _push(self, seeds: np.ndarray) -> None:
+        """Add the gradients of what does not depend on the items: nothing."""
 
     def _check(self, done: int) -> None:
         """The mean loss of each seed on items that it does not learn from."""
@@ -383,7 +401,52 @@ class _Training:
             learned[:, [row for part in parts for row in part.rows]] = self.learned[group][:, None]
         steps, losses = zip(*self.checks, strict=True)
         clean, shut = np.concatenate(self.ends).mean(0).tolist()
-        return Fit(score, learned, list(steps), np.array(losses), clean, shut)
+        pushed = {push: training.opened() for push, training in self.pushed.items()}
+        return Fit(score, learned, list(steps), np.array(losses), clean, shut, pushed)
+
+
+class _Pushed(_Training):
+    """Gates of their own for each head, pushed open or shut: only what matters holds against it.
+
+    Causal head gating (Nam et al. 2025, arXiv 2505.13737), but in each step a head is either on or off, at random, with
+    its gate as the probability of on (the gradient is that of the gate: straight-through). A soft gate understates what
+    a head does where a fraction of its output is enough, because norms and the softmax saturate.
+
+    Args:
+        push: `open` or `shut`; others as in `_Training`.
+    """
+
+    def __init__(self, model: HeadModel, passes: list[list], settings: dict, seed: int, computed: Callable, push: str):
+        super().__init__(model, passes, settings, seed, computed)
+        self.push = push
+        self.draws = [np.random.default_rng([seed, 4, index, PUSHES[push] + 1]) for index in range(self.seeds)]
+
+    def opened(self) -> np.ndarray:
+        """[seed, layer, head] float32: each gate's probability of being open; NaN in layers without attention."""
+        gates = torch.stack(self.values).detach().sigmoid().cpu()
+        return self.model.over_layers(gates.unflatten(1, (-1, self.model.n_heads))).numpy().astype(np.float32)
+
+    def _draw(self, size: int, seeds: np.ndarray) -> np.ndarray:
+        """[item, seed, head], uniform from 0 to 1."""
+        return np.stack([self.draws[s].random((size, self.n_heads), np.float32) for s in seeds], 1)
+
+    def _gates(self, values: list[Tensor], drawn: np.ndarray) -> Tensor:
+        """[item, row, layer, head], 0 or 1, with the gradient of the gates' probabilities."""
+        open_share = torch.stack(list(values)).sigmoid()
+        on = (torch.from_numpy(drawn).to(open_share.device) < open_share.detach()).to(open_share)
+        return self._all(on + (open_share - open_share.detach()))
+
+    def _push(self, seeds: np.ndarray) -> None:
+        for seed in seeds:
+            (-PUSHES[self.push] * PRESSURE * self.values[seed].clamp(-MOST, MOST).mean()).backward()
+
+    def _ends(self) -> list[np.ndarray]:
+        return []
+
+    def _check(self, done: int) -> None:
+        self.checks.append((done, []))
+        opened = [float((values.detach() > 0).float().mean()) for values in self.values]
+        log.info("step %d, pushed %s: %s of gates open", done, self.push, ", ".join(f"{share:.0%}" for share in opened))
 
 
 def _chunks(n: int, most: int) -> Iterator[slice]:

@@ -66,10 +66,13 @@ def knock_out_work(
 def gates_work(items: Sequence[dict], gates: dict, n_layers: int, paired: bool) -> Work:
     """Learning gates: a forward and a backward pass of every row of a step, and passes over held-out rows.
 
+    With `sign` as much again for each of the two ways in which gates are pushed, without held-out rows.
+
     Args:
         gates: the config section.
     """
-    rows = gates["seeds"] * (2 * gates["steps"] * gates["batch_size"] + GATES_HELD_OUT)
+    fits = 1 + 2 * gates["sign"]  # pushed open, and shut, besides
+    rows = gates["seeds"] * (2 * gates["steps"] * gates["batch_size"] * fits + GATES_HELD_OUT)
     each = -(-rows // len(items))
     edited = total(edited_rows(item, each, each * n_layers, gates["positions"]) for item in items)
     return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)

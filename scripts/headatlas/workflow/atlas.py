@@ -87,6 +87,11 @@ class Atlas:
         return self.tells_evidence and self.config["evidence"]["roles"]
 
     @property
+    def classifies_heads(self) -> bool:
+        """Whether gates that are pushed open, and shut, give each head a class."""
+        return self.tells_evidence and self.config["methods"].get("gates", {}).get("sign", False)
+
+    @property
     def partners(self) -> list[str]:
         """The texts besides prompt and answer that the settings require for every item."""
         wanted = {

@@ -271,6 +271,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "{task}", "methods.ablation.baseline", "methods.ablation.positions",
         model=_loaded_model, groups=_groups, seed=_resampling_seed("ablation"),
     ),
+    "classify_heads": row("tasks"),
     "head_groups": row("tasks", "statistics.items", "statistics.confidence", effects=_ablation_effects),
     "compare_heads": row(
         "statistics.items", "statistics.confidence", "evidence.top",

@@ -77,6 +77,7 @@ class Targets:
         tables += ["head-changes", "map-changes"] if self.atlas.compares_heads(model) else []
         tables += ["head-roles", "role-overlap"] if self.atlas.describes_heads else []
         tables += ["generated"] if self.atlas.writes_without_heads else []
+        tables += ["head-classes"] if self.atlas.classifies_heads else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         named += [f"results/{model}/heads.parquet"] if self.atlas.describes_heads else []
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
@@ -162,6 +163,7 @@ class Targets:
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
         tables |= {"changes": "map-changes"} if self.atlas.compares_heads(model) else {}
         tables |= {"roles": "role-overlap"} if self.atlas.describes_heads else {}
+        tables |= {"classes": "head-classes"} if self.atlas.classifies_heads else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"generated": "generated"} if self.atlas.writes_without_heads else {}

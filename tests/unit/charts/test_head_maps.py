@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 import vl_convert
 from evidence_drawings import drawn as evidence
+from evidence_drawings import wanted
 from evidence_samples import tables_of
 from figure_reader import overlaps
 from figure_samples import TASKS, TITLES, capability, drawing, make_table, picture, settings, with_cell
-from headatlas.charts import head_maps, palette
+from headatlas.charts import head_maps, palette, registry
 from headatlas.errors import HeadAtlasError
 
 VIRIDIS_ENDS = "rgb(68, 1, 84)", "rgb(253, 231, 37)"
@@ -491,6 +492,15 @@ def test_annotated_grid_is_the_grid_with_reliability_under_each_title():
     assert len(notes) == 8
     assert all(len(panel.cells) == 48 for panel in drawing.panels)
     assert {mark.chart for mark in drawing.of("rule")} == {"concat_3"}  # crossed out
+
+
+def test_the_caption_promises_intervals_where_there_are_any():
+    importance, skills, reliability = tables_of("annotated-grid.ablation")
+    without = reliability.with_columns(pl.lit(None, pl.Float64).alias(end) for end in ("ci_low", "ci_high"))
+    look = wanted("annotated-grid.ablation", titles=True)
+    for table, end in ((reliability, "each with its 95\xa0% interval over questions."), (without, "corrected).")):
+        spec = registry.draw([importance, skills, table], look)
+        assert " ".join(spec["title"]["subtitle"]).endswith(end)
 
 
 def test_lines_under_titles_do_not_break_however_long_their_numbers_are():

@@ -99,7 +99,7 @@ def test_the_sets_of_kept_heads_by_hand(smollm2):
 def test_gates_by_hand(smollm2):
     """Four seeds of 75 steps: 2 x 600 + 192 rows each, on 32 questions of one answer token from the lowest layer on."""
     items = {"retrieval": smollm2.score["retrieval"]}
-    gates = {"seeds": 4, "steps": 75, "batch_size": 8, "positions": "answer"}
+    gates = {"seeds": 4, "steps": 75, "batch_size": 8, "positions": "answer", "sign": False}
     found = gates_work(items["retrieval"], gates, 30, paired=False)
     rows = -(-4 * (2 * 600 + 192) // len(items["retrieval"]))
     assert found.edited == rows * len(items["retrieval"]) * 30

@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from families import HINDERING, TEAM, plain_log_prob, planted_items, planted_team, random_items, random_model
 from headatlas.errors import HeadAtlasError
+from headatlas.evidence.head_classes import CLASSES, classes_of, head_classes
 from headatlas.models.batches import collate
 from headatlas.models.head_model import find_heads
 from headatlas.models.hooked import gated_scores
@@ -17,7 +19,7 @@ from headatlas.scoring.gates import fit_gates, halves, question_groups, soft_top
 from headatlas.scoring.knock_out import knock_out
 
 LENGTHS = [(9, 3), (5, 1), (12, 2), (5, 2)]
-SETTINGS = {"positions": "answer", "seeds": 4, "steps": 40, "batch_size": 2, "learning_rate": 0.05}
+SETTINGS = {"positions": "answer", "seeds": 4, "steps": 40, "batch_size": 2, "learning_rate": 0.05, "sign": False}
 ZERO = np.zeros((1, 3, 4, 8), np.float32)
 
 
@@ -176,6 +178,58 @@ def test_edits_at_all_positions_find_the_team_too(team):
     assert report.engine == "hooked"
     assert report.reason is None  # not a slower way than asked for: there is no faster one
     assert set(ranked(found.score.mean(0))[:2]) == set(TEAM)
+
+
+# ----- gates that are pushed
+
+
+PUSHED = {"steps": 75, "batch_size": 4, "learning_rate": 0.2, "sign": True}
+
+
+@pytest.fixture(scope="module")
+def pushed(team):
+    model, items, _ = team
+    return fit(model, items, **PUSHED)[0]
+
+
+def test_every_seed_gives_every_head_of_the_team_its_class(pushed):
+    """The two that back each other up, the one that hinders, and nine idle heads."""
+    found = classes_of(pushed.pushed["open"], pushed.pushed["shut"])
+    expected = np.full((3, 4), CLASSES.index("irrelevant"))
+    expected[tuple(zip(*TEAM, strict=True))] = CLASSES.index("facilitating")
+    expected[HINDERING] = CLASSES.index("interfering")
+    assert (found == expected).all()
+    table = head_classes({"a": pushed.pushed})
+    assert table.filter(pl.col("class") != "irrelevant").select("layer", "head", "class").rows() == [
+        (*HINDERING, "interfering"),
+        *((*head, "facilitating") for head in TEAM),
+    ]
+    assert (table["stability"] == 1).all()
+
+
+def test_pushed_gates_are_not_near_the_border(pushed):
+    opened, shut = (pushed.pushed[push] for push in ("open", "shut"))
+    idle = np.ones((3, 4), bool)
+    idle[tuple(zip(*TEAM, HINDERING, strict=True))] = False
+    assert opened[:, idle].min() > 0.95
+    assert shut[:, idle].max() < 0.05
+    assert min(gates[:, layer, head].min() for gates in (opened, shut) for layer, head in TEAM) > 0.8
+    assert opened[:, *HINDERING].max() < 0.25
+
+
+def test_a_push_leaves_the_map_as_it_is(team, pushed):
+    model, items, _ = team
+    alone = fit(model, items, **PUSHED | {"sign": False})[0]
+    assert alone.score.tobytes() == pushed.score.tobytes()
+    assert alone.pushed == {}
+
+
+def test_pushed_gates_do_not_depend_on_the_size_of_a_pass():
+    model, items = find_heads(random_model("llama")), random_items(LENGTHS * 2)
+    large, small = (fit(model, items, steps=4, tokens=tokens, sign=True)[0].pushed for tokens in (4096, 1))
+    for push in ("open", "shut"):
+        assert np.abs(large[push] - small[push]).max() < 1e-3
+        assert np.abs(large[push] - 0.5).max() > 0.02
 
 
 # ----- seeds, batches, baselines
