@@ -16,12 +16,14 @@ from headatlas.models.work import Work, sequence_length, total
 from headatlas.scoring.work import (
     SEQUENCES,
     ablation_work,
+    attention_work,
     expected_entry,
     gates_work,
     group_entries,
     integration_work,
     knock_out_work,
     roles_work,
+    rows_of,
     trace_work,
 )
 from headatlas.tasks.items import split_items
@@ -37,6 +39,7 @@ FIGURE_SECONDS, FIGURE_BYTES = 3, 450_000  # to draw a figure, and of one of its
 SCORE_BYTES = 4_200  # of a table of one layer's scores
 LOAD_SECONDS, LOAD_BYTES = 5, 10**9  # a load takes five seconds for the libraries, and one for each GB of weights
 TENSOR_SHARE = 0.63  # of `memory.token_bytes` are tensors; the rest is what the heap of a CPU takes besides
+ENTRIES, ENTRY_BYTES = 8, 3  # attention weights of a row that are kept, about; bytes of each
 ROLE_SCORES = 5  # of each head on each item
 TRAINING = 3  # a training step takes so many forward passes
 
@@ -99,6 +102,7 @@ class Plan:
         found += [self._knock_out(evidence)] if atlas.knocks_out else []
         found += [self._patch(evidence)] if atlas.controls_answer else []
         found += [self._describe()] if atlas.describes_heads else []
+        found += [self._attend()] if atlas.attends else []
         return [*found, self._scores(), self._figures()]
 
     @property
@@ -246,6 +250,14 @@ class Plan:
         work = roles_work([*self.score.values()], self.n_layers, self.arithmetic.d_head)
         steps, disk = SEQUENCES + self._scored, 4 * self.heads * ROLE_SCORES * self._scored
         return self._run("describe_heads", 1, steps, self._all(self.score), work, disk)
+
+    def _attend(self) -> Row:
+        most = self.atlas.config["page"]["items"]
+        shown = {task: items[:most] for task, items in self.score.items()}
+        work = total(attention_work(items, self.n_layers, self.arithmetic.d_head) for items in shown.values())
+        items = self._all(shown)
+        disk = ENTRY_BYTES * ENTRIES * self.heads * sum(map(rows_of, items))
+        return self._run("attend_items", len(shown), len(items), items, work, disk)
 
     def _scores(self) -> Row:
         jobs = len(Files(self.atlas).scores(self.model))
