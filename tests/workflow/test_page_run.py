@@ -29,7 +29,7 @@ def tab(finished, tmp_path_factory):
             tab.size(width, 1000)
             tab.media("dark" if name == "dark" else "light")
             tab.open(page.as_uri() + hash)
-            tab.until("document.querySelectorAll('#table tbody tr').length > 0")
+            tab.until("document.querySelector('#table caption') !== null")
             if "#L" in hash:
                 tab.until("document.querySelectorAll('.item .token').length > 0")
             tab.screenshot(place / f"{name}.png")
