@@ -2,8 +2,8 @@
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
 tables of reliability, compare_maps, surface_control, format_control, answer_control, head_groups, compare_heads,
-head_roles, classify_heads, knock_out_summary, sufficiency_summary and generated_accuracy where they exist; writes Markdown,
-and the same text as a page (HTML).
+head_roles, classify_heads, knock_out_summary, sufficiency_summary and generated_accuracy where they exist; writes
+Markdown, and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass

@@ -61,6 +61,7 @@ def main(
     attended = {
         task: read_attention(path).of_items(rows[task])
         for task, path in zip(settings.tasks, attention, strict=bool(attention))
+        if task in rows  # gates alone have no effects of items
     }
     chosen = example_method(list(shown))
     tables = {"same_answer": answers, "groups": group_effects, "described": described, "roles": roles}

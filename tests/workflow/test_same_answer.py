@@ -1,4 +1,4 @@
-"""The same-answer control, heads kept alone and roles, from task file to findings: one head alone carries the answer."""
+"""Same-answer control, heads kept alone and roles, from task file to findings: one head alone carries the answer."""
 
 import json
 

@@ -32,10 +32,11 @@ HeadAtlas.details = (() => {
   }
 
   async function show({ pins, task }) {
+    find("details").hidden = !pins.length;
+    if (!pins.length) return find("pinned").replaceChildren(); // and load no more than the map that is shown
     const maps = await Promise.all(model.methods.map(model.map));
     const known = await Promise.all(pins.map((index) => HeadAtlas.load(`heads/${model.name(index)}`)));
     if (String(state.get().pins) !== String(pins) || state.get().task !== task) return; // another one by now
-    find("details").hidden = !pins.length;
     find("pinned").replaceChildren(...pins.map((index, i) => head(index, i, maps, known[i], task)));
     HeadAtlas.examples.show(pins, known, task);
   }
@@ -51,7 +52,7 @@ HeadAtlas.details = (() => {
   // --- facts in words ---------------------------------------------------------------------------
 
   function facts(index, known, task) {
-    const [described, roles] = [known.described?.any, known.roles?.[task]];
+    const [described, roles] = [known.described?.[""], known.roles?.[task]];
     const lines = [group(index), groupEffect(known.groups?.[task]), sameAnswer(known.same_answer?.[task]),
       scores(described), tokens(described), onTask(roles)];
     return make("ul", { class: "facts" }, lines.filter(Boolean).map((line) => make("li", {}, line)));

@@ -85,6 +85,7 @@ HeadAtlas.grid = (() => {
     find("shared-bar").replaceChildren();
     if (bar === "shared") drawBar(find("shared-bar"), shared, title);
     for (const strip of document.querySelectorAll(".bar")) strip.title = title;
+    performance.mark("drawn"); // tests/benchmarks/page.py reads it
   }
 
   // One pixel for each head; layers without attention stay empty.

@@ -18,6 +18,7 @@ from headatlas.models.work import Work, longest, sequence_length, total
 from headatlas.scoring.work import (
     SEQUENCES,
     ablation_work,
+    attention_work,
     expected_entry,
     gates_work,
     generation_work,
@@ -25,6 +26,7 @@ from headatlas.scoring.work import (
     integration_work,
     knock_out_work,
     roles_work,
+    rows_of,
     trace_work,
 )
 from headatlas.tasks.generated import with_room
@@ -42,6 +44,7 @@ ANSWER_BYTES = 100  # of a written answer
 SCORE_BYTES = 4_200  # of a table of one layer's scores
 LOAD_SECONDS, LOAD_BYTES = 5, 10**9  # a load takes five seconds for the libraries, and one for each GB of weights
 TENSOR_SHARE = 0.63  # of `memory.token_bytes` are tensors; the rest is what the heap of a CPU takes besides
+ENTRIES, ENTRY_BYTES = 8, 3  # attention weights of a row that are kept, about; bytes of each
 ROLE_SCORES = 5  # of each head on each item
 TRAINING = 3  # a training step takes so many forward passes
 
@@ -105,6 +108,7 @@ class Plan:
         found += [self._patch(evidence)] if atlas.controls_answer else []
         found += [self._describe()] if atlas.describes_heads else []
         found += [self._generate_without_heads(evidence)] if atlas.writes_without_heads else []
+        found += [self._attend()] if atlas.attends else []
         return [*found, self._scores(), self._figures()]
 
     @property
@@ -276,6 +280,14 @@ class Plan:
     def _asked(self, items: Sequence[dict]) -> list[dict]:
         longest = longest_item(self.atlas.config, self.atlas.geometry[self.model])
         return with_room(items, self.atlas.config["generation"]["max_tokens"], longest)
+
+    def _attend(self) -> Row:
+        most = self.atlas.config["page"]["items"]
+        shown = {task: items[:most] for task, items in self.score.items()}
+        work = total(attention_work(items, self.n_layers, self.arithmetic.d_head) for items in shown.values())
+        items = self._all(shown)
+        disk = ENTRY_BYTES * ENTRIES * self.heads * sum(map(rows_of, items))
+        return self._run("attend_items", len(shown), len(items), items, work, disk)
 
     def _scores(self) -> Row:
         jobs = len(Files(self.atlas).scores(self.model))

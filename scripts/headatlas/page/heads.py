@@ -9,7 +9,7 @@ import polars as pl
 from headatlas.files.attention import Attention
 from headatlas.page.javascript import packed, plain
 
-ANY = "any"  # no task is called so: see `_by_head`
+ANY = ""  # in place of a task's name: see `_by_head`
 Maps = Mapping[str, np.ndarray]  # by task: effects [item, layer, head], the items that the page shows
 
 

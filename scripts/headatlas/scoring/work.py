@@ -6,6 +6,7 @@ Padding is not counted, nor the unedited row that accompanies the rows of a pass
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+from headatlas.files.attention import rows_of
 from headatlas.models.work import (
     Work,
     edited_rows,
@@ -127,6 +128,16 @@ def roles_work(tasks: Iterable[Sequence[dict]], n_layers: int, d_head: int) -> W
     work = total(padding_work(items, n_layers) for items in tasks)
     for item in [*chain(*tasks), *[sequence] * SEQUENCES]:
         own = whole_pass(item, n_layers, 3 * scored_positions(item))
+        work += own + Work(context=own.context * -(-sequence_length(item) // d_head))
+    return work
+
+
+def attention_work(items: Sequence[dict], n_layers: int, d_head: int) -> Work:
+    """Reading the patterns of the items that are short enough, as in `roles_work`; and whether padding matters."""
+    read = [item for item in items if rows_of(item)]
+    work = padding_work(read, n_layers) if read else Work()
+    for item in read:
+        own = whole_pass(item, n_layers, 1)
         work += own + Work(context=own.context * -(-sequence_length(item) // d_head))
     return work
 

@@ -8,12 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 from headatlas.errors import HeadAtlasError
+from headatlas.files.attention import read_attention
+from headatlas.files.effects import write_learned
+from headatlas.files.scores import read_effects
 from headatlas.page.heads import Heads, extremes
 from headatlas.page.items import shown_items
 from headatlas.page.javascript import literal, packed, plain, write_script
 from headatlas.page.maps import STATISTICS, layers_without_attention, method_map
 from importance_samples import importance
 from page_samples import items_of, make_data, write_results
+from script_runs import write_effects
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028\u202e\ud800 \"'\\ é"
 
@@ -121,6 +125,40 @@ def test_all_files_agree_with_the_results(tmp_path):
     order = np.argsort(-strip, kind="stable")
     assert head["examples"]["beta"]["helps"] == [int(item) for item in order[:2] if strip[item] > 0]
     assert len(list((data / "heads").iterdir())) == 12
+
+
+def test_gates_alone_have_maps_but_no_items(tmp_path):
+    settings = write_results(tmp_path, tasks=("alpha",), layers=2, heads=3, count=5)
+    (tmp_path / "effects/gates").mkdir()
+    score = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    write_learned(tmp_path / "effects/gates/alpha.safetensors", score, 5, 5)
+    table = pl.read_parquet(tmp_path / "importance.parquet").with_columns(method=pl.lit("gates"))
+    table.unique(["layer", "head"]).write_parquet(tmp_path / "importance.parquet")
+    gates = {"methods": {"gates": {"baseline": "mean"}}, "effects": {"gates": ["{task}.safetensors"]}}
+    make_data(tmp_path, settings | gates)
+    _, atlas = value_of(tmp_path / "page/data/atlas.js")
+    assert atlas["example_method"] is None
+    assert value_of(tmp_path / "page/data/items/alpha.js")[1] == []
+    assert value_of(tmp_path / "page/data/heads/L0H0.js")[1]["effects"] == {}
+
+
+def test_only_items_that_count_are_shown(tmp_path):
+    """With `statistics.items: correct`: of the first ten items some are wrong, and no later one takes their place."""
+    settings = write_results(tmp_path, layers=2, heads=2, count=24) | {"shown": 10, "items": "correct"}
+    for method in settings["methods"]:
+        for task in settings["tasks"]:
+            path = tmp_path / f"effects/{method}/{task}.safetensors"
+            effect = read_effects(path).effect
+            write_effects(path, effect, correct=np.arange(1, 25) % 3 > 0)
+    make_data(tmp_path, settings)
+    _, items = value_of(tmp_path / "page/data/items/beta.js")
+    assert [item["score"] for item in items] == [-1.0, -2, -4, -5, -7, -8, -10]
+    _, head = value_of(tmp_path / "page/data/heads/L1H0.js")
+    strip = read_effects(tmp_path / "effects/ablation/beta.safetensors", items="correct").effect[:7, 1, 0]
+    np.testing.assert_array_equal(numbers(head["effects"]["ablation"]["beta"]), strip)
+    counts = np.frombuffer(base64.b64decode(head["attention"]["beta"]["counts"]), "<u2")
+    whole = read_attention(tmp_path / "attention/beta.safetensors").of_head(1, 0)[0]
+    np.testing.assert_array_equal(counts, whole[[0, 1, 3, 4, 6, 7, 9]])
 
 
 def test_items_and_trace_must_belong_together(tmp_path):

@@ -12,12 +12,14 @@ from headatlas.models.replay import replay_length
 from headatlas.models.work import Work, edited_rows, whole_pass
 from headatlas.scoring.ablate_groups import ablate_groups
 from headatlas.scoring.ablation import ablate_layers
+from headatlas.scoring.attend import attend
 from headatlas.scoring.attribution import integrate, path_gains, path_points
 from headatlas.scoring.knock_out import knock_out
 from headatlas.scoring.roles import describe_heads
 from headatlas.scoring.trace import trace_task
 from headatlas.scoring.work import (
     ablation_work,
+    attention_work,
     expected_entry,
     generation_work,
     group_entries,
@@ -171,6 +173,17 @@ def test_describing_heads_is_a_pass_over_items_and_sequences(model):
     one, none = (roles_work(asked, LAYERS, 8) for asked in ([items(1)], []))
     assert one.context - none.context == LAYERS * LENGTH**2 * (1 + 2)  # 11 keys in blocks of 8
     assert one.logits - none.logits == 3 * ANSWER
+
+
+def test_attention_reads_every_item_once(model):
+    asked = items()
+    with counted(model) as found:
+        attend(model, asked, [[""] * (LENGTH + 1)] * len(asked), 10_000)
+    planned = attention_work(asked, LAYERS, 8)
+    assert found == {"forward": planned.layers, "backward": 0}
+    assert planned.layers == 5 * LENGTH * LAYERS
+    assert planned.context == 5 * LAYERS * LENGTH**2 * (1 + 2)  # 11 keys in blocks of 8
+    assert attention_work([], LAYERS, 8).layers == 0
 
 
 def test_integrated_gradients_count_their_steps(model):

@@ -10,9 +10,9 @@ import pytest
 from headatlas.errors import HeadAtlasError
 from headatlas.tasks.item import Item
 from headatlas.tasks.items import read_items
-from headatlas.tasks.tokens import Tokeniser, is_plain, load_tokeniser, text_ids, tokenise, tokeniser_of
+from headatlas.tasks.tokens import Tokeniser, is_plain, load_tokeniser, text_ids, token_texts, tokenise, tokeniser_of
 from task_files import lines
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 ROOT = Path(__file__).parents[3]
 BOS, EOS = 1, 2
@@ -382,3 +382,41 @@ def test_balance_tasks_cuts_files_to_the_smallest(job):
     }
     assert small == read_items(given[1])
     assert [entry["id"] for entry in big["items"]] == [entry["id"] for entry in small["items"]]
+
+
+# --- tokens to text ---------------------------------------------------------------------------------
+
+
+def in_bytes(ids: list[int]) -> str:
+    return bytes(ids).decode("utf-8", "replace")
+
+
+def in_words(ids: list[int]) -> str:
+    """A decoder that separates tokens by spaces."""
+    return " ".join(f"w{token}" for token in ids)
+
+
+def test_a_character_of_several_tokens_is_the_text_of_the_last():
+    tokeniser = Tokeniser(letters().encode, in_bytes)
+    text = "né🙂 x"
+    assert token_texts(tokeniser, list(text.encode())) == ["n", "", "é", "", "", "", "🙂", " ", "x"]
+    assert token_texts(tokeniser, list(text.encode())[:5]) == ["n", "", "é", "", "\ufffd"]  # the text ends within one
+    assert token_texts(tokeniser, []) == []
+
+
+def test_a_token_has_the_space_that_stands_before_it():
+    assert token_texts(Tokeniser(letters().encode, in_words), [3, 1, 3]) == ["w3", " w1", " w3"]
+
+
+def test_texts_of_a_byte_level_tokenizer_add_up_to_the_text():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(["the cat sat"] * 9, trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet))
+    tokeniser = Tokeniser(letters().encode, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
+    text = "the cat Zoë 🙂;\n\n  然后 x = y**2\t<b>"
+    texts = token_texts(tokeniser, tokenizer.encode(text).ids)
+    assert "".join(texts) == text
+    assert texts[:2] == ["the", " cat"]
+    assert {"🙂", "然", ""} <= {*texts}
