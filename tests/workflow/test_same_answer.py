@@ -1,4 +1,4 @@
-"""Same-answer control, heads kept alone and roles, from task file to findings: one head alone carries the answer."""
+"""The same-answer control, heads kept alone and roles, from task file to findings: one head carries the answer."""
 
 import json
 
