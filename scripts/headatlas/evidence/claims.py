@@ -9,6 +9,7 @@ import polars as pl
 from headatlas.evidence.head_groups import differs
 from headatlas.evidence.ranking_tests import FIGURES
 from headatlas.evidence.reliability import WANTED
+from headatlas.evidence.roles import OF_SEQUENCES, OF_TASKS
 from headatlas.evidence.summary import COMPLETE, LEVEL
 
 RELIABLE = 0.7  # the ranking of heads of a map whose reliability is lower should not be read
@@ -364,7 +365,8 @@ def roles(table: pl.DataFrame | None, summary: pl.DataFrame) -> dict | None:
             for (task,), of_task in part.group_by("task", maintain_order=True)
         ]
         methods.append({"name": method, "rows": rows, "above_chance": above.to_dicts()})
-    return {"names": known["role"].unique(maintain_order=True).to_list(), "methods": methods} | most
+    names = [role for role in (*OF_SEQUENCES, *OF_TASKS) if role in known["role"]]
+    return {"names": names, "methods": methods} | most
 
 
 def generated(table: pl.DataFrame | None) -> dict | None:

@@ -124,6 +124,20 @@ def test_written_answers_by_hand(smollm2):
     assert asked.passes == pytest.approx((positions + padding + checks) / whole)
 
 
+def test_describing_heads_by_hand(smollm2):
+    """One pass over the score items of all tasks, and over 20 sequences of 50 random tokens and their repeat."""
+    assert "describe_heads" not in [row.rule for row in smollm2.rows]
+    smollm2.atlas.config["evidence"]["roles"] = True
+    del smollm2.rows
+    row = next(row for row in smollm2.rows if row.rule == "describe_heads")
+    items = [item for task in smollm2.score.values() for item in task]
+    assert (row.jobs, row.steps, row.disk) == (1, 20 + len(items), 4 * 270 * 5 * len(items))
+    length = sum(len(item["prompt_ids"]) + len(item["answer_ids"]) - 1 for item in items) / len(items)
+    assert (
+        len(items) + 20 * 100 / length <= row.passes < 1.1 * (len(items) + 20 * 100 / length)
+    )  # and padding, twice a task
+
+
 def test_on_this_machine_the_worker_of_each_gpu_loads_the_model_once(smollm2):
     items = {task: {"items": found} for task, found in smollm2.items.items()}
     smollm2.atlas.config["compute"]["gpus"] = 3

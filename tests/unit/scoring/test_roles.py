@@ -18,6 +18,7 @@ from headatlas.scoring.roles import (
     pattern_scores,
     random_sequences,
 )
+from sweep_families import tiny_model
 
 LENGTH = 6
 
@@ -182,6 +183,16 @@ def test_a_stream_that_is_not_known_leaves_only_patterns(monkeypatch):
     assert np.isnan(roles.tasks["a"].scores["direct"]).all()
     assert np.isfinite(roles.sequences["induction"]).all()
     assert (roles.tokens["promoted"] == -1).all()
+
+
+def test_layers_without_attention_have_no_scores(tmp_path):
+    """LFM2: convolutions in layers 0 and 2. With what these add, direct effects still add up (each pass checks that)."""
+    roles = describe_heads(find_heads(tiny_model("lfm2")), {"a": random_items([(9, 3), (5, 1)])}, 0, 512)
+    write_roles(tmp_path / "roles.safetensors", roles)
+    for scores in (*roles.sequences.values(), roles.tasks["a"].scores["direct"][0]):
+        assert np.isnan(scores[[0, 2]]).all()
+        assert np.isfinite(scores[[1, 3]]).all()
+    assert (roles.tokens["promoted"] < 0).any(axis=(1, 2)).tolist() == [True, False, True, False]
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path):
