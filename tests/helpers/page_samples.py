@@ -115,8 +115,8 @@ def write_sample(folder: Path, **given) -> Path:
     return folder / "page/index.html"
 
 
-def make_data(folder: Path, settings: dict) -> None:
-    """Run `write_page_data` on results."""
+def make_data(folder: Path, settings: dict, **tables: Path) -> None:
+    """Run `write_page_data` on results, and on further tables."""
     attention = [folder / f"attention/{task}.safetensors" for task in settings["tasks"]]
     write_page_data.main(
         write_page_data.Settings(**settings),
@@ -127,6 +127,7 @@ def make_data(folder: Path, settings: dict) -> None:
         traces=[folder / f"trace/{task}.safetensors" for task in settings["tasks"]],
         data=folder / "page/data",
         attention=attention if attention[0].is_file() else [],
+        **tables,
     )
 
 

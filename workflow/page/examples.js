@@ -4,7 +4,8 @@
 HeadAtlas.examples = (() => {
   const { model, state } = HeadAtlas;
   const { make, svg, find, foreign } = HeadAtlas.elements;
-  const { unpack, say, signed, correlation } = HeadAtlas.numbers;
+  const { numbers } = HeadAtlas;
+  const { unpack, say, signed, correlation } = numbers;
   const { colours } = HeadAtlas;
   const HEIGHT = 60; // of a strip's picture, in its own units; an item is one unit wide
   let shown = null; // {pins, known, task, method, items, effects: [by pin]}
@@ -108,12 +109,12 @@ HeadAtlas.examples = (() => {
   function losses(index) {
     const { score, correct } = shown.items[index];
     const { name } = model.atlas.metric;
-    const clean = `${name.toLowerCase()} ${say(score)}${correct ? "" : ", answered wrongly"}`;
+    const clean = `${name.toLowerCase()} ${numbers.score(score)}${correct ? "" : ", answered wrongly"}`;
     const parts = shown.effects.map((effect, i) => {
       const who = shown.pins.length > 1 ? `${HeadAtlas.details.LETTERS[i]}: ` : "";
       if (Number.isNaN(effect[index])) return `${who}not measured`;
       return shown.method === "ablation"
-        ? `${who}without it ${say(score - effect[index])} (effect ${signed(effect[index])})`
+        ? `${who}without it ${numbers.score(score - effect[index])} (effect ${signed(effect[index])})`
         : `${who}effect ${signed(effect[index])}`;
     });
     return [clean, ...parts].join(" · ");

@@ -23,6 +23,12 @@ HeadAtlas.numbers = (() => {
     return (value < 0 ? "−" : "") + text;
   }
 
+  // A score, beside which others stand that differ little from it: three decimals.
+  function score(value) {
+    if (!known(value) || Math.abs(value) < 0.01) return say(value);
+    return (value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
+  }
+
   function signed(value) {
     return known(value) && value > 0 ? `+${say(value)}` : say(value);
   }
@@ -52,5 +58,5 @@ HeadAtlas.numbers = (() => {
     return sum((p, q) => p * q) / Math.sqrt(sum((p) => p * p) * sum((_, q) => q * q));
   }
 
-  return { unpack, known, say, signed, interval, exact, median, correlation };
+  return { unpack, known, say, score, signed, interval, exact, median, correlation };
 })();

@@ -249,14 +249,57 @@ def test_items_are_listed_by_effect_with_their_scores_with_and_without_the_head(
     assert texts(tab, "#helps .id") == [f"alpha-{1 + item}" for item in helps]
     strip = np.frombuffer(base64.b64decode(data["effects"]["ablation"]["alpha"]), "<f4")
     first = helps[0]
-    without = tab.run(f"HeadAtlas.numbers.say({-(first + 1) - float(strip[first])})")
-    assert f"log-prob. −{first + 1}" in tab.text("#helps .losses")
+    without = tab.run(f"HeadAtlas.numbers.score({-(first + 1) - float(strip[first])})")
+    assert f"log-prob. −{first + 1}.000" in tab.text("#helps .losses")
     assert f"without it {without} (effect " in tab.text("#helps .losses")
     assert tab.run("document.querySelector('#helps mark').textContent") == f"a{first}"
     least = tab.run("document.querySelectorAll('#strips .slot').length")
     assert least == 24
     tab.run("document.querySelectorAll('#strips g')[23].dispatchEvent(new MouseEvent('click'))")
     assert tab.text("#chosen-item .id") == f"alpha-{1 + int(np.argsort(-strip, kind='stable')[23])}"
+
+
+def test_what_the_evidence_found_of_a_head_is_said_in_words(browser, tmp_path):
+    settings = write_results(tmp_path, layers=1, heads=4, tasks=("alpha",), count=3)
+    ends = {"_low": -0.5, "": 0.25, "_high": 1.0}
+    place = {"task": ["alpha"], "layer": [0]}
+    both = {f"{name}{end}": [value] for name in ("counterfactual", "same_answer") for end, value in ends.items()}
+    described = dict.fromkeys(("previous_token", "induction", "duplicate_token", "sink", "entropy", "copying"), 0.125)
+    tables = {
+        "answers": place | {"head": [3]} | both | {"carries": ["answer"]},
+        "group_effects": place
+        | {"first_head": [2], "last_head": [3], "sum": [0.5], "q_value": [0.01]}
+        | {f"effect{end}": [value] for end, value in ends.items()},
+        "described": {"layer": [0], "head": [3], "promoted": [["<b>", "x"]], "suppressed": [["y"]]}
+        | {name: [value] for name, value in described.items()},
+        "roles": place
+        | {"head": [3], "retrieval_score": [0.75], "span_mass": [None]}
+        | {f"direct{end}": [value] for end, value in ends.items()},
+    }
+    for name, columns in tables.items():
+        pl.DataFrame(columns).write_parquet(tmp_path / f"{name}.parquet")
+    make_data(tmp_path, settings, **{name: tmp_path / f"{name}.parquet" for name in tables})
+    write_sample_files(tmp_path)
+    tab = Tab(browser)
+    opened(tab, tmp_path, "#L0H3")
+    pinned(tab, "L0H3")
+    interval = "[−0.5, +1]"
+    assert texts(tab, ".facts li") == [
+        "Shares keys and values with heads 2 to 3 of its layer (group 1).",
+        f"Its group ablated together: +0.25 {interval}; the sum of its heads' effects: +0.5; q of the difference 0.01.",
+        f"Patched on held-out questions, from the counterfactual: +0.25 {interval}; from another question with the "
+        f"same answer: +0.25 {interval}: carries the token of the answer.",
+        "On random tokens repeated once: attention to the previous token 0.125, to the token behind the first "
+        "occurrence (induction) 0.125, to that occurrence 0.125, to the first position 0.125; entropy 0.125 nats; "
+        "copying 0.125.",
+        "Writes towards “<b>”, “x”; away from “y”.",
+        f"On Alpha: direct effect on the logits +0.25 {interval} nats; retrieval score 0.75; "
+        "attention to the needed span –.",
+    ]
+    opened(tab, tmp_path, "#L0H0")
+    pinned(tab, "L0H0")
+    assert len(texts(tab, ".facts li")) == 1
+    assert tab.troubles() == []
 
 
 def test_attention_is_shown_token_by_token_for_each_answer_position(browser, tmp_path):
