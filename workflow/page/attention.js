@@ -5,7 +5,7 @@ HeadAtlas.attention = (() => {
   const { make, foreign } = HeadAtlas.elements;
   const { unpack } = HeadAtlas.numbers;
   const FULL = 255; // a stored weight of 1
-  const DEEPEST = 0.55; // opacity of a weight of 1: the text stays readable, light or dark
+  const DEEPEST = 55; // percent, the opacity of a weight of 1: the text stays readable, light or dark
   const NAMED = 5; // tokens that are named in words, for each head
 
   // The attention of some heads on one item, as elements: `rows` to choose from, the `text`, the largest weights in
@@ -58,7 +58,7 @@ HeadAtlas.attention = (() => {
     const query = view.item.start - 1 + row;
     view.tokens.forEach((element, at) => {
       const [above, below = above] = view.weights.map((weights) => weights.get(at) ?? 0);
-      const colour = (letter, weight) => `rgb(from var(--${letter}) r g b / ${DEEPEST * Math.sqrt(weight)})`;
+      const colour = (letter, weight) => `color-mix(in srgb, var(--${letter}) ${DEEPEST * Math.sqrt(weight)}%, transparent)`;
       const second = view.weights.length > 1 ? "b" : "a";
       element.style.background = above || below
         ? `linear-gradient(${colour("a", above)} 0 50%, ${colour(second, below)} 50% 100%)`

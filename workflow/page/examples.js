@@ -32,8 +32,8 @@ HeadAtlas.examples = (() => {
 
   function about() {
     const { map_items, map_questions } = model.atlas.tasks[shown.task];
-    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map. A bar is an item; `
-      + `click it to read it. The lists below are by ${model.methodLabel(shown.method)}.`;
+    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map. A bar is an item, `
+      + `which a click shows. The lists below are by ${model.methodLabel(shown.method)}.`;
   }
 
   function words(i) {
@@ -51,6 +51,8 @@ HeadAtlas.examples = (() => {
     const order = Array.from(shown.items.keys()).sort((a, b) => (effects[0][b] || 0) - (effects[0][a] || 0) || a - b);
     const scale = colours.scale(effects.flatMap((values) => Array.from(values)), { signed: true, log: colour === "log", scheme: "redblue" });
     find("strips").replaceChildren(...effects.map((_, i) => strip(i, effects, by, order, scale)));
+    const words = (item) => `${shown.items[item].id} (${signed(effects[0][item])})`;
+    find("item").replaceChildren(make("option", { value: "" }), ...order.map((item) => make("option", { value: item }, words(item))));
   }
 
   // A bar for each item, in the same order for both heads: the one that the first head helps most comes first.
@@ -86,6 +88,7 @@ HeadAtlas.examples = (() => {
   }
 
   function choose(index) {
+    find("item").value = index;
     find("chosen-item").replaceChildren(card(index));
     find("chosen-item").scrollIntoView({ block: "nearest" });
   }
@@ -122,6 +125,7 @@ HeadAtlas.examples = (() => {
 
   function start() {
     state.follow(["method", "colour"], strips);
+    find("item").addEventListener("change", ({ target }) => target.value && choose(Number(target.value)));
   }
 
   return { start, show };

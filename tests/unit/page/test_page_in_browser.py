@@ -256,7 +256,11 @@ def test_items_are_listed_by_effect_with_their_scores_with_and_without_the_head(
     least = tab.run("document.querySelectorAll('#strips .slot').length")
     assert least == 24
     tab.run("document.querySelectorAll('#strips g')[23].dispatchEvent(new MouseEvent('click'))")
+    assert tab.run("document.getElementById('item').value") == str(int(np.argsort(-strip, kind="stable")[23]))
     assert tab.text("#chosen-item .id") == f"alpha-{1 + int(np.argsort(-strip, kind='stable')[23])}"
+    tab.run("document.getElementById('item').value = 5")
+    tab.run("document.getElementById('item').dispatchEvent(new Event('change'))")
+    assert tab.text("#chosen-item .id") == "alpha-6"
 
 
 def test_what_the_evidence_found_of_a_head_is_said_in_words(browser, tmp_path):
