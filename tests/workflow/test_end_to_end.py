@@ -139,7 +139,8 @@ def test_lists_of_heads_follow_their_schema_and_hold_the_top_of_the_table_and_it
 
 
 def test_no_draft_is_left_behind(finished):
-    assert list((finished / "results").rglob(".*")) == []
+    hidden = {path.name for path in (finished / "results").rglob(".*")}
+    assert hidden <= {".snakemake_timestamp"}  # Snakemake's own, in folders that rules make
 
 
 def test_a_second_run_has_nothing_to_do(finished, tmp_path):

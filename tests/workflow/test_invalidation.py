@@ -283,11 +283,11 @@ def carry_out(base: Path, folder: Path, run: str, case: dict) -> tuple[Path, set
 
 
 def test_a_statistic_rewrites_scores_and_what_is_made_of_them(independent, tmp_path):
-    case = {"set": {"statistics.confidence": 0.5}, "plan": ["scores", "maps", {"measure_capability": 1}]}
+    case = {"set": {"statistics.confidence": 0.5}, "plan": ["scores", "maps", {"measure_capability": 1}, "page_data"]}
     folder, written = carry_out(independent, tmp_path / "run", "independent", case)
     assert not [path for path in written if "/scores/" not in path and "/trace/" in path]
     kinds = {path.split("/")[2].split(".")[0] for path in written}
-    assert kinds == {"scores", "importance", "figures", "provenance", "evidence", "heads"}
+    assert kinds == {"scores", "importance", "figures", "provenance", "evidence", "heads", "page"}
     old, new = (pl.read_parquet(at / "results/tiny/importance.parquet") for at in (independent, folder))
     same = ["effect", "std_error", "p_value", "q_value", "importance", "rank"]
     assert old.select(same).equals(new.select(same))
@@ -297,16 +297,17 @@ def test_a_statistic_rewrites_scores_and_what_is_made_of_them(independent, tmp_p
 def test_a_changed_line_rewrites_its_task_only(independent, tmp_path):
     case = next(case for run, case in CASES if run == "independent" and "changed line" in case["edit"])
     _, written = carry_out(independent, tmp_path / "run", "independent", case)
-    of_another = [path for path in written if "inference" in path]
+    of_another = [path for path in written if "inference" in path and "/page/" not in path]  # a page's data are one
     assert {path.split("/")[2] for path in of_another} == {"heads"}  # whose means are over all tasks
     by_folder = {path.split("/")[2].split(".")[0] for path in written}
     made = {"items", "trace", "effects", "engines", "scores", "importance", "figures", "provenance", "evidence"}
-    assert by_folder == made | {"baseline", "heads"}
+    assert by_folder == made | {"baseline", "heads", "page"}
 
 
 def test_a_colour_redraws_figures_and_nothing_else(independent, tmp_path):
-    case = {"set": {"figures.scheme": "magma"}, "plan": [{"draw_figure": 4, "render_figure": 4}]}
+    case = {"set": {"figures.scheme": "magma"}, "plan": [{"draw_figure": 4, "render_figure": 4, "write_page": 1}]}
     folder, written = carry_out(independent, tmp_path / "run", "independent", case)
-    assert {path.split("/")[2] for path in written} == {"figures"}
+    assert {path.split("/")[2] for path in written} == {"figures", "page"}
+    assert not [path for path in written if "/page/data/" in path]
     name = "results/tiny/figures/heatmap-grid.ablation.svg"
     assert (folder / name).read_bytes() != (independent / name).read_bytes()
