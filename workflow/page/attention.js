@@ -1,6 +1,6 @@
 "use strict";
-// What the pinned heads attend to on an item: one row of weights over the tokens for each position that predicts a token
-// of the answer. Two heads share a token: the first colours its upper half, the second its lower half.
+// What the pinned heads attend to on an item: one row of weights over the tokens for each position that predicts one of
+// the answer. Two heads share a token: the first colours its upper half, the second its lower half.
 HeadAtlas.attention = (() => {
   const { make, foreign } = HeadAtlas.elements;
   const { unpack } = HeadAtlas.numbers;
@@ -10,12 +10,13 @@ HeadAtlas.attention = (() => {
 
   // The attention of some heads on one item, as elements: `rows` to choose from, the `text`, the largest weights in
   // `words`. null where no weights were kept.
-  function of({ pins, known, task, items }, index) {
+  function of({ known, task, items }, index) {
     const item = items[index];
     if (!item.rows) return null;
     const first = items.slice(0, index).reduce((sum, other) => sum + (other.rows ?? 0), 0);
     const stored = known.map((head) => decoded(head.attention[task]));
-    const view = { item, pins, weights: [], tokens: [], words: make("div", { class: "weights", "aria-live": "polite" }) };
+    const words = make("div", { class: "weights", "aria-live": "polite" });
+    const view = { item, weights: [], tokens: [], words };
     view.tokens = item.tokens.map((text, at) => token(view, text, at));
     const choose = (row) => {
       view.weights = stored.map((rows) => rows(first + row));
@@ -41,7 +42,8 @@ HeadAtlas.attention = (() => {
   function chooser(item, choose) {
     const options = Array.from({ length: item.rows }, (_, row) =>
       make("option", { value: row }, `${visible(item.tokens[item.start + row])} (answer token ${row + 1})`));
-    return make("select", { "aria-label": "Answer token", onchange: (event) => choose(Number(event.target.value)) }, options);
+    const onchange = (event) => choose(Number(event.target.value));
+    return make("select", { "aria-label": "Answer token", onchange }, options);
   }
 
   function token(view, text, at) {
@@ -58,7 +60,8 @@ HeadAtlas.attention = (() => {
     const query = view.item.start - 1 + row;
     view.tokens.forEach((element, at) => {
       const [above, below = above] = view.weights.map((weights) => weights.get(at) ?? 0);
-      const colour = (letter, weight) => `color-mix(in srgb, var(--${letter}) ${DEEPEST * Math.sqrt(weight)}%, transparent)`;
+      const share = (weight) => `${DEEPEST * Math.sqrt(weight)}%`;
+      const colour = (letter, weight) => `color-mix(in srgb, var(--${letter}) ${share(weight)}, transparent)`;
       const second = view.weights.length > 1 ? "b" : "a";
       element.style.background = above || below
         ? `linear-gradient(${colour("a", above)} 0 50%, ${colour(second, below)} 50% 100%)`
@@ -76,7 +79,8 @@ HeadAtlas.attention = (() => {
         [n ? ", " : "", foreign(`“${visible(view.item.tokens[place])}”`), ` ${percent(weight)}`]);
       const left = 1 - [...weights.values()].reduce((sum, weight) => sum + weight, 0);
       const rest = at === null && left > 0.005 ? [`; elsewhere, each below 1 %: ${percent(left)}`] : [];
-      return make("p", {}, make("span", { class: `letter ${"ab"[i]}` }, HeadAtlas.details.LETTERS[i]), " attends to ", named, rest);
+      const letter = make("span", { class: `letter ${"ab"[i]}` }, HeadAtlas.details.LETTERS[i]);
+      return make("p", {}, letter, " attends to ", named, rest);
     }));
   }
 

@@ -42,9 +42,9 @@ HeadAtlas.details = (() => {
   }
 
   function head(index, i, maps, known, task) {
+    const free = { type: "button", onclick: () => state.pin(index), "aria-label": `Free ${model.words(index)}` };
     const title = make("h2", {}, make("span", { class: `letter ${LETTERS[i].toLowerCase()}` }, LETTERS[i]),
-      ` ${capital(model.words(index))} `,
-      make("button", { type: "button", onclick: () => state.pin(index), "aria-label": `Free ${model.words(index)}` }, "×"));
+      ` ${capital(model.words(index))} `, make("button", free, "×"));
     return make("section", { class: "head", "aria-label": capital(model.words(index)) },
       title, facts(index, known, task), make("div", { class: "wide" }, numbers(index, maps, task)));
   }
@@ -84,9 +84,9 @@ HeadAtlas.details = (() => {
 
   function scores(row) {
     if (!row) return null;
-    return `On random tokens repeated once: attention to the previous token ${say(row.previous_token)}, to the token behind `
-      + `the first occurrence (induction) ${say(row.induction)}, to that occurrence ${say(row.duplicate_token)}, to the first `
-      + `position ${say(row.sink)}; entropy ${say(row.entropy)} nats; copying ${say(row.copying)}.`;
+    return `On random tokens repeated once: attention to the previous token ${say(row.previous_token)}, to the token `
+      + `behind the first occurrence (induction) ${say(row.induction)}, to that occurrence `
+      + `${say(row.duplicate_token)}, to the first position ${say(row.sink)}; entropy ${say(row.entropy)} nats; copying ${say(row.copying)}.`;
   }
 
   function tokens(row) {
@@ -98,8 +98,8 @@ HeadAtlas.details = (() => {
   function onTask(row) {
     if (!row) return null;
     return `On ${model.label(row.task)}: direct effect on the logits ${signed(row.direct)} `
-      + `${interval(row.direct_low, row.direct_high)} nats; retrieval score ${say(row.retrieval_score)}; attention to the `
-      + `needed span ${say(row.span_mass)}.`;
+      + `${interval(row.direct_low, row.direct_high)} nats; retrieval score ${say(row.retrieval_score)}; attention to `
+      + `the needed span ${say(row.span_mass)}.`;
   }
 
   // --- numbers ----------------------------------------------------------------------------------
@@ -108,7 +108,8 @@ HeadAtlas.details = (() => {
   function numbers(index, maps, task) {
     const names = model.methods.map((method) => {
       const { unit } = model.atlas.methods[method];
-      return make("th", { scope: "col" }, model.methodLabel(method), make("br"), make("span", { class: "quiet" }, unit));
+      const below = make("span", { class: "quiet" }, unit);
+      return make("th", { scope: "col" }, model.methodLabel(method), make("br"), below);
     });
     const rows = model.tasks.map((one) => {
       const name = make("button", { type: "button", onclick: () => state.set({ task: one }) }, model.label(one));
@@ -125,8 +126,9 @@ HeadAtlas.details = (() => {
     const { effect, ci_low, ci_high, q_value, rank } = statistics;
     const strong = model.significant(statistics, index) ? "strong" : null;
     const notes = model.note(statistics, index).join("; ");
+    const value = make("span", { class: strong }, signed(effect[index]));
     return make("td", { title: notes || null },
-      make("div", {}, make("span", { class: strong }, signed(effect[index])), " ", interval(ci_low[index], ci_high[index])),
+      make("div", {}, value, " ", interval(ci_low[index], ci_high[index])),
       make("div", { class: "quiet" }, `q ${say(q_value[index])} · rank ${say(rank[index])}`));
   }
 

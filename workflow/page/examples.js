@@ -1,6 +1,6 @@
 "use strict";
-// The items behind a pinned head's mean: its effect on each of them, the items it helps and hurts most as text, and what
-// it attends to there while the model predicts the answer.
+// The items behind a pinned head's mean: its effect on each of them, the items it helps and hurts most as text, and
+// what it attends to there while the model predicts the answer.
 HeadAtlas.examples = (() => {
   const { model, state } = HeadAtlas;
   const { make, svg, find, foreign } = HeadAtlas.elements;
@@ -32,8 +32,8 @@ HeadAtlas.examples = (() => {
 
   function about() {
     const { map_items, map_questions } = model.atlas.tasks[shown.task];
-    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map. A bar is an item, `
-      + `which a click shows. The lists below are by ${model.methodLabel(shown.method)}.`;
+    return `${shown.items.length} of the ${map_items} items (${map_questions} questions) behind the map. A bar is an `
+      + `item, which a click shows. The lists below are by ${model.methodLabel(shown.method)}.`;
   }
 
   function words(i) {
@@ -49,10 +49,12 @@ HeadAtlas.examples = (() => {
     const by = method in shown.known[0].effects ? method : shown.method;
     const effects = shown.known.map((head) => unpack(head.effects[by][shown.task]));
     const order = Array.from(shown.items.keys()).sort((a, b) => (effects[0][b] || 0) - (effects[0][a] || 0) || a - b);
-    const scale = colours.scale(effects.flatMap((values) => Array.from(values)), { signed: true, log: colour === "log", scheme: "redblue" });
+    const all = effects.flatMap((values) => Array.from(values));
+    const scale = colours.scale(all, { signed: true, log: colour === "log", scheme: model.looks.signed_scheme });
     find("strips").replaceChildren(...effects.map((_, i) => strip(i, effects, by, order, scale)));
     const words = (item) => `${shown.items[item].id} (${signed(effects[0][item])})`;
-    find("item").replaceChildren(make("option", { value: "" }), ...order.map((item) => make("option", { value: item }, words(item))));
+    const options = order.map((item) => make("option", { value: item }, words(item)));
+    find("item").replaceChildren(make("option", { value: "" }), ...options);
   }
 
   // A bar for each item, in the same order for both heads: the one that the first head helps most comes first.
@@ -69,7 +71,8 @@ HeadAtlas.examples = (() => {
     });
     const { unit } = model.atlas.methods[by];
     const said = `${words(i)}, by ${model.methodLabel(by)} (${unit}): ${spread(effect)}${alike(effects, i)}`;
-    const picture = { viewBox: `0 0 ${order.length} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": said };
+    const viewBox = `0 0 ${order.length} ${HEIGHT}`;
+    const picture = { viewBox, preserveAspectRatio: "none", role: "img", "aria-label": said };
     return make("figure", { class: "strip-of-items" }, svg("svg", picture, bars), make("figcaption", {}, said));
   }
 
@@ -83,7 +86,8 @@ HeadAtlas.examples = (() => {
     if (!measured.length) return "not measured on these items";
     const helped = measured.filter((value) => value > 0).length;
     const left = effect.length - measured.length;
-    return `from ${signed(Math.min(...measured))} to ${signed(Math.max(...measured))}, above 0 on ${helped} of ${measured.length} items`
+    const [low, high] = [Math.min(...measured), Math.max(...measured)].map(signed);
+    return `from ${low} to ${high}, above 0 on ${helped} of ${measured.length} items`
       + (left ? `, not measured on ${left}` : "");
   }
 
@@ -98,10 +102,10 @@ HeadAtlas.examples = (() => {
   function card(index) {
     const item = shown.items[index];
     const attention = HeadAtlas.attention.of(shown, index);
-    const text = attention ? attention.text : plain(item);
+    const text = make("p", { class: "text", dir: "auto" }, attention ? attention.text : plain(item));
     return make("article", { class: "item" },
       make("header", {}, foreign(item.id, { class: "id" }), make("span", { class: "losses" }, losses(index))),
-      attention ? attention.rows : null, make("p", { class: "text", dir: "auto" }, text), attention ? attention.words : null);
+      attention?.rows, text, attention?.words);
   }
 
   function plain({ prompt, answer }) {

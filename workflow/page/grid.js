@@ -21,12 +21,14 @@ HeadAtlas.grid = (() => {
     const side = name === "layers" ? "top" : "left";
     const place = (tick) => ({ [side]: `${((tick + 0.5) / count) * 100}%` });
     const labels = ticks.map((tick) => make("span", { class: "tick", style: place(tick) }, String(tick)));
-    return make("div", { class: `axis ${name}`, "aria-hidden": "true" }, labels, make("span", { class: "name" }, title));
+    const named = make("span", { class: "name" }, title);
+    return make("div", { class: `axis ${name}`, "aria-hidden": "true" }, labels, named);
   }
 
   function cross() {
     const lines = [[0, 0, 1, 1], [0, 1, 1, 0]].map(([x1, y1, x2, y2]) => svg("line", { x1, y1, x2, y2 }));
-    return svg("svg", { class: "cross", "aria-hidden": "true", viewBox: "0 0 1 1", preserveAspectRatio: "none" }, lines);
+    const stretched = { viewBox: "0 0 1 1", preserveAspectRatio: "none" };
+    return svg("svg", { class: "cross", "aria-hidden": "true", ...stretched }, lines);
   }
 
   function panel(task) {
@@ -36,7 +38,8 @@ HeadAtlas.grid = (() => {
     const plot = make("div", { class: "plot" }, canvas, marks, incapable ? cross() : null,
       axis("layers", model.layers, "Layer"), axis("heads", model.heads, "Head"));
     plot.style.aspectRatio = Math.min(Math.max(model.heads / model.layers, 0.6), 2.5);
-    const title = make("button", { type: "button", class: "title", onclick: () => state.set({ task }) }, model.label(task));
+    const choose = { type: "button", class: "title", onclick: () => state.set({ task }) };
+    const title = make("button", choose, model.label(task));
     const value = make("div", { class: "value", "aria-hidden": "true" });
     const bar = make("div", { class: "bar" });
     const whole = make("div", { class: "panel" }, title, value, make("div", { class: "row" }, plot, bar));
@@ -69,7 +72,8 @@ HeadAtlas.grid = (() => {
     const now = state.get(); // another choice may have been made while the map was on its way
     if (now.method !== method || now.show !== show) return;
     const signedShow = show === "effect";
-    const options = { signed: signedShow, log: colour === "log", scheme: model.looks[signedShow ? "signed_scheme" : "scheme"] };
+    const scheme = model.looks[signedShow ? "signed_scheme" : "scheme"];
+    const options = { signed: signedShow, log: colour === "log", scheme };
     const shared = colours.scale(model.tasks.flatMap((task) => Array.from(map[task][show])), options);
     const title = signedShow
       ? model.looks.signed_legend_title.replace("{unit}", model.atlas.methods[method].unit)
@@ -90,7 +94,7 @@ HeadAtlas.grid = (() => {
 
   // One pixel for each head; layers without attention stay empty.
   function paint(canvas, statistics, values, scale, onlySignificant) {
-    const context = canvas.getContext("2d", { willReadFrequently: true }); // few pixels, set one by one: no work for a GPU
+    const context = canvas.getContext("2d", { willReadFrequently: true }); // few pixels: no work for a GPU
     const image = context.createImageData(model.heads, model.layers);
     values.forEach((value, index) => {
       if (Number.isNaN(value)) return;
@@ -102,7 +106,8 @@ HeadAtlas.grid = (() => {
 
   function summary(task, { importance, rank }, method) {
     const hottest = rank.indexOf(1);
-    const largest = hottest < 0 ? "" : ` The most important is ${model.words(hottest)} with ${say(importance[hottest])}.`;
+    const first = ` The most important is ${model.words(hottest)} with ${say(importance[hottest])}.`;
+    const largest = hottest < 0 ? "" : first;
     const undone = model.atlas.tasks[task].capable === false ? " The model does not do this task." : "";
     return `${model.label(task)}: heads by ${model.methodLabel(method)}.${largest}${undone}`;
   }
@@ -123,8 +128,8 @@ HeadAtlas.grid = (() => {
     for (const task of model.tasks) {
       const { marks, value } = panels[task];
       [at, pins[1], pins[0]].forEach((index, i) => place(marks[i], index));
-      const number = said === null ? null : map[task][show][said];
-      value.textContent = said === null ? "" : `${(show === "effect" ? signed : say)(number)} · rank ${say(map[task].rank[said])}`;
+      const [number, rank] = said === null ? [] : [map[task][show][said], map[task].rank[said]];
+      value.textContent = said === null ? "" : `${(show === "effect" ? signed : say)(number)} · rank ${say(rank)}`;
     }
   }
 

@@ -84,7 +84,8 @@
     const { atlas } = model;
     document.title = `Head Atlas: ${atlas.model}`;
     find("title").textContent = document.title;
-    find("about").textContent = `${model.layers} layers of ${model.heads} heads; intervals of ${100 * atlas.confidence} %.`;
+    const percent = HeadAtlas.numbers.say(100 * atlas.confidence);
+    find("about").textContent = `${model.layers} layers of ${model.heads} heads; intervals of ${percent} %.`;
     find("threshold").textContent = `q < ${model.looks.q_threshold}`;
     control("method", model.methodLabel);
     control("task", model.label);

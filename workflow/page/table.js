@@ -55,12 +55,14 @@ HeadAtlas.table = (() => {
       const on = name === sorted.by;
       const order = on ? (sorted.up ? "ascending" : "descending") : null;
       const arrow = on ? (sorted.up ? " ▲" : " ▼") : "";
-      return make("th", { scope: "col", "aria-sort": order }, make("button", { type: "button", onclick: () => sort(name) }, words + arrow));
+      const button = make("button", { type: "button", onclick: () => sort(name) }, words + arrow);
+      return make("th", { scope: "col", "aria-sort": order }, button);
     });
     const body = list.slice(0, most).map((row) => line(row, now));
-    const unit = model.atlas.methods[now.method].unit;
+    const { unit } = model.atlas.methods[now.method];
+    const about = `${model.label(now.task)}, by ${model.methodLabel(now.method)}; effects in ${unit}`;
     find("table").replaceChildren(
-      make("caption", {}, `${list.length} heads, ${model.label(now.task)}, by ${model.methodLabel(now.method)}; effects in ${unit}`),
+      make("caption", {}, `${list.length} heads, ${about}`),
       make("thead", {}, make("tr", {}, heads)), make("tbody", {}, body));
     find("more").hidden = list.length <= most;
   }
@@ -68,9 +70,9 @@ HeadAtlas.table = (() => {
   function line(row, now) {
     const index = row.layer * model.heads + row.head;
     const cells = Object.keys(COLUMNS).map((name) => make("td", {}, say(row[name])));
-    const name = model.name(index);
-    const button = make("button", { type: "button", onclick: () => state.pin(index, HeadAtlas.comparing()), "aria-label": `Pin ${name}` }, row.layer);
-    cells[0].replaceChildren(button);
+    const onclick = () => state.pin(index, HeadAtlas.comparing());
+    const pin = { type: "button", onclick, "aria-label": `Pin ${model.name(index)}` };
+    cells[0].replaceChildren(make("button", pin, row.layer));
     const events = { onpointerenter: () => state.set({ at: index }), onpointerleave: () => state.set({ at: null }) };
     return make("tr", { class: now.pins.includes(index) ? "chosen" : null, ...events }, cells);
   }
