@@ -48,14 +48,7 @@ def write_effects(
     Raises:
         HeadAtlasError: a measured effect is not finite.
     """
-    absent = np.isin(np.arange(effect.shape[1]) + first_layer, without_attention)
-    strange = ~np.isfinite(effect) & ~absent[:, None] & (True if rounds is None else rounds.measured)
-    if strange.any():
-        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
-        raise HeadAtlasError(
-            f"{path}: the effect of layer {first_layer + layer}, head {head} on item {item} is not finite; "
-            "the model overflows in this dtype (try dtype: float32)"
-        )
+    require_finite(path, effect, without_attention, first_layer, rounds)
     tensors = {
         "effect": np.ascontiguousarray(effect, dtype=np.float32),
         "question": np.ascontiguousarray(question, dtype=np.int64),
@@ -69,6 +62,31 @@ def write_effects(
     about |= {"seeds": seeds} if seeds else {}
     with atomic(path) as draft:
         save_file(tensors, draft, metadata={"about": json.dumps(about)})
+
+
+def require_finite(
+    named: object,
+    effect: np.ndarray,
+    without_attention: Sequence[int] = (),
+    first_layer: int = 0,
+    rounds: Rounds | None = None,
+) -> None:
+    """Refuse measured effects that are not finite; arguments as in `write_effects`.
+
+    Args:
+        named: what holds the effects, for the message.
+
+    Raises:
+        HeadAtlasError: names the first.
+    """
+    absent = np.isin(np.arange(effect.shape[1]) + first_layer, without_attention)
+    strange = ~np.isfinite(effect) & ~absent[:, None] & (True if rounds is None else rounds.measured)
+    if strange.any():
+        item, layer, head = (int(i) for i in np.argwhere(strange)[0])
+        raise HeadAtlasError(
+            f"{named}: the effect of layer {first_layer + layer}, head {head} on item {item} is not finite; "
+            "the model overflows in this dtype (try dtype: float32)"
+        )
 
 
 def write_learned(

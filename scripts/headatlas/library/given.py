@@ -72,13 +72,15 @@ def _read(given: Items, settings: dict, tokeniser: Tokeniser) -> list[dict]:
 def _listed(given: Iterable[dict], settings: dict, tokeniser: Tokeniser) -> dict:
     """As for a file of the same JSON, but messages name the task."""
     entries = [{**entry, "split": "score"} if isinstance(entry, dict) else entry for entry in given]
+    try:
+        text = json.dumps(entries)
+    except (TypeError, ValueError) as error:
+        raise HeadAtlasError(f"{settings['task']}: items must be plain values: {error}") from None
     with TemporaryDirectory() as folder:
-        file = Path(folder) / f"{settings['task']}.json"
+        file = Path(folder) / settings["task"]
+        file.write_text(text, encoding="utf-8")
         try:
-            file.write_text(json.dumps(entries), encoding="utf-8")
             return prepare_items(settings | {"format": "json"}, [file], tokeniser)
-        except TypeError as error:
-            raise HeadAtlasError(f"{settings['task']}: items must be plain values: {error}") from None
         except HeadAtlasError as error:
             raise HeadAtlasError(str(error).replace(str(file), settings["task"])) from None
 

@@ -14,7 +14,13 @@ from headatlas.charts import head_maps
 from headatlas.config.schema import load_schema
 from headatlas.errors import HeadAtlasError
 from headatlas.evidence.importance import importance_table
-from headatlas.files.effects import attribution_from_terms, pool_baseline, question_index, read_baseline
+from headatlas.files.effects import (
+    attribution_from_terms,
+    pool_baseline,
+    question_index,
+    read_baseline,
+    require_finite,
+)
 from headatlas.files.scores import score_table
 from headatlas.jobs.cli import log
 from headatlas.library.given import Items, checked, read_heads, read_tasks, warned
@@ -139,6 +145,7 @@ class HeadAtlas:
             HeadAtlasError: wrong items or options; the model overflows.
         """
         _one_of("method", method, METHODS)
+        checked(load_schema()["properties"]["statistics"], {"confidence": confidence})
         with warned(), TemporaryDirectory() as folder:
             tasks = self._tasks(items, baseline, positions, metric)
             traced = method == "attribution" or _is_mean(baseline)
@@ -154,6 +161,7 @@ class HeadAtlas:
                 else:
                     table = self._table(task, chosen, baseline, positions, means)
                     effect = attribution_from_terms(means.traces[task], table, positions)
+                require_finite(f"task {task}", effect, self._model.layers_without_attention)
                 scores += self._scores(effect, question_index(chosen), confidence, (method, task))
             return importance_table(pl.from_arrow(pa.concat_tables(scores)), [method], list(tasks))
 

@@ -4,6 +4,9 @@ import ast
 import importlib
 import json
 import math
+import shutil
+import subprocess
+import sys
 import tomllib
 import warnings
 
@@ -52,9 +55,9 @@ def copying(**more) -> list[dict]:
 # --- what is computed -----------------------------------------------------------------------------------------------
 
 
-def gated(gate: float, margin: bool = False) -> float:
-    """Log-probability (or margin over `b`) of `a` after `a a a`, the planted head multiplied, in float64."""
-    model = planted_model(scale=1).double()
+def gated(gate: torch.Tensor, margin: bool = False) -> torch.Tensor:
+    """Log-probability (or margin over `b`) of `a` after `a a a`, with the planted head's output multiplied."""
+    model = planted_model(scale=1).requires_grad_(False)
     layer, head = PLANTED
 
     def hook(_module, args):
@@ -63,17 +66,16 @@ def gated(gate: float, margin: bool = False) -> float:
         return (z,)
 
     model.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(hook)
-    with torch.no_grad():
-        logits = model(input_ids=torch.zeros(1, 3, dtype=torch.long)).logits[0, -1]
-    return float(logits[0] - logits[1] if margin else logits.log_softmax(-1)[0])
+    logits = model(input_ids=torch.zeros(1, 3, dtype=torch.long)).logits[0, -1]
+    return logits[0] - logits[1] if margin else logits.log_softmax(-1)[0]
 
 
 @pytest.mark.parametrize("method", ["ablation", "attribution"])
 def test_the_planted_head_has_all_of_the_effect(planted, method):
     table = planted.effects(copying(), method, baseline="zero")
-    step = 1e-4
-    slope = (gated(1 + step) - gated(1 - step)) / (2 * step)
-    expected = gated(1) + math.log(8) if method == "ablation" else slope
+    gate = torch.ones((), requires_grad=True)
+    slope = torch.autograd.grad(gated(gate), gate)[0]
+    expected = float(gated(gate.detach())) + math.log(8) if method == "ablation" else float(slope)
     assert expected > 1e-3
     assert table.height == 12
     assert table["method"].unique().to_list() == [method]
@@ -85,10 +87,11 @@ def test_the_planted_head_has_all_of_the_effect(planted, method):
 
 
 def test_margins_and_counterfactual_prompts_are_those_of_the_workflow(planted):
+    whole = float(gated(torch.ones(()), margin=True))  # nothing is left without the head
     margin = planted.effects(copying(), baseline="zero", metric="margin")
-    assert margin.sort("rank")["effect"][0] == pytest.approx(gated(1, margin=True), abs=1e-5)
+    assert margin.sort("rank")["effect"][0] == pytest.approx(whole, abs=1e-5)
     patched = planted.effects(copying(), baseline="counterfactual", metric="margin")  # the foil gets the logit instead
-    assert patched.sort("rank")["effect"][0] == pytest.approx(2 * gated(1, margin=True), abs=1e-5)
+    assert patched.sort("rank")["effect"][0] == pytest.approx(2 * whole, abs=1e-5)
 
 
 def test_a_knock_out_leaves_chance(planted):
@@ -224,6 +227,11 @@ def test_the_notebook_shows_charts_and_no_output_is_kept_in_it(notebook):
         (lambda atlas: atlas.effects(copying(), "probe"), "^method: must be ablation or attribution, got 'probe'$"),
         (lambda atlas: atlas.effects(copying(), baseline="resample"), "^baseline: must be mean, task_mean, zero or"),
         (lambda atlas: atlas.effects(copying(), baseline=np.zeros((3, 4, 7))), "the shape 3 x 4 x 7, .* 3 x 4 x 8$"),
+        (lambda atlas: atlas.effects(copying(), confidence=95), "^confidence: must be a number above 0 and below 1"),
+        (
+            lambda atlas: atlas.effects(copying(), baseline=np.full((3, 4, 8), np.inf)),
+            "task items: the effect of layer 0, head 0 on item 0 is not finite",
+        ),
         (lambda atlas: atlas.means(copying(), "last"), "^positions: must be answer or all, got 'last'$"),
         (lambda atlas: atlas.knock_out([(3, 0)], copying()), r"has no head 3\.0 \(its 3 layers have 4 heads each"),
         (lambda atlas: atlas.knock_out([3], copying()), r"^heads: must be \(layer, head\) pairs .*, got 3$"),
@@ -256,6 +264,27 @@ def test_what_a_log_would_warn_of_is_a_warning(planted):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         planted.effects(copying(), baseline="zero")
+
+
+def test_an_installed_package_finds_the_schemas_where_pip_puts_them(tmp_path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ((place, (files,)),) = project["tool"]["setuptools"]["data-files"].items()
+    packages = tmp_path / "lib/python/site-packages"
+    shutil.copytree(ROOT / "scripts/headatlas", packages / "headatlas")
+    (tmp_path / place).mkdir(parents=True)
+    for file in ROOT.glob(files):
+        shutil.copy2(file, tmp_path / place)
+    program = f"""
+import sys
+sys.prefix = {str(tmp_path)!r}
+sys.path.insert(0, {str(packages)!r})
+from headatlas.config.schema import SCHEMA_FILE, load_schema
+print(SCHEMA_FILE, *load_schema()["properties"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, check=True)
+    found, *sections = done.stdout.split()
+    assert found == str(tmp_path / place / "config.schema.yaml")
+    assert sections == [*load_schema()["properties"]]
 
 
 def test_the_package_names_its_version_and_little_else():
