@@ -1,5 +1,8 @@
 """Answers written with kept keys and values: as transformers writes them, and as plain passes with hooks say."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,11 @@ from headatlas.errors import HeadAtlasError
 from headatlas.models import generation
 from headatlas.models.generation import write_greedily
 from headatlas.models.head_model import HeadModel, find_heads
+from headatlas.models.loading import load_model
+from headatlas.tasks.tokens import load_tokeniser
 from transformers import StaticCache
 
+ROOT = Path(__file__).parents[3]
 LENGTHS = (1, 2, 5, 9, 14, 14, 3)
 STEPS = 8
 END = 2
@@ -74,6 +80,24 @@ def test_equals_what_transformers_writes_prompt_by_prompt(family):
         written = model.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
         assert text == written[0, len(prompt) :].tolist()
     assert len({token for (text,) in texts for token in text}) > len(LENGTHS)
+
+
+def test_equals_what_transformers_writes_with_the_demo_model():
+    """A trained model, with prompts of several lengths from one of its tasks."""
+    demo = ROOT / "workflow/resources/demo-model"
+    model = load_model({"path": str(demo)})
+    tokeniser = load_tokeniser(
+        {"path": str(demo), "revision": None, "chat_template": False, "trust_remote_code": False}
+    )
+    lines = (ROOT / "config/tasks/inference.jsonl").read_text(encoding="utf-8").splitlines()[:60:5]
+    asks = [tokeniser.encode(json.loads(line)["prompt"], True) for line in lines]
+    assert len({len(ids) for ids in asks}) > 1
+    texts = write_greedily(model, asked(asks, [4] * len(asks)), lambda _ids: False, 400)
+    for ids, (text,) in zip(asks, texts, strict=True):
+        given = torch.tensor([ids])
+        options = {"do_sample": False, "max_new_tokens": 4, "pad_token_id": 0}
+        written = model.model.generate(given, attention_mask=torch.ones_like(given), **options)
+        assert text == written[0, len(ids) :].tolist()
 
 
 @pytest.mark.parametrize("positions", ["answer", "all"])
