@@ -5,7 +5,7 @@ PYTHONPATH=scripts python tests/benchmarks/rankings.py CONFIG FOLDER [TASK ...]
 Takes the items, traces and effects of a run of CONFIG from results/ in this folder, computes the other kinds of
 attribution, and knocks out and keeps heads on held-out questions by every ranking. FOLDER gets the map and a knock-out
 file of each ranking and task; those that exist are taken as they are, so tasks can be run one after the other. --skip
-names rankings to leave out. Prints Markdown.
+names rankings to leave out, --sizes how many heads to knock out (by default the workflow's grid). Prints Markdown.
 """
 
 import argparse
@@ -51,7 +51,8 @@ TOKENS, DRAWS, TOP, CONFIDENCE = 8192, 2, 0.1, 0.95
 class Run:
     """A finished run of a config's first model."""
 
-    def __init__(self, config: Path, skipped: list[str]):
+    def __init__(self, config: Path, skipped: list[str], sizes: list[int]):
+        self.sizes = sizes
         self.atlas = Atlas(yaml.safe_load(config.read_text()), ROOT)
         self.name = next(iter(self.atlas.models))
         self.folder, self.seed = Path("results") / self.name, self.atlas.config["seed"]
@@ -126,7 +127,7 @@ def knock_out_all(run: Run, effects: dict[str, np.ndarray], task: str, number: i
             chosen[RANDOM] = keep_random(norms, evidence["rankings"], (run.seed, number))
             continue
         sizes = np.abs(effects[ranking][~np.isnan(effects[ranking])])
-        ks = {*k_grid(len(sizes), elbow(sizes)), compared_size(len(sizes))}
+        ks = run.sizes or {*k_grid(len(sizes), elbow(sizes)), compared_size(len(sizes))}
         sets = choose_sets(effects[ranking], norms, ks, DRAWS, (run.seed, number)) + keep_top(effects[ranking])
         chosen[ranking] = [one for one in sets if one["selection"] not in ("bottom", "random_norm")]
     every = [(layer, head) for layer in run.model.attention_layers for head in range(run.model.n_heads)]
@@ -219,8 +220,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("tasks", nargs="*")
     parser.add_argument("--skip", action="append", default=[], metavar="RANKING")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[])
     given = parser.parse_args()
-    run, found = Run(given.config, given.skip), {}
+    run, found = Run(given.config, given.skip, given.sizes), {}
     tasks = given.tasks or run.atlas.tasks
     given.folder.mkdir(parents=True, exist_ok=True)
     for number, task in enumerate(run.atlas.tasks):

@@ -46,7 +46,8 @@ def test_the_engine_is_recorded_and_checked(run):
 def test_findings_name_the_hottest_heads_and_what_their_scores_are(run):
     said = (run / "results/demo/findings.md").read_text(encoding="utf-8")
     part = said.split("## By `gates`")[1].split("## Controls")[0]
-    assert "not tested with fewer" not in part
+    for untested in ("not tested with fewer", "significant for one task", "busiest layer"):
+        assert untested not in part
     hottest = pl.read_parquet(run / "results/demo/evidence/hottest-heads.parquet").filter(method="gates", rank=1)
     for row in hottest.iter_rows(named=True):
         assert f"{row['layer']}.{row['head']} {row['effect']:+.1f}" in part
@@ -60,7 +61,7 @@ def test_every_head_has_a_class_and_the_findings_count_them(run):
     said = (run / "results/demo/findings.md").read_text(encoding="utf-8")
     for (task,), part in table.group_by("task"):
         n = {name: (part["class"] == name).sum() for name in ("facilitating", "interfering", "irrelevant")}
-        line = next(line for line in said.splitlines() if line.startswith(f"- {task_label(task)}: of 48 heads"))
+        line = next(line for line in said.splitlines() if line.startswith(f"- {task_label(task, None)}: of 48 heads"))
         assert f"of 48 heads {n['facilitating']} facilitate" in line
         assert f"{n['interfering']} interfere" in line
         assert f"{n['irrelevant']} are irrelevant; on average {part['stability'].mean():.0%} of the seeds agree" in line
