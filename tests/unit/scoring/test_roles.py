@@ -186,7 +186,7 @@ def test_a_stream_that_is_not_known_leaves_only_patterns(monkeypatch):
 
 
 def test_layers_without_attention_have_no_scores(tmp_path):
-    """LFM2: convolutions in layers 0 and 2. With what these add, direct effects still add up (each pass checks that)."""
+    """LFM2: convolutions in layers 0 and 2. With what these add, direct effects add up (each pass checks that)."""
     roles = describe_heads(find_heads(tiny_model("lfm2")), {"a": random_items([(9, 3), (5, 1)])}, 0, 512)
     write_roles(tmp_path / "roles.safetensors", roles)
     for scores in (*roles.sequences.values(), roles.tasks["a"].scores["direct"][0]):
