@@ -1,7 +1,7 @@
 """Score what each head does: on random tokens repeated once, and on the score items of all tasks.
 
 Reads the items of all tasks; writes one file (safetensors, see `headatlas.files.roles`): shares of attention, direct
-effects in nats of logit, ids of the tokens that a head promotes.
+effects in nats of logit, the tokens that a head promotes with their texts.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.roles import describe_heads
 from headatlas.scoring.work import SEQUENCES
 from headatlas.tasks.items import read_split
+from headatlas.tasks.tokens import load_tokeniser
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
     """Tasks in the order of the items; seed: of the random tokens."""
 
     model: dict
+    tokenizer: dict
     tasks: list[str]
     seed: int
 
@@ -39,7 +41,8 @@ def main(
     model = model_of_job(settings.model, chosen, device, threads, memory_mb)
     with progress("describe", SEQUENCES + len(chosen), "sequences and items") as advance:
         found = describe_heads(model, tasks, settings.seed, batch_tokens, advance)
-    write_roles(roles, found)
+    tokeniser = load_tokeniser(settings.tokenizer)
+    write_roles(roles, found.with_texts(lambda token: tokeniser.decode([token], True)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tabulate what each head does, and whether the hottest heads of each task are those of a role.
 
-Reads the file of describe_heads and the folder of effects, and the model's tokenizer; writes tables (Parquet, see
+Reads the file of describe_heads and the folder of effects; writes tables (Parquet, see
 `headatlas.evidence.roles`): heads, their roles on each task, and the overlap of roles with effects.
 """
 
@@ -15,7 +15,6 @@ from headatlas.files.roles import read_roles
 from headatlas.files.scores import read_maps
 from headatlas.jobs.cli import run
 from headatlas.stats.head_statistics import mean_effects
-from headatlas.tasks.tokens import load_tokeniser
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Settings:
     heads that count as strongest; items: all | correct."""
 
     name: str
-    tokenizer: dict
     effects: dict[str, list[str]]
     tasks: list[str]
     items: str
@@ -34,7 +32,7 @@ class Settings:
 
 
 def main(settings: Settings, roles: Path, effects: Path, heads: Path, table: Path, overlap: Path) -> None:
-    found, tokeniser = read_roles(roles), load_tokeniser(settings.tokenizer)
+    found = read_roles(roles)
     maps = {}
     for method, task, read in read_maps(effects, settings.effects, settings.tasks, settings.items):
         importance = np.abs(mean_effects(read.effect, read.question))
@@ -42,7 +40,7 @@ def main(settings: Settings, roles: Path, effects: Path, heads: Path, table: Pat
         whole = read.complete and read.seeds is None
         left_out = importance_left_out(read.flat, read.question, (settings.seed,)) if whole else None
         maps[method, task] = Map(importance, left_out)
-    write_table(heads_table(settings.name, found, lambda token: tokeniser.decode([token], True)), heads)
+    write_table(heads_table(settings.name, found), heads)
     write_table(roles_table(found, settings.confidence), table)
     write_table(role_overlap(found, maps, settings.top, settings.confidence), overlap)
 

@@ -9,6 +9,7 @@ rule describe_heads:
     """Where each head attends on random tokens repeated once and on the tasks' items (score split), and what it writes."""
     input:
         prepared=expand(files.items, task=atlas.tasks, allow_missing=True),
+        tokenizer=tokenizer,
         weights=weights,
     output:
         roles="results/{model}/evidence/head-roles/roles.safetensors",
@@ -35,7 +36,6 @@ rule head_roles:
     input:
         roles=rules.describe_heads.output.roles,
         effects=lambda wildcards: files.all_effects(wildcards.model),
-        tokenizer=tokenizer,
     output:
         heads=in_report("results/{model}/heads.parquet", "heads"),
         table=in_report("results/{model}/evidence/head-roles.parquet", "head-roles"),

@@ -1,7 +1,7 @@
 """What the heads do, as tables, and whether the hot heads of a task are those of a role; polars."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -44,11 +44,8 @@ class Map(NamedTuple):
     left_out: np.ndarray | None
 
 
-def heads_table(model: str, roles: Roles, text: Callable[[int], str]) -> pl.DataFrame:
+def heads_table(model: str, roles: Roles) -> pl.DataFrame:
     """One row per head: what it does on random tokens repeated once, and which tokens it promotes.
-
-    Args:
-        text: from a token id to its text.
 
     Returns:
         model, layer, head; the scores of `SCORES` (entropy in nats, the others shares); promoted and suppressed (lists
@@ -57,9 +54,10 @@ def heads_table(model: str, roles: Roles, text: Callable[[int], str]) -> pl.Data
     n_layers, n_heads = roles.sequences["sink"].shape
     columns = {"model": [model] * (n_layers * n_heads)} | _places(n_layers, n_heads)
     columns |= {name: roles.sequences[name].ravel().astype(np.float64) for name in SCORES}
+    texts = roles.about["texts"]
     for name in TOKENS:
         ids = roles.tokens[name].reshape(n_layers * n_heads, -1).tolist()
-        columns[name] = [None if row[0] < 0 else [text(token) for token in row] for row in ids]
+        columns[name] = [None if row[0] < 0 else [texts[str(token)] for token in row] for row in ids]
     schema = {"model": pl.String} | HEADS | dict.fromkeys(SCORES, pl.Float64)
     return pl.DataFrame(columns, schema=schema | dict.fromkeys(TOKENS, pl.List(pl.String)))
 

@@ -1,13 +1,15 @@
 """The roles file: what a model's heads do, on random sequences and on each task's items; numpy and safetensors only.
 
 There is one file per model. Metadata: a single JSON entry `about`, because safetensors writes several entries in any
-order. It holds `tasks` (a list), `without_attention` (layers), `sequences` (how the random sequences were made) and
-`unknown` (why there are no direct effects, or null). Tensors: `sequences.{score}` float32 [layer, head] for `SCORES`;
-`promoted` and `suppressed` int64 [layer, head, token]; for the i-th task `{i}.{score}` float32 [item, layer, head] for
-`OF_ITEMS` and `{i}.question` int64 [item]. Items are those of the score split. NaN (-1 for tokens): not known.
+order. It holds `tasks` (a list), `without_attention` (layers), `sequences` (how the random sequences were made),
+`unknown` (why there are no direct effects, or null) and `texts` (of the tokens that are named, by id). Tensors:
+`sequences.{score}` float32 [layer, head] for `SCORES`; `promoted` and `suppressed` int64 [layer, head, token]; for the
+i-th task `{i}.{score}` float32 [item, layer, head] for `OF_ITEMS` and `{i}.question` int64 [item]. Items are those of the
+score split. NaN (-1 for tokens): not known.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +40,14 @@ class Roles(NamedTuple):
     tasks: dict[str, TaskRoles]
     about: dict
 
+    def with_texts(self, text: Callable[[int], str]) -> "Roles":
+        """The same with the texts of all tokens it names."""
+        named = sorted({int(token) for ids in self.tokens.values() for token in ids.flat if token >= 0})
+        return self._replace(about=self.about | {"texts": {str(token): text(token) for token in named}})
+
 
 def write_roles(path: Path, roles: Roles) -> None:
-    """Write the file, atomically; `roles.about` holds `without_attention`, `sequences` and `unknown`.
+    """Write the file, atomically; `roles.about` holds `without_attention`, `sequences`, `unknown` and `texts`.
 
     Raises:
         HeadAtlasError: a score is infinite, or unknown for some heads of layers with attention only.

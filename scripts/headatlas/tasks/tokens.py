@@ -98,7 +98,7 @@ def token_texts(tokeniser: Tokeniser, ids: Sequence[int]) -> list[str]:
     """
     texts, before, done = [], 0, 0
     for end in range(1, len(ids) + 1):
-        known, grown = (tokeniser.decode(list(ids[before:to])) for to in (done, end))
+        known, grown = (tokeniser.decode(list(ids[before:to]), True) for to in (done, end))
         whole = not grown.endswith(UNFINISHED) or end == len(ids)
         texts.append(grown[len(known) :] if whole else "")
         before, done = (done, end) if whole else (before, done)

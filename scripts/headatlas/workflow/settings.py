@@ -280,10 +280,10 @@ TABLE: dict[str, dict[str, Source]] = {
         effects=_compared(_effects_beside),
         other_effects=_compared(lambda job, other: other.effects),
     ),
-    "describe_heads": row("tasks", "seed", model=_loaded_model),
+    "describe_heads": row("tasks", "seed", model=_loaded_model, tokenizer=_tokenizer),
     "head_roles": row(
         "tasks", "seed", "statistics.items", "statistics.confidence", "evidence.top",
-        name="{model}", tokenizer=_tokenizer, effects=_all_effects,
+        name="{model}", effects=_all_effects,
     ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "export_heads": row("tasks", "export.heads", "export.method", "export.top", "export.faithfulness"),

@@ -387,11 +387,11 @@ def test_balance_tasks_cuts_files_to_the_smallest(job):
 # --- tokens to text ---------------------------------------------------------------------------------
 
 
-def in_bytes(ids: list[int]) -> str:
+def in_bytes(ids: list[int], special: bool) -> str:
     return bytes(ids).decode("utf-8", "replace")
 
 
-def in_words(ids: list[int]) -> str:
+def in_words(ids: list[int], special: bool) -> str:
     """A decoder that separates tokens by spaces."""
     return " ".join(f"w{token}" for token in ids)
 
@@ -414,7 +414,7 @@ def test_texts_of_a_byte_level_tokenizer_add_up_to_the_text():
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(["the cat sat"] * 9, trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet))
-    tokeniser = Tokeniser(letters().encode, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
+    tokeniser = Tokeniser(letters().encode, lambda ids, special: tokenizer.decode(ids, skip_special_tokens=not special))
     text = "the cat Zoë 🙂;\n\n  然后 x = y**2\t<b>"
     texts = token_texts(tokeniser, tokenizer.encode(text).ids)
     assert "".join(texts) == text
