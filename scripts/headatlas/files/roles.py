@@ -4,7 +4,7 @@ There is one file per model. Metadata: a single JSON entry `about`, because safe
 order. It holds `tasks` (a list), `without_attention` (layers), `sequences` (how the random sequences were made),
 `unknown` (why there are no direct effects, or null) and `texts` (of the tokens that are named, by id). Tensors:
 `sequences.{score}` float32 [layer, head] for `SCORES`; `promoted` and `suppressed` int64 [layer, head, token]; for the
-i-th task `{i}.{score}` float32 [item, layer, head] for `OF_ITEMS` and `{i}.question` int64 [item]. Items are those of the
+i-th task `{i}.{score}` float32 [item, layer, head] for `OF_ITEMS`, `{i}.question` int64 [item]. Items are those of the
 score split. NaN (-1 for tokens): not known.
 """
 
