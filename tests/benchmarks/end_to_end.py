@@ -6,7 +6,8 @@ Each run is in a copy of the repository and on one core. Prints the CPU seconds 
 those of the passes' floor, which are the layer calls that the numbers need (`others`): a pass over every item, one with
 gradients and one over the counterfactual prompt for items to score, the rows of ablation, and with evidence two passes
 over held-out items and the rows of knock-outs; and the seconds of every rule from the logs. What a run with other
-numbers of items would take is computed: the jobs that run the model grow with the items, everything else stays.
+numbers of items would take is computed: of the jobs that run the model, all grows with the items but the checks by
+plain passes and the test of the padding (by their share of the planned work); everything else stays.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from headatlas.models.batches import batches, collate  # noqa: E402
 from headatlas.models.device import choose_device  # noqa: E402
 from headatlas.models.head_model import HeadModel  # noqa: E402
 from headatlas.models.memory import BACKWARD_TOKENS, PASS_TOKENS  # noqa: E402
+from headatlas.scoring.work import ablation_work, padding_work, trace_work  # noqa: E402
 from headatlas.tasks.items import read_items  # noqa: E402
 from workflow_runs import SNAKEMAKE, copy_repository, environment  # noqa: E402
 
@@ -131,6 +133,19 @@ def knock_out_rows(model: HeadModel, path: Path) -> list[list[int]]:
     return found
 
 
+def share_once(model: HeadModel, folder: Path) -> float:
+    """The share of the work of traces and ablation that does not grow with the items: checks, tests of the padding."""
+    layers, everything, grows = range(model.n_layers), 0, 0
+    for path in _items(folder):
+        items = read_items(path)["items"]
+        score = [item for item in items if item["split"] == "score"]
+        traced = trace_work(items, len(layers), paired=True).layers
+        everything += traced + ablation_work(score, layers, len(layers), model.n_heads, "answer", paired=True).layers
+        grows += traced - padding_work(items, len(layers)).layers
+        grows += real_weights.growing_layers(score, "answer", paired=True)
+    return 1 - grows / everything
+
+
 def timed(work: Callable[[], object]) -> float:
     """CPU seconds of a call."""
     start = time.process_time()
@@ -153,16 +168,19 @@ def main() -> None:
             config = config_of(options.smollm2, options.items, evidence == "yes")
             folder = copy_repository(Path(temporary) / "run", config)
             seconds, rules = cpu_of_run(folder), of_rules(folder)
-            (jobs, own), needed = loads(folder), floor(real_weights.load(options.smollm2), folder, evidence == "yes")
+            model = real_weights.load(options.smollm2)
+            (jobs, own), needed = loads(folder), floor(model, folder, evidence == "yes")
+            once = share_once(model, folder)
         passes = sum(rules[rule] for rule in MODEL_RULES)
         said = f"{'with' if evidence == 'yes' else 'without'} evidence"
         print(f"{options.items} items a task, {said}: {seconds:.1f} s, floor {needed:.1f} s, {seconds / needed:.2f} x")
         print(f"  jobs that run the model: {jobs}, {passes:.1f} s, {passes / needed:.2f} x; loads by themselves: {own}")
+        print(f"  of which once for each job, by the planned work: {once:.0%}")
         print(f"  Snakemake, the fork server and its load: {seconds - rules.total():.1f} s")
         print("  " + ", ".join(f"{rule} {spent:.1f} s" for rule, spent in rules.most_common()))
         for items in OTHER_ITEMS:
             times = items / options.items
-            ratio = (seconds + (times - 1) * passes) / (times * needed)
+            ratio = (seconds + (times - 1) * (1 - once) * passes) / (times * needed)
             print(f"  computed for {items} items a task: {ratio:.2f} x", flush=True)
 
 

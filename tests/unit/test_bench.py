@@ -68,6 +68,14 @@ def test_sides_on_real_weights_do_the_same_work(monkeypatch):
         bench.difference(ours + 0.5, plain, "smollm2 two")
 
 
+def test_checks_that_a_job_runs_once_by_hand():
+    """Of four items of 96 tokens: 7 passes over two of them, where all need a pass and 9 x 465 rows of one token."""
+    passes, rows = 96 * 30, 9 * 465
+    assert real_weights.growing_layers(within([(96, 1)] * 4), "answer", paired=False) == 4 * (passes + rows)
+    once = 14 * passes / (14 * passes + 4 * (passes + rows))
+    assert real_weights.share_once("smollm2 answer, 1 token") == pytest.approx(once)
+
+
 def within(lengths):
     """Items of the random Llama's vocabulary, which has 512 tokens."""
     made = [others.make_items(1, prompt, answer, 512, seed)[0] for seed, (prompt, answer) in enumerate(lengths)]
