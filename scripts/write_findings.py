@@ -1,8 +1,8 @@
 """Write the findings of one model in sentences with numbers, intervals and tests.
 
 Reads a template with the sentences, the tables of measure_capability and summarise, the records of engines, and the
-tables of reliability, compare_maps, surface_control, format_control, answer_control, knock_out_summary and
-sufficiency_summary where they exist; writes Markdown, and the same text as a page (HTML).
+tables of reliability, compare_maps, surface_control, format_control, answer_control, compare_heads, knock_out_summary
+and sufficiency_summary where they exist; writes Markdown, and the same text as a page (HTML).
 """
 
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ def main(
     formats: Path | None = None,
     answers: Path | None = None,
     groups: Path | None = None,
+    changes: Path | None = None,
     area: Path | None = None,
     dissociation: Path | None = None,
     dominance: Path | None = None,

@@ -146,6 +146,17 @@ def _head_groups() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+def _head_changes() -> pl.DataFrame:
+    """Heads of `make_table` beside another run; the second head of each layer has changed significantly."""
+    table = make_table(6, 8)
+    changed = pl.col("head") == 1
+    return table.select(
+        "method", "task", "layer", "head", "effect", compared_to=pl.lit("base"), other=pl.col("effect") / 2,
+        difference=pl.col("effect") / 2, ci_low=pl.col("effect") / 2 - 0.1, ci_high=pl.col("effect") / 2 + 0.1,
+        q_value=pl.when(changed).then(0.01).otherwise(0.6), change=pl.when(changed).then(pl.lit("stronger")),
+    )  # fmt: skip
+
+
 def _every(table: pl.DataFrame) -> pl.DataFrame:
     """The same for each method."""
     return pl.concat([table.select(pl.lit(method).alias("method"), pl.all()) for method in METHODS])
@@ -168,6 +179,7 @@ TABLES = {
     "capability": capability(failed=TASKS[3:4]),
     "same-answer": _same_answer(),
     "head-groups": _head_groups(),
+    "head-changes": _head_changes(),
 }
 
 
@@ -187,6 +199,7 @@ def tables_of(figure: str) -> list[pl.DataFrame]:
         "agreement": ["agreement", "summary"],
         "same-answer": ["same-answer"],
         "head-groups": ["head-groups"],
+        "changes": ["head-changes"],
         "annotated-grid": ["importance", "capability", "reliability"],
     }
     return [TABLES[kind] for kind in kinds[figure.partition(".")[0]]]
@@ -202,7 +215,8 @@ def wanted(figure: str, methods=METHODS, tasks=TASKS, **figures) -> dict:
 # What a figure is drawn with in the tests of its layout: name -> figure, settings.
 _PLAIN = [
     "knock-out", "knock-out-accuracy", "sufficiency", "sufficiency-linear", "layer-profile", "dissociation.ablation",
-    "task-overlap.probe", "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "comparison.ablation",
+    "task-overlap.probe", "agreement", "annotated-grid.ablation", "same-answer", "head-groups", "changes.ablation",
+    "comparison.ablation",
 ]  # fmt: skip
 _LARGE = {"font_size": 13, "title_size": 17, "title": "Heads of {model}"}
 DRAWINGS = {figure: (figure, {}) for figure in _PLAIN} | {

@@ -272,6 +272,34 @@ def test_two_models_are_set_side_by_side(tmp_path):
     assert "compare_models" in plan
 
 
+def test_a_model_is_compared_head_by_head_with_itself_in_half_precision(tmp_path):
+    """The differences are those of the two models' own maps; figure and findings show them."""
+    demo = REDUCED["models"]["demo"]
+    config = INDEPENDENT | {
+        "models": {"demo": demo, "half": demo | {"dtype": "bfloat16", "compare_to": "demo"}},
+        "methods": {"ablation": {}},
+        "evidence": {"draws": 2, "sufficiency": False, "halves": 10},
+    }
+    folder = copy_repository(tmp_path / "run", config)
+    wanted = ["figures/changes.ablation.svg", "importance.parquet", "findings.md"]
+    finish(folder, "results/demo/importance.parquet", *(f"results/half/{name}" for name in wanted))
+    order = ["task", "layer", "head"]
+    changed = pl.read_parquet(folder / "results/half/evidence/head-changes.parquet").sort(order)
+    half, whole = (
+        pl.read_parquet(folder / f"results/{model}/importance.parquet").sort(order) for model in ("half", "demo")
+    )
+    for here, there in (("effect", half["effect"]), ("other", whole["effect"]), ("q_effect", half["q_value"])):
+        assert changed[here].to_list() == pytest.approx(there.to_list())
+    assert changed["difference"].to_list() == pytest.approx((half["effect"] - whole["effect"]).to_list(), abs=1e-9)
+    assert changed["difference"].abs().max() > 0
+    maps = pl.read_parquet(folder / "results/half/evidence/map-changes.parquet")
+    assert maps["correlation"].min() > 0.99
+    assert maps["paired"].all()
+    assert ">Difference" in (folder / "results/half/figures/changes.ablation.svg").read_text(encoding="utf-8")
+    findings = (folder / "results/half/findings.md").read_text(encoding="utf-8")
+    assert "## Compared with `demo`, head by head" in findings
+
+
 def cogqa_folder() -> Path | None:
     given = [os.environ.get("HEADATLAS_COGQA"), ROOT.parent / "shared/data/cogqa"]
     return next((Path(path) for path in given if path and (Path(path) / "test.json").is_file()), None)

@@ -128,7 +128,9 @@ def test_the_readme_shows_the_table():
 
 ONE_ENTRY = {"<model>": "demo", "<task>": "retrieval"}
 ONLY_COGQA = {"tasks.<task>.skill", "tasks.<task>.context", "tasks.<task>.format"}
-NAMED = {"models.<model>.path": "models.other", "models.<model>.revision": None}  # elsewhere, or hub models only
+# elsewhere, or hub models only
+NAMED = dict.fromkeys(("models.<model>.path", "models.<model>.compare_to"), "models.other")
+NAMED |= {"models.<model>.revision": None}
 
 
 def schema_keys() -> list[str]:
@@ -155,6 +157,7 @@ def test_what_the_readme_says_of_a_key_is_what_a_dry_run_plans():
             rules = set(said.split(", ")) - {"nothing", "draw_comparison", "compare_models"}  # those need two models
             rules -= {"choose_hottest", "patch_answers", "answer_control"}  # those need evidence.same_answer
             rules -= {"ablate_groups", "head_groups"}  # those need evidence.groups and shared keys
+            rules.discard("compare_heads")  # that needs compare_to
             if name == "methods.attribution.steps":
                 rules.discard("attribute_task")  # with several steps integrate_task takes its place
             assert rules <= {*expected(run, case["plan"])}, name

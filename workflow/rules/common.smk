@@ -30,6 +30,7 @@ sys.path.insert(0, str(scripts))
 
 from headatlas.config.overrides import read_values
 from headatlas.config.check import check_config_file
+from headatlas.workflow.compared import compared_with
 from headatlas.workflow.digests import is_large
 from headatlas.workflow.engine_record import read_records, slow_ways
 from headatlas.errors import HeadAtlasError, said_by_jobs
@@ -40,7 +41,7 @@ from headatlas.workflow.fingerprint import fingerprint, fingerprints
 from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
-from headatlas.workflow.resources import Requests
+from headatlas.workflow.resources import Requests, longest_item
 from headatlas.workflow.settings import origin, settings_of
 from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
 from headatlas.workflow.targets import MAPS, Targets
@@ -84,6 +85,7 @@ on_command_line = workflow.config_settings.config
 update_config(config, read_values({key: value for key, value in on_command_line.items() if key in config}))
 try:
     atlas = Atlas(config, REPOSITORY, [] if in_module else workflow.configfiles)
+    compared = {model: compared_with(atlas, model) for model in atlas.models}
     folders = [Path("results", name) for name in (*atlas.models, *([COMPARISON] if atlas.compares_models else []))]
     studied = [os.path.relpath(file) for file in workflow.configfiles]
     check_folders(["results", *map(str, folders)])
@@ -109,13 +111,17 @@ if on_this_machine:
 # them.
 RUNS_MODEL = {
     "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
-    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt),
+    "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
+        wildcards.model, attempt, longest=longest_item(input.prepared)
+    ),
     "device": lambda wildcards: asks.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
 }
 
 RUNS_BACKWARD = RUNS_MODEL | {
-    "mem_mb": lambda wildcards, attempt: asks.memory_mb(wildcards.model, attempt, backward=True),
+    "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
+        wildcards.model, attempt, backward=True, longest=longest_item(input.prepared)
+    ),
 }
 
 TRAINS_PROBE = {

@@ -16,6 +16,7 @@ localrules:
     choose_hottest,
     answer_control,
     head_groups,
+    compare_heads,
     write_findings,
     export_heads,
     compare_models,
@@ -374,6 +375,34 @@ rule head_groups:
     shell:
         "headatlas head_groups --log {log:q} --settings {params.settings:q}"
         " --groups {input.groups:q} --effects {params.folder:q} --table {output.table:q}"
+
+
+rule compare_heads:
+    """The maps of a model beside those of another run, head by head (score split)."""
+    input:
+        prepared=lambda wildcards: [
+            files.items.format(model=wildcards.model, task=task) for task in compared[wildcards.model].items
+        ],
+        effects=lambda wildcards: files.all_effects(wildcards.model, list(compared[wildcards.model].effects)),
+        others=lambda wildcards: list(compared[wildcards.model].items.values()),
+        other_effects=lambda wildcards: compared[wildcards.model].inputs(),
+    output:
+        heads=in_report("results/{model}/evidence/head-changes.parquet", "head-changes"),
+        maps=in_report("results/{model}/evidence/map-changes.parquet", "map-changes"),
+    log:
+        "results/{model}/logs/compare_heads.log",
+    conda:
+        "../envs/headatlas.yaml"
+    params:
+        settings=settings("compare_heads"),
+        code=fingerprint("compare_heads.py"),
+        folder="results/{model}/effects",
+        other=lambda wildcards: f"{compared[wildcards.model].folder}/effects",
+    shell:
+        "headatlas compare_heads --log {log:q} --settings {params.settings:q}"
+        " --items {input.prepared:q} --effects {params.folder:q}"
+        " --other-items {input.others:q} --other-effects {params.other:q}"
+        " --heads {output.heads:q} --maps {output.maps:q}"
 
 
 rule write_findings:

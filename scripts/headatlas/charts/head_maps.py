@@ -1,6 +1,6 @@
 """Head maps: one heatmap of layers x heads per task, in a grid, with one colour bar.
 
-All three figures are the same grid. They differ in what determines the colours (`Measure`) and in the lines under each
+All these figures are the same grid. They differ in what determines the colours (`Measure`) and in the lines under each
 panel's title. A panel is a list of layers (`_panel`): cells, then marks on some of them.
 """
 
@@ -91,6 +91,13 @@ def signed_effect(maps: HeadMaps) -> Measure:
     about += " The colour scale is linear near 0 and logarithmic far from it." if symlog else ""
     title = look.signed_legend_title.replace("{unit}", maps.unit)
     return Measure("effect", "signed effect", about, title, look.signed_limit, look.signed_scheme, True, symlog)
+
+
+def difference(maps: HeadMaps, other: str) -> Measure:
+    """The effect minus that in another run, on the scale of the signed effect."""
+    about = f"Above 0 the effect of a head is larger in {maps.model} than in {other}, below 0 it is smaller."
+    words, title = f"effect minus that in {other},", f"Difference ({maps.unit})"
+    return replace(signed_effect(maps), words=words, about=about, legend_title=title)
 
 
 MEASURES = {"heatmap-grid": importance, "signed-grid": signed_effect}
@@ -241,6 +248,16 @@ _INTERVAL = (
 
 
 def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
+    if maps.table.compared:
+        return [
+            *(alt.Tooltip(f"{name}:O", title=name.capitalize()) for name in ("layer", "head")),
+            alt.Tooltip("label:N", title="Task"),
+            alt.Tooltip("interval:N", title=f"Difference [interval], {maps.unit}"),
+            alt.Tooltip("own:Q", title="Effect here", format="+.4f"),
+            alt.Tooltip("other:Q", title="Effect in the other run", format="+.4f"),
+            alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
+            alt.Tooltip("change:N", title="Change"),
+        ]
     questions = [alt.Tooltip("n_questions:Q", title="Questions", format=",d")] if maps.table.adaptive else []
     return [
         alt.Tooltip("label:N", title="Task"),

@@ -28,6 +28,7 @@ class HeadRows:
         """
         marked = ["rounding"] if "rounding" in table.columns else []
         marked += ["stopped", "n_questions"] if "stopped" in table.columns else []
+        marked += ["own", "other", "change"] if "other" in table.columns else []
         rows = checked(table, "importance", COLUMNS + marked, method=[method], task=tasks).drop("method")
         layers, heads = rows["layer"].max() + 1, rows["head"].max() + 1
         empty = _empty(rows)
@@ -48,6 +49,11 @@ class HeadRows:
     def adaptive(self) -> bool:
         """Whether any head was not measured on all questions of its task."""
         return "stopped" in self.rows.columns
+
+    @property
+    def compared(self) -> bool:
+        """Whether effects are differences from another run."""
+        return "other" in self.rows.columns
 
     @property
     def ranked(self) -> int:

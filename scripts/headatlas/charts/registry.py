@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from headatlas.charts import curves, dots, head_groups, head_maps, matrices, patched_heads
+from headatlas.charts import curves, dots, head_changes, head_groups, head_maps, matrices, patched_heads
 from headatlas.charts.wanted import Wanted
 from headatlas.errors import HeadAtlasError
 
@@ -18,6 +18,7 @@ FIGURES = {  # with `.{method}`: one figure per method
     "annotated-grid.{method}": (("importance", "capability", "reliability"), head_maps.annotated_grid),
     "same-answer": (("same-answer",), patched_heads.same_answer),
     "head-groups": (("head-groups",), head_groups.head_groups),
+    "changes.{method}": (("head-changes",), head_changes.head_changes),
     "comparison.{method}": (("summary", "layer profile", "dominance"), dots.comparison),
 }
 

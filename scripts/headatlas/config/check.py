@@ -145,6 +145,10 @@ def _settle_models(config: dict, given: dict, base: Path) -> Iterator[Problem]:
         except HeadAtlasError as error:
             yield (*at, "path"), str(error)
             continue
+        if model["compare_to"] == name:
+            yield (*at, "compare_to"), "names the model itself; give another model, or its folder in another run"
+        elif model["compare_to"] is not None and model["compare_to"] not in given["models"]:
+            model["compare_to"] = _find(model["compare_to"], base)
         if is_local(model["path"]) and set(model["path"]) & set("{}"):
             yield (*at, "path"), f"{shorten(model['path'])} {BRACES}"
         if model["revision"] is not None and is_local(model["path"]):

@@ -6,13 +6,14 @@ Counts come from the items and from what `scoring` says of its passes; memory fr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from headatlas.cost.arithmetic import Arithmetic
 from headatlas.cost.speed import Speed
 from headatlas.evidence.knock_out_sets import compared_size, k_grid, kept_sizes
 from headatlas.models.folder import read_model_config
 from headatlas.models.memory import MB, token_bytes, weights_of
-from headatlas.models.work import Work, sequence_length, total
+from headatlas.models.work import Work, longest, sequence_length, total
 from headatlas.scoring.work import (
     ablation_work,
     expected_entry,
@@ -125,7 +126,8 @@ class Plan:
     def memory(self, backward: bool) -> int:
         """Bytes that a job takes where the model runs; `backward`: with gradients."""
         if not self.asks.on_gpu(self.model):
-            return self.asks.memory_mb(self.model, 1, backward) * MB
+            every = chain.from_iterable(self.items.values())
+            return self.asks.memory_mb(self.model, 1, backward, longest(every)) * MB
         return weights_of(self.entry) + gpu_pass_bytes(self.config, self.asks.batch_tokens(1), backward)
 
     # --- rules ------------------------------------------------------------------------------------------------------

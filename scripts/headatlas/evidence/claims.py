@@ -326,6 +326,16 @@ def groups(table: pl.DataFrame | None) -> list[dict]:
     ]
 
 
+def changes(table: pl.DataFrame | None) -> list[dict]:
+    """What changed from another run: for each method `method`, `compared_to` and `tasks`, its rows of `map-changes`."""
+    if table is None:
+        return []
+    return [
+        {"method": method, "compared_to": part["compared_to"][0], "tasks": part.to_dicts()}
+        for (method,), part in table.group_by("method", maintain_order=True)
+    ]
+
+
 def _matched_maps(part: pl.DataFrame) -> list[dict]:
     """The maps that matching changes, once each: tasks with the same formats lead to the same map."""
     same = ["task", "n_items", "rank_correlation", "expected"]

@@ -37,6 +37,7 @@ class Tables(NamedTuple):
     formats: pl.DataFrame | None = None
     answers: pl.DataFrame | None = None
     groups: pl.DataFrame | None = None
+    changes: pl.DataFrame | None = None
     area: pl.DataFrame | None = None
     dissociation: pl.DataFrame | None = None
     dominance: pl.DataFrame | None = None
@@ -73,7 +74,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
     Returns:
         `model`, `metric` (its words), `capability` (rows), `not_done` (tasks), `methods` (`of_method` of each; none
         where the model does no task), `rankings`, `agreement`, `surface`, `formats`, `answers` and
-        `groups` (controls).
+        `groups` (controls), `changes` (from another run).
     """
     capability = named(tables.capability, names)
     done = of_done_tasks(tables, names)
@@ -90,6 +91,7 @@ def values(tables: Tables, names: Mapping[str, str]) -> dict:
         "formats": claims.formats(done.formats),
         "answers": claims.answers(done.answers),
         "groups": claims.groups(done.groups),
+        "changes": claims.changes(done.changes),
     }
 
 

@@ -86,7 +86,7 @@ def pass_bytes(config: dict, backward: bool, longest: int | None = None) -> int:
     """Bytes that a job on the CPU requests for its passes.
 
     Args:
-        backward: whether the passes have gradients; longest: the most tokens of an item (items.max_tokens), if known.
+        backward: whether the passes have gradients; longest: tokens of the longest item, if known.
     """
     tokens = max(BACKWARD_TOKENS if backward else PASS_TOKENS, longest or 0)
     logits = LOGITS_COPIES * 4 * ANSWER_TOKENS * (sizes(config)["vocabulary"] or 0)
@@ -112,8 +112,8 @@ def check_share(memory_mb: int, device: str, model: dict, longest: int, backward
         raise HeadAtlasError(
             f"model {model['path']}: needs at least {needed:,} MB of memory (weights {weights // MB:,} MB, the longest "
             f"item of {longest} tokens {one // MB:,} MB, libraries {LIBRARIES // MB} MB), but the job may take "
-            f"{memory_mb:,} MB; set items.max_tokens to {longest}, so that jobs request memory for it, or lower, so "
-            "that it is left out; or raise compute.memory (on a cluster mem_mb)"
+            f"{memory_mb:,} MB; raise compute.memory (on a cluster mem_mb), or set items.max_tokens below {longest}, "
+            "so that the item is left out"
         )
 
 

@@ -124,11 +124,26 @@ def interval_and_p_value(
     Returns:
         lower end, upper end, p-value: [head] each.
     """
-    n = len(counts)
     mean, error = mean_and_error(totals, counts)
-    skew = residual_skewness(totals, counts) / np.sqrt(n)
-    t, reach = studentised(mean, error), student_t.quantile(confidence, n - 1)
-    p_value = np.maximum(student_t.p_value(t, n - 1), student_t.p_value(hall(t, skew), n - 1))
+    skew = residual_skewness(totals, counts) / np.sqrt(len(counts))
+    return careful_interval(mean, error, skew, len(counts) - 1, confidence)
+
+
+def careful_interval(
+    mean: np.ndarray, error: np.ndarray, skew: np.ndarray, df: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interval of an estimate and two-sided p-value of zero, by the more careful of Student's and Hall's t.
+
+    Args:
+        mean, error: [head], the estimate and its standard error.
+        skew: [head], skewness of the estimate: of a mean, that of the data over the square root of their number.
+        df: degrees of freedom.
+
+    Returns:
+        as `interval_and_p_value`.
+    """
+    t, reach = studentised(mean, error), student_t.quantile(confidence, df)
+    p_value = np.maximum(student_t.p_value(t, df), student_t.p_value(hall(t, skew), df))
     above, below = (np.maximum(reach, sign * hall_inverse(sign * reach, skew)) for sign in (1, -1))
     return mean - above * error, mean + below * error, p_value
 

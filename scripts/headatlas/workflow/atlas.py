@@ -137,6 +137,10 @@ class Atlas:
         """Whether maps are recomputed on items matched in format."""
         return self.compares_tasks and bool(self.matchable)
 
+    def compares_heads(self, model: str) -> bool:
+        """Whether the model's heads are compared one by one with those of another run."""
+        return self.tells_evidence and self.models[model]["compare_to"] is not None
+
     @property
     def compares_models(self) -> bool:
         """Whether several models are compared."""

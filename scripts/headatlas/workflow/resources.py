@@ -6,11 +6,15 @@ uses that name.
 
 import math
 import os
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cache, cached_property
 from itertools import takewhile
+from pathlib import Path
 
 from headatlas.models.folder import read_model_config
-from headatlas.models.memory import LIBRARIES, MB, USABLE, machine_memory, pass_bytes, weights_of
+from headatlas.models.memory import LIBRARIES, MB, USABLE, machine_memory, pass_bytes, token_bytes, weights_of
+from headatlas.models.work import longest
+from headatlas.tasks.items import read_items
 from headatlas.workflow.atlas import Atlas
 from headatlas.workflow.slurm import allocated_memory
 
@@ -68,17 +72,25 @@ class Requests:
         wanted = self.atlas.config["compute"]["memory"]
         return usable_mb() if wanted == "auto" else wanted
 
-    def memory_mb(self, model: str, attempt: int, backward: bool = False) -> int:
-        """Host memory that a job running this model may use, MB; `backward`: with gradients."""
-        entry, longest = self.atlas.models[model], self.atlas.config["items"]["max_tokens"]
+    def memory_mb(self, model: str, attempt: int, backward: bool = False, longest: int | None = None) -> int:
+        """Host memory that a job running this model may use, MB.
+
+        Args:
+            backward: whether it needs gradients; longest: tokens of its longest item (`longest_item`), None as long as
+                that is not known.
+        """
+        entry = self.atlas.models[model]
+        longest = longest or self.atlas.config["items"]["max_tokens"]
         weights = weights_of(entry)
         if self.on_gpu(model):
             return math.ceil((2000 + 1.5 * weights / MB) * attempt)
-        fixed, passes = LIBRARIES + weights, pass_bytes(read_model_config(entry), backward, longest)
+        config = read_model_config(entry)
+        fixed, passes = LIBRARIES + weights, pass_bytes(config, backward, longest)
         wanted = math.ceil((fixed + passes) / MB) * attempt
         if not self.here:
             return wanted
-        least = math.ceil((fixed + LEAST_PASSES * passes) / MB)
+        one = (longest or 0) * token_bytes(config, backward)
+        least = math.ceil((fixed + max(LEAST_PASSES * passes, one)) / MB)
         return min(wanted, max(least, self.total_mb // self.at_once), self.total_mb)
 
     @property
@@ -94,6 +106,19 @@ class Requests:
 def usable_mb() -> int:
     """Memory that jobs may use on this machine, within its control group or SLURM job, MB."""
     return int(USABLE * min(machine_memory(), allocated_memory()) / MB)
+
+
+def longest_item(files: str | Iterable[str]) -> int | None:
+    """Tokens of the longest item in items files; None if one of them has not been written yet."""
+    paths = [files] if isinstance(files, str) else list(files)
+    if not all(map(os.path.isfile, paths)):
+        return None
+    return max(_longest_of(path, os.stat(path).st_mtime_ns) for path in paths)
+
+
+@cache
+def _longest_of(path: str, written: int) -> int:
+    return longest(read_items(Path(path))["items"])
 
 
 def count_gpus(devices: str = "/dev") -> int:

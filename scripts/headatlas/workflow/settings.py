@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from headatlas.config.check import longest_item
 from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.compared import Other, compared_with
 from headatlas.workflow.files import METHOD_OF_RULE, Files
 
 POOL_SIZE = 128  # number of items from whose head outputs `baseline: resample` draws
@@ -126,6 +127,20 @@ def _groups(job: Job) -> int:
     return job.atlas.geometry[job.wildcards["model"]].n_groups
 
 
+def _compared(part: Callable[[Job, Other], object]) -> Source:
+    """Something of the run that a model's heads are compared with."""
+
+    def found(job: Job) -> object:
+        other = compared_with(job.atlas, job.wildcards["model"])
+        return LEFT_OUT if other is None else part(job, other)
+
+    return found
+
+
+def _effects_beside(job: Job, other: Other) -> dict:
+    return Files(job.atlas).effect_names(job.wildcards["model"], list(other.effects))
+
+
 def _given_order(job: Job) -> list[str]:
     return list(job.atlas.config["tasks"])
 
@@ -223,6 +238,13 @@ TABLE: dict[str, dict[str, Source]] = {
         model=_loaded_model, groups=_groups, seed=_resampling_seed("ablation"),
     ),
     "head_groups": row("tasks", "statistics.items", "statistics.confidence", effects=_ablation_effects),
+    "compare_heads": row(
+        "statistics.items", "statistics.confidence", "evidence.top",
+        tasks=_compared(lambda job, other: list(other.items)),
+        compared_to=_compared(lambda job, other: job.model["compare_to"]),
+        effects=_compared(_effects_beside),
+        other_effects=_compared(lambda job, other: other.effects),
+    ),
     "knock_out": row("tasks", "evidence.baseline", "evidence.positions", model=_loaded_model),
     "export_heads": row("tasks", "export.heads", "export.method", "export.top", "export.faithfulness"),
     "draw_figure": row("{figure}", "{method}", "{model}", "metric", tasks=_given_order, figures=_looks),

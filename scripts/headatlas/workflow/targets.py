@@ -5,6 +5,7 @@ in `headatlas.charts.registry`.
 """
 
 from headatlas.workflow.atlas import Atlas
+from headatlas.workflow.compared import compared_with
 
 MAPS = ("heatmap-grid", "signed-grid")
 # Figures of the evidence and the tables each is drawn from, under results/{model}/; `.{method}`: one figure a method.
@@ -20,6 +21,7 @@ FIGURES = {
     "layer-profile": ("evidence/layer-profile", "summary"),
     "same-answer": ("evidence/same-answer",),
     "head-groups": ("evidence/head-groups",),
+    "changes.{method}": ("evidence/head-changes",),
 }
 COMPARISON = ("summary", "evidence/layer-profile", "evidence/dominance")  # of every model, in this order
 KNOCK_OUTS = ("knock-out", "knock-out-area", "dissociation", "dominance")
@@ -70,6 +72,7 @@ class Targets:
         tables += ["format-control"] if self.atlas.controls_format else []
         tables += ["same-answer"] if self.atlas.controls_answer else []
         tables += ["head-groups"] if self.atlas.groups_heads(model) else []
+        tables += ["head-changes", "map-changes"] if self.atlas.compares_heads(model) else []
         named = [f"results/{model}/{name}" for name in ("summary.parquet", "findings.md", "findings.html")]
         charts = [f"results/{model}/figures/{chart}" for chart in self.charts(model)]
         return named + [f"results/{model}/evidence/{table}.parquet" for table in tables] + self._drawn(charts)
@@ -81,7 +84,8 @@ class Targets:
     def charts(self, model: str) -> list[str]:
         """Names of the figures of the evidence of a model."""
         wanted = [name for name, tables in FIGURES.items() if self._can_draw(model, name, tables)]
-        of_methods = [name.format(method=method) for name in wanted for method in self.atlas.methods if "{" in name]
+        named = [(name, method) for name in wanted if "{" in name for method in self._methods(model, name)]
+        of_methods = [name.format(method=method) for name, method in named]
         return of_methods + [name for name in wanted if "{" not in name]
 
     def all_charts(self) -> list[str]:
@@ -97,8 +101,15 @@ class Targets:
             and (len(self.atlas.methods) > 1 or name != "agreement")
             and (self.atlas.controls_answer or name != "same-answer")
             and (self.atlas.groups_heads(model) or name != "head-groups")
+            and (self.atlas.compares_heads(model) or not name.startswith("changes"))
             and (self.atlas.keeps_heads or not name.startswith("sufficiency"))
         )
+
+    def _methods(self, model: str, name: str) -> list[str]:
+        """The methods with a figure of this name."""
+        if name.startswith("changes") and (other := compared_with(self.atlas, model)):
+            return list(other.effects)
+        return self.atlas.methods
 
     def _comparison(self) -> list[str]:
         """The tables and figures that compare several models."""
@@ -131,6 +142,7 @@ class Targets:
         tables |= {"formats": "format-control"} if self.atlas.controls_format else {}
         tables |= {"answers": "same-answer"} if self.atlas.controls_answer else {}
         tables |= {"groups": "head-groups"} if self.atlas.groups_heads(model) else {}
+        tables |= {"changes": "map-changes"} if self.atlas.compares_heads(model) else {}
         if self.atlas.validates:
             tables |= {"area": "knock-out-area", "dissociation": "dissociation", "dominance": "dominance"}
         tables |= {"cpr": "cpr", "tests": "ranking-tests"} if self.atlas.keeps_heads else {}

@@ -37,6 +37,7 @@ def test_the_workflow_asks_for_the_figures_and_as_many_tables_as_are_here():
         ("annotated-grid.ablation", "Attention heads of demo: importance by exact ablation", "two halves"),
         ("same-answer", "What the hottest attention heads of demo carry", "another question with the same answer"),
         ("head-groups", "Query heads that share keys and values in demo", "Off the diagonal"),
+        ("changes.ablation", "Attention heads of demo: effect minus that in base, by exact ablation", "Above 0"),
         ("comparison.ablation", "Attention heads of demo and other compared, by exact ablation", "relative depth"),
     ],
 )

@@ -69,6 +69,7 @@ def test_a_config_with_nothing_but_a_model_and_tasks_gets_every_default(base):
                 "device_map": None,
                 "attn_implementation": None,
                 "chat_template": False,
+                "compare_to": None,
                 "trust_remote_code": False,
             }
         },

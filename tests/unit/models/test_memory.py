@@ -14,7 +14,7 @@ from headatlas.models.allocations import Allocations
 from headatlas.models.batches import run_batches
 from headatlas.models.memory import check_share, estimate_weights, machine_memory, pass_bytes, token_bytes
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.resources import Requests
+from headatlas.workflow.resources import Requests, longest_item
 from safetensors.numpy import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from workflow_runs import REDUCED, ROOT, environment
@@ -86,6 +86,28 @@ def test_jobs_on_this_machine_share_its_memory(monkeypatch, memory, cores, share
     assert Requests(atlas, True, cores).memory_mb("demo", 3) <= memory
 
 
+def test_jobs_request_memory_for_their_longest_item(monkeypatch, tmp_path):
+    """With gradients a token takes 4 (10 hidden + 4 between) bytes a layer; the least share holds the longest item."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    assert longest_item(map(str, files)) is None
+    for file, lengths in zip(files, ([3, 9_000], [20]), strict=True):
+        items = [{"prompt_ids": [0] * (length - 1), "answer_ids": [0, 0]} for length in lengths]
+        file.write_text(json.dumps({"task": "a", "counts": {}, "items": items}))
+    assert longest_item(map(str, files)) == 9_000
+    assert longest_item(str(files[1])) == 20
+    config = json.loads((ROOT / "workflow/resources/demo-model/config.json").read_text())
+    token = config["num_hidden_layers"] * 4 * (10 * config["hidden_size"] + 4 * config["intermediate_size"])
+    models = {"demo": {"path": "workflow/resources/demo-model"}}
+    atlas = Atlas(REDUCED | {"models": models, "compute": {"memory": 19_200}}, ROOT)
+    fixed = 420e6 + (ROOT / "workflow/resources/demo-model/model.safetensors").stat().st_size
+    asked = Requests(atlas, True, 100).memory_mb("demo", 1, backward=True, longest=9_000)
+    assert asked == pytest.approx((fixed + 9_000 * token) / 1e6, abs=1.5)
+    check_share(asked, "cpu", atlas.models["demo"], 9_000, backward=True)
+    assert Requests(atlas, True, 2).memory_mb("demo", 1, backward=True, longest=20) == 487  # at least 64 MB of passes
+
+
 def test_a_share_that_is_too_small_is_refused_before_weights_are_loaded(tmp_path):
     """Libraries 420 MB, weights 1 MB (a sparse file), an item of 40 tokens: 40 x 4 x 32 x (10 x 4096 + 4 x 14336)."""
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
@@ -94,8 +116,8 @@ def test_a_share_that_is_too_small_is_refused_before_weights_are_loaded(tmp_path
     model = {"path": str(tmp_path), "dtype": "float32"}
     said = (
         r"needs at least 925 MB of memory \(weights 1 MB, the longest item of 40 tokens 503 MB, libraries 420 MB\), "
-        "but the job may take 850 MB; set items.max_tokens to 40, so that jobs request memory for it, or lower, "
-        "so that it is left out; or raise compute.memory"
+        r"but the job may take 850 MB; raise compute.memory \(on a cluster mem_mb\), or set items.max_tokens below 40, "
+        "so that the item is left out"
     )
     with pytest.raises(HeadAtlasError, match=said):
         check_share(850, "cpu", model, 40, backward=True)
