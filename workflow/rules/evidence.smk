@@ -515,7 +515,7 @@ rule export_heads:
         curve=rules.sufficiency_summary.output.curve if exported["heads"] == "keep" else [],
     output:
         lists=[
-            in_report(f"results/{{model}}/heads/{task}.json", "head-list", labels={"table": f"heads/{task}"})
+            in_report(f"results/{{model}}/heads/{task}.json", "head-lists", labels={"table": f"heads/{task}"})
             for task in atlas.tasks
         ],
         vectors=expand("results/{{model}}/heads/{task}.safetensors", task=atlas.tasks),

@@ -23,7 +23,7 @@ from headatlas.workflow.settings import RENDER_ONLY
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast
+from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
 from workflow_runs import ROOT
 
 LETTERS = "abcdefgh"
@@ -35,11 +35,16 @@ NOTEBOOK = ROOT / "workflow/notebooks/library.ipynb"
 def planted(tmp_path_factory):
     """The planted model as an atlas."""
     folder = tmp_path_factory.mktemp("planted")
-    planted_model(scale=1).save_pretrained(folder)
+    save(planted_model(scale=1), folder)
+    return headatlas.open(folder, engine="replay")
+
+
+def save(model: torch.nn.Module, folder) -> None:
+    """Write a model of eight tokens, and a tokenizer of eight letters."""
+    model.save_pretrained(folder)
     words = Tokenizer(WordLevel({letter: index for index, letter in enumerate(LETTERS)}))
     words.pre_tokenizer = WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
-    return headatlas.open(folder, engine="replay")
 
 
 def copying(**more) -> list[dict]:
@@ -117,6 +122,24 @@ def test_means_replace_a_head_as_the_word_mean_does(planted):
     assert pooled["task"].unique(maintain_order=True).to_list() == ["first", "second"]
     alone = planted.effects(first, baseline=means)
     assert pooled.filter(task="first")["effect"].to_list() == pytest.approx(alone["effect"].to_list(), abs=1e-6)
+
+
+def test_a_hybrid_model_has_null_rows_and_says_that_it_takes_the_slow_way(tmp_path):
+    torch.manual_seed(0)
+    layers = ["conv", "full_attention", "full_attention"]
+    shape = {"vocab_size": 8, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape |= {"num_key_value_heads": 2, "block_ff_dim": 48, "layer_types": layers}
+    save(Lfm2ForCausalLM(Lfm2Config(**shape, bos_token_id=1, eos_token_id=2, pad_token_id=0)), tmp_path)
+    atlas = headatlas.open(tmp_path)
+    with pytest.warns(UserWarning, match="effects ran the whole model for every edit, .* on items: layer 0 mixes"):
+        table = atlas.effects(copying())
+    assert table.filter(layer=0)["effect"].to_list() == [None] * 4
+    means = atlas.means(copying())
+    assert np.isnan(means).any(axis=(1, 2)).tolist() == [True, False, False]
+    with pytest.warns(UserWarning, match="knock_out ran the whole model"):
+        lost = atlas.knock_out([(2, 1)], copying(), baseline=means)
+    assert lost["effect"].mean() == pytest.approx(table.filter(layer=2, head=1)["effect"][0], abs=1e-6)
+    assert abs(lost["effect"].mean()) > 1e-4
 
 
 def test_a_file_and_a_list_of_its_items_are_the_same(planted, tmp_path):
