@@ -110,7 +110,7 @@ def sequence_roles(
     `entropy` of the weights, nats; `copying`: see `copied`. NaN in layers without attention.
     """
     width = len(sequences[0]["prompt_ids"])
-    length = (width - (width % 2)) // 2
+    length = width // 2
     queries = torch.arange(width - length + 1, width)
     total = torch.zeros(len(SCORES), *model.shape[:2], dtype=torch.float64)
 
