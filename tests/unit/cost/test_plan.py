@@ -138,6 +138,18 @@ def test_describing_heads_by_hand(smollm2):
     )  # and padding, twice a task
 
 
+def test_attention_for_the_page_is_one_pass_over_the_items_it_shows(smollm2):
+    assert "attend_items" not in {row.rule for row in smollm2.rows}
+    items = {task: {"items": found} for task, found in smollm2.items.items()}
+    smollm2.atlas.config["page"] |= {"attention": True, "items": 20}
+    plan = Plan(smollm2.atlas, smollm2.asks, "smollm2", items, smollm2.speed)
+    (row,) = (row for row in plan.rows if row.rule == "attend_items")
+    assert (row.jobs, row.loads, row.steps) == (8, 0, 8 * 20)
+    assert row.passes == pytest.approx(8 * 20, rel=0.2)  # and the tests whether padding matters
+    answers = sum(min(len(item["answer_ids"]), 8) for found in plan.score.values() for item in found[:20])
+    assert row.disk == 8 * 3 * 270 * answers
+
+
 def test_on_this_machine_the_worker_of_each_gpu_loads_the_model_once(smollm2):
     items = {task: {"items": found} for task, found in smollm2.items.items()}
     smollm2.atlas.config["compute"]["gpus"] = 3
