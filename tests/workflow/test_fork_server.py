@@ -180,6 +180,12 @@ def test_the_scripts_of_the_server_start_no_threads_and_do_not_import_polars():
     assert all((ROOT / "scripts" / f"{name}.py").exists() for name in SCRIPTS)
 
 
+def test_all_scripts_that_load_a_model_are_run_by_the_server():
+    """Otherwise each of their jobs loads it."""
+    loading = {path.stem for path in (ROOT / "scripts").glob("*.py") if "\ndef prepare(" in path.read_text()}
+    assert {"trace_task", "ablate_groups", "describe_heads"} <= loading <= SCRIPTS
+
+
 def test_a_run_without_a_server_gives_the_same(independent, tmp_path, monkeypatch):
     folder = copy_repository(tmp_path / "run", INDEPENDENT)
     build_tiny(folder / "tiny")

@@ -28,9 +28,10 @@ from headatlas.jobs.workers import Place, Workers
 
 # Scripts whose libraries survive a fork. polars starts threads on import, so scripts that import it are not listed.
 SCRIPTS = {
-    "ablate_layers", "attend_items", "attribute_task", "balance_tasks", "choose_heads", "choose_hottest", "fit_gates",
-    "fit_probe", "generate_answers", "generate_without_heads", "integrate_task", "knock_out", "patch_answers",
-    "pool_baseline", "prepare_task", "rank_at_random", "score_layer", "take_answers", "trace_task", "write_page",
+    "ablate_groups", "ablate_layers", "attend_items", "attribute_task", "balance_tasks", "choose_heads",
+    "choose_hottest", "describe_heads", "fit_gates", "fit_probe", "generate_answers", "generate_without_heads",
+    "integrate_task", "knock_out", "patch_answers", "pool_baseline", "prepare_task", "rank_at_random", "score_layer",
+    "take_answers", "trace_task", "write_page",
 }  # fmt: skip
 HARMLESS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which handles its own thread when a process forks
 THREADS = Path("/proc/self/task")  # exists on Linux only
