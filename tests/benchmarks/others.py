@@ -177,16 +177,18 @@ def rows_floor(model: HeadModel, batch: Batch, entering: Sequence[int]) -> None:
 def everywhere_floor(model: HeadModel, batch: Batch) -> None:
     """(c) Forward once, then each head's rows through the layers above it, whole sequences, as plain layer calls.
 
-    One head at a time: passes of many heads leave a CPU's caches and take longer.
+    A call takes some 512 positions, or those of one head: more leave a CPU's caches and take longer.
     """
     base, (items, length) = model.model.model, batch.input_ids.shape
+    at_once = max(1, 512 // (items * length))
     width = batch.positions.shape[1]
     with torch.no_grad():
         base(input_ids=batch.input_ids, use_cache=False)
         rotary = base.rotary_emb(torch.zeros(1), position_ids=torch.arange(length)[None])
         for layer in range(model.n_layers):
-            for _head in range(model.n_heads):
-                rows = torch.randn(items, length, base.config.hidden_size)
+            for first in range(0, model.n_heads, at_once):
+                heads = min(at_once, model.n_heads - first)
+                rows = torch.randn(items * heads, length, base.config.hidden_size)
                 rows = base.layers[layer].mlp(rows)
                 for above in base.layers[layer + 1 :]:
                     rows = above(rows, position_embeddings=rotary, attention_mask=None)
