@@ -10,9 +10,9 @@ import write_page_data
 from headatlas.evidence.capability import COLUMNS as CAPABILITY
 from headatlas.evidence.importance import importance_table, write_table
 from headatlas.files.attention import FLOOR, FULL, Attention, write_attention
+from headatlas.files.effects import write_effects
 from headatlas.stats.head_statistics import head_statistics
 from safetensors.numpy import save_file
-from script_runs import write_effects
 
 SOURCES = sorted((Path(__file__).parents[2] / "workflow/page").iterdir())
 LOOKS = {
@@ -86,7 +86,9 @@ def write_results(
         scored = [item for item in listed if item["split"] == "score"]
         found = effects[task] if effects else effects_of(layers, heads, len(scored), number)
         for method, effect in found.items():
-            write_effects(folder / f"effects/{method}/{task}.safetensors", effect)
+            absent = np.flatnonzero(np.isnan(effect).all((0, 2))).tolist()
+            question, correct = np.arange(len(effect)), np.ones(len(effect))
+            write_effects(folder / f"effects/{method}/{task}.safetensors", effect, question, correct, absent)
             scores.append(_scores(effect, method, task))
         _write_items(folder / f"items/{task}.json", task, listed)
         _write_trace(folder / f"trace/{task}.safetensors", listed)

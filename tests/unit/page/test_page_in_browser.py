@@ -480,6 +480,7 @@ def test_a_narrow_screen_scrolls_down_only(tab, sample, width):
     opened(tab, sample, "#L1H1&L2H2")
     tab.until("document.querySelectorAll('.item').length > 0")
     assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run("document.querySelector('canvas').clientWidth") > width / 4
 
 
 def test_the_theme_follows_the_system_until_one_chooses(tab):
@@ -491,6 +492,27 @@ def test_the_theme_follows_the_system_until_one_chooses(tab):
     assert seen == ["rgb(255, 255, 255)", "rgb(23, 25, 28)"]
     tab.press("#theme")
     assert tab.run(background) == "rgb(255, 255, 255)"
+
+
+def test_layers_without_attention_are_empty_and_stepped_over(browser, tmp_path):
+    effect = np.random.default_rng(0).normal(size=(24, 3, 2)).astype(np.float32)
+    effect[:, 1] = np.nan
+    write_sample(
+        tmp_path, layers=3, heads=2, tasks=("alpha",), effects={"alpha": {"ablation": effect}}, attention=False
+    )
+    tab = Tab(browser)
+    opened(tab, tmp_path, "#L0H1")
+    pinned(tab, "L0H1")
+    data = "Array.from(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 2, 3).data)"
+    assert np.array(tab.run(data)).reshape(3, 2, 4)[..., 3].tolist() == [[255, 255], [0, 0], [255, 255]]
+    tab.key("ArrowDown")
+    pinned(tab, "L2H1")
+    box = tab.run("document.querySelector('canvas').getBoundingClientRect().toJSON()")
+    tab.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    tab.until("document.getElementById('readout').textContent.endsWith('no attention in this layer')")
+    assert tab.run("HeadAtlas.state.get().pins") == [5]
+    assert len(texts(tab, "#table tbody tr")) == 4
+    assert tab.troubles() == []
 
 
 def test_a_missing_file_is_said_on_the_page(browser, tmp_path):
