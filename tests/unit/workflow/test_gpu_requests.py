@@ -61,7 +61,7 @@ def test_methods_work_on_the_gpu_and_agree_with_the_cpu(family, gpu, tmp_path):
     here = all_methods(find_heads(random_model(family), family), tmp_path)
     assert there.keys() == here.keys()
     for name, values in here.items():
-        assert np.abs(there[name].astype(float) - values.astype(float)).max() < 1e-5, name
+        np.testing.assert_allclose(there[name].astype(float), values.astype(float), rtol=0, atol=1e-5, err_msg=name)
     assert {name: places for name, places in gpu.work.items() if name in HEAVY and places != {GPU}} == {}
     assert HEAVY & set(gpu.work)
 
