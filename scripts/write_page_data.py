@@ -1,8 +1,8 @@
 """Write the data of a model's page as scripts: all maps, the items shown, and one file per head.
 
 Reads the importance table, the table of measure_capability, the folder of effects, items and traces of all tasks, and
-where they exist the files of attend_items and the tables of answer_control, head_groups and head_roles; writes a folder
-(see `headatlas.page`), with effects in the methods' units.
+where they exist the files of attend_items and the tables of answer_control, head_groups, head_roles and compare_heads;
+writes a folder (see `headatlas.page`), with effects in the methods' units.
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,7 @@ def main(
     group_effects: Path | None = None,
     described: Path | None = None,
     roles: Path | None = None,
+    changes: Path | None = None,
 ) -> None:
     table = read_importance(importance)
     shown, rows = {}, {}
@@ -66,6 +67,10 @@ def main(
     chosen = example_method(list(shown))
     tables = {"same_answer": answers, "groups": group_effects, "described": described, "roles": roles}
     known = {name: pl.read_parquet(path) for name, path in tables.items() if path}
+    if changes:
+        known["changes"] = pl.read_parquet(changes).filter(
+            pl.col("method") == chosen, pl.col("difference").is_not_null()
+        )
     heads = Heads(shown, chosen, settings.examples, attended, known)
     with atomic_folder(data) as folder:
         write_script(folder, "atlas", overview(vars(settings), table, pl.read_parquet(capability), chosen))

@@ -54,7 +54,7 @@ HeadAtlas.details = (() => {
   function facts(index, known, task) {
     const [described, roles] = [known.described?.[""], known.roles?.[task]];
     const lines = [group(index), groupEffect(known.groups?.[task]), sameAnswer(known.same_answer?.[task]),
-      scores(described), tokens(described), onTask(roles)];
+      scores(described), tokens(described), onTask(roles), change(known.changes?.[task])];
     return make("ul", { class: "facts" }, lines.filter(Boolean).map((line) => make("li", {}, line)));
   }
 
@@ -100,6 +100,13 @@ HeadAtlas.details = (() => {
     return `On ${model.label(row.task)}: direct effect on the logits ${signed(row.direct)} `
       + `${interval(row.direct_low, row.direct_high)} nats; retrieval score ${say(row.retrieval_score)}; attention to `
       + `the needed span ${say(row.span_mass)}.`;
+  }
+
+  function change(row) {
+    if (!row) return null;
+    return `In ${row.compared_to}, ${model.methodLabel(row.method)}: ${signed(row.other)}; difference `
+      + `${signed(row.difference)} ${interval(row.ci_low, row.ci_high)}, q ${say(row.q_value)}`
+      + `${row.change ? ` (${row.change})` : ""}.`;
   }
 
   // --- numbers ----------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ class Targets:
         tables = {"answers": "evidence/same-answer"} if self.atlas.controls_answer else {}
         tables |= {"group-effects": "evidence/head-groups"} if self.atlas.groups_heads(model) else {}
         tables |= {"described": "heads", "roles": "evidence/head-roles"} if self.atlas.describes_heads else {}
+        tables |= {"changes": "evidence/head-changes"} if self.atlas.compares_heads(model) else {}
         return {option: f"results/{model}/{table}.parquet" for option, table in tables.items()}
 
     def charts(self, model: str) -> list[str]:

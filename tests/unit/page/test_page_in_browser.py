@@ -279,6 +279,9 @@ def test_what_the_evidence_found_of_a_head_is_said_in_words(browser, tmp_path):
         "roles": place
         | {"head": [3], "retrieval_score": [0.75], "span_mass": [None]}
         | {f"direct{end}": [value] for end, value in ends.items()},
+        "changes": {"method": ["attribution", "ablation"], "task": ["alpha"] * 2, "compared_to": ["base"] * 2}
+        | {"layer": [0] * 2, "head": [3] * 2, "other": [9.0, 0.5], "difference": [9.0, 0.25], "ci_low": [9.0, -0.5]}
+        | {"ci_high": [9.0, 1.0], "q_value": [0.5, 0.01], "change": [None, "came"]},
     }
     for name, columns in tables.items():
         pl.DataFrame(columns).write_parquet(tmp_path / f"{name}.parquet")
@@ -299,6 +302,7 @@ def test_what_the_evidence_found_of_a_head_is_said_in_words(browser, tmp_path):
         "Writes towards “<b>”, “x”; away from “y”.",
         f"On Alpha: direct effect on the logits +0.25 {interval} nats; retrieval score 0.75; "
         "attention to the needed span –.",
+        f"In base, exact ablation, baseline mean: +0.5; difference +0.25 {interval}, q 0.01 (came).",
     ]
     opened(tab, tmp_path, "#L0H0")
     pinned(tab, "L0H0")
