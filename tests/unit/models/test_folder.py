@@ -193,7 +193,7 @@ def test_a_hub_model_comes_from_the_cache_and_an_unreachable_hub_is_said_so(tmp_
     env = {"PYTHONPATH": str(ROOT / "scripts"), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path)
     found, refused, gguf = done.stdout.strip().split("\n")
-    assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7, n_groups=5)"
+    assert found == "Geometry(n_layers=3, n_heads=5, max_positions=7, n_groups=5, n_experts=1)"
     assert refused.startswith(
         f"no/model (revision v2): there is no such folder in {tmp_path}, so the Hugging Face hub was "
         f"asked, which "
