@@ -112,7 +112,7 @@ if on_this_machine:
 RUNS_MODEL = {
     "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
     "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
-        wildcards.model, attempt, longest=longest_item(input.prepared)
+        wildcards.model, attempt, longest=longest_item(input.get("prepared", []))
     ),
     "device": lambda wildcards: asks.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
@@ -120,7 +120,7 @@ RUNS_MODEL = {
 
 RUNS_BACKWARD = RUNS_MODEL | {
     "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
-        wildcards.model, attempt, backward=True, longest=longest_item(input.prepared)
+        wildcards.model, attempt, backward=True, longest=longest_item(input.get("prepared", []))
     ),
 }
 

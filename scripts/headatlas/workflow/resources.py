@@ -104,11 +104,11 @@ class Requests:
 
 
 def longest_item(files: str | Iterable[str]) -> int | None:
-    """Tokens of the longest item in items files; None if one of them has not been written yet."""
+    """Tokens of the longest item in items files; None without a file, or if one has not been written yet."""
     paths = [files] if isinstance(files, str) else list(files)
     if not all(map(os.path.isfile, paths)):
         return None
-    return max(_longest_of(path, os.stat(path).st_mtime_ns) for path in paths)
+    return max((_longest_of(path, os.stat(path).st_mtime_ns) for path in paths), default=None)
 
 
 @cache
