@@ -334,7 +334,8 @@ def origin(atlas: Atlas, model: str) -> dict:
     config, method = atlas.config, atlas.config["export"]["method"]
     job, how = Job(atlas, {"model": model}), config["methods"][method]
     loaded = _loaded_model(job) | {"chat_template": job.model["chat_template"]}
-    behind = {key: config[key] for key in ("seed", "metric", "items", "tasks")} | {"model": loaded, "method": how}
+    behind = {key: config[key] for key in ("seed", "metric", "items")} | {"model": loaded, "method": how}
+    behind |= {"tasks": {task: _behind_answers(atlas, task) for task in atlas.tasks}}
     behind |= {"statistics": {key: config["statistics"][key] for key in ("items", "confidence")}}
     return {
         "model": {"name": model} | {key: loaded[key] for key in ("path", "revision", "dtype", "chat_template")},
@@ -343,6 +344,14 @@ def origin(atlas: Atlas, model: str) -> dict:
         "baseline": {"kind": how["baseline"], "positions": how["positions"]} if "baseline" in how else None,
         "config": hashlib.sha256(canonical(behind).encode()).hexdigest(),
     }
+
+
+def _behind_answers(atlas: Atlas, task: str) -> dict:
+    """What a task's answers depend on; how they are written and judged only if the model writes them."""
+    keys = atlas.config["tasks"][task]
+    if task in atlas.generated:
+        return keys | {"generation": atlas.config["generation"]}
+    return {key: value for key, value in keys.items() if key != "check"}
 
 
 def canonical(settings: dict) -> str:

@@ -120,3 +120,6 @@ def test_the_origin_of_exported_heads_changes_with_what_the_map_depends_on(atlas
     changes += ({"methods": {"ablation": {"positions": "all"}, "attribution": {}, "probe": {}}},)
     assert len({made["config"], *(origin(atlas(**change), "demo")["config"] for change in changes)}) == 6
     assert origin(atlas(export={"method": "probe"}), "demo")["baseline"] is None
+    written = [{"items": {"answers": "generated"}, "generation": {"max_tokens": n}} for n in (3, 4)]
+    assert len({origin(atlas(**change), "demo")["config"] for change in written}) == 2
+    assert origin(atlas(generation={"max_tokens": 3}), "demo") == made  # the demo writes no answers
