@@ -22,6 +22,7 @@ NAME = "manifest.json"
 COMPARISON = "comparison"
 # Files that no reader mistakes for a result, and that save computation when a task, method or model comes back.
 REUSABLE = ("attention", "balanced", "baseline.safetensors", "effects", "items", "logs", "scores", "trace")
+FOLDERS = ("page/data",)  # outputs that are folders; any other folder that a manifest names may hold a user's files
 
 
 @dataclass
@@ -81,7 +82,7 @@ def finish(results: Path, folders: Mapping[Path, list[str]], config: list[str]) 
         if folder in folders or known.config == config:
             planned = folders.get(folder, [])
             left = {*known.current, *known.earlier} - {*planned}
-            earlier = sorted(name for name in left if (folder / name).exists())
+            earlier = sorted(name for name in left if _is_output(folder, name))
             _write(folder, Manifest(config, sorted(planned), earlier))
 
 
@@ -99,10 +100,14 @@ def left_over(results: Path, config: list[str] | None = None) -> tuple[list[Path
         for name in known.earlier:
             parts, file = Path(name).parts, manifest.parent / name
             inside = parts and ".." not in parts and not Path(name).is_absolute()  # a user may have edited it
-            if inside and name not in known.current and file.exists():
+            if inside and name not in known.current and _is_output(manifest.parent, name):
                 again = parts[0] in REUSABLE or file.suffix == ".safetensors"
                 (reusable if again else outdated).append(file)
     return outdated, reusable
+
+
+def _is_output(folder: Path, name: str) -> bool:
+    return (folder / name).is_file() or (name in FOLDERS and (folder / name).is_dir())
 
 
 def remove(results: Path, files: Iterable[Path]) -> None:
@@ -113,7 +118,7 @@ def remove(results: Path, files: Iterable[Path]) -> None:
     """
     for file in files:
         try:
-            if file.is_dir():  # an output of a rule, such as a page's data
+            if file.is_dir():  # one of `FOLDERS`
                 shutil.rmtree(file)
             else:
                 file.unlink(missing_ok=True)
@@ -122,7 +127,7 @@ def remove(results: Path, files: Iterable[Path]) -> None:
         _remove_empty(file.parent, results)
     for manifest in list(results.glob(f"*/{NAME}")):
         if known := read(manifest.parent):
-            earlier = [name for name in known.earlier if (manifest.parent / name).exists()]
+            earlier = [name for name in known.earlier if _is_output(manifest.parent, name)]
             _write(manifest.parent, Manifest(known.config, known.current, earlier))
 
 
