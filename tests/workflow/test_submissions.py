@@ -36,7 +36,8 @@ def test_what_runs_the_model_or_trains_the_probe_holds_a_gpu_and_all_else_runs_h
         tmp_path / "run", SMALL | {"methods": SMALL["methods"] | {"attribution": {"steps": steps}}}
     )
     submitted = plan(folder)
-    assert {rule for rule, _ in submitted} == ON_GPU | ({"integrate_task"} if steps > 1 else set())
+    more = {"attend_items", "integrate_task"} if steps > 1 else {"attend_items"}
+    assert {rule for rule, _ in submitted} == ON_GPU | more
     for rule, resources in submitted:
         assert resources["gpu"] == "1", rule
         assert int(resources["mem_mb"]) >= 2000
@@ -46,7 +47,7 @@ def test_what_runs_the_model_or_trains_the_probe_holds_a_gpu_and_all_else_runs_h
 def test_submissions_of_an_8b_model_on_eight_tasks(tmp_path):
     """8 tasks x 32 layers x 3 methods are 768 jobs of statistics, none of them submitted."""
     tasks = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["tasks"]
-    folder = copy_repository(tmp_path / "run", SMALL | {"tasks": tasks})
+    folder = copy_repository(tmp_path / "run", SMALL | {"tasks": tasks, "page": {"attention": False}})
     model = folder / "workflow/resources/demo-model"
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 32, "num_attention_heads": 32}))
