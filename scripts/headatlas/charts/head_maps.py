@@ -101,7 +101,16 @@ def difference(maps: HeadMaps, other: str) -> Measure:
     """The effect minus that in another run, on the scale of the signed effect."""
     about = f"Above 0 the effect of a head is larger in {maps.model} than in {other}, below 0 it is smaller."
     words, title = f"effect minus that in {other},", f"Difference ({maps.unit})"
-    return replace(signed_effect(maps), words=words, about=about, legend_title=title)
+    tooltip = (
+        *(alt.Tooltip(f"{name}:O", title=name.capitalize()) for name in ("layer", "head")),
+        alt.Tooltip("label:N", title="Task"),
+        alt.Tooltip("interval:N", title=f"Difference [interval], {maps.unit}"),
+        alt.Tooltip("own:Q", title="Effect here", format="+.4f"),
+        alt.Tooltip("other:Q", title="Effect in the other run", format="+.4f"),
+        alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
+        alt.Tooltip("change:N", title="Change"),
+    )
+    return replace(signed_effect(maps), words=words, about=about, legend_title=title, tooltip=tooltip)
 
 
 MEASURES = {"heatmap-grid": importance, "signed-grid": signed_effect}
@@ -205,7 +214,7 @@ def _panel(
     return (
         (cells if len(layers) == 1 else alt.layer(*layers))
         .transform_filter(f"datum.task === '{task}'")
-        .transform_calculate(label=f"'{_quoted(task_label(task, look.labels))}'", **_interval(measure))
+        .transform_calculate(label=f"'{_quoted(task_label(task, look.labels))}'", **_interval(maps))
         .properties(width=maps.width, height=maps.height, view=alt.ViewConfig(fill=zero))
     )
 
@@ -249,9 +258,9 @@ def _whole(count: int) -> alt.Scale:
     return alt.Scale(domain=list(range(count)), paddingInner=0, paddingOuter=0)
 
 
-def _interval(measure: Measure) -> dict[str, str]:
-    """The text of a cell's effect with its interval, where its tooltip shows that."""
-    return {} if measure.tooltip else {"interval": _INTERVAL}
+def _interval(maps: HeadMaps) -> dict[str, str]:
+    """The text of a cell's effect with its interval, where cells have one."""
+    return {"interval": _INTERVAL} if "effect" in maps.table.rows.columns else {}
 
 
 _INTERVAL = (
@@ -262,16 +271,6 @@ _INTERVAL = (
 
 
 def _tooltip(maps: HeadMaps) -> list[alt.Tooltip]:
-    if maps.table.compared:
-        return [
-            *(alt.Tooltip(f"{name}:O", title=name.capitalize()) for name in ("layer", "head")),
-            alt.Tooltip("label:N", title="Task"),
-            alt.Tooltip("interval:N", title=f"Difference [interval], {maps.unit}"),
-            alt.Tooltip("own:Q", title="Effect here", format="+.4f"),
-            alt.Tooltip("other:Q", title="Effect in the other run", format="+.4f"),
-            alt.Tooltip("q_value:Q", title="q-value", format=".3~g"),
-            alt.Tooltip("change:N", title="Change"),
-        ]
     questions = [alt.Tooltip("n_questions:Q", title="Questions", format=",d")] if maps.table.adaptive else []
     return [
         alt.Tooltip("label:N", title="Task"),

@@ -51,11 +51,6 @@ class HeadRows:
         return "stopped" in self.rows.columns
 
     @property
-    def compared(self) -> bool:
-        """Whether effects are differences from another run."""
-        return "other" in self.rows.columns
-
-    @property
     def ranked(self) -> int:
         """Number of heads that have a rank."""
         return (self.layers - len(self.empty)) * self.heads
