@@ -14,7 +14,8 @@ from headatlas.jobs.progress import progress
 from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.baseline import choose_baseline
-from headatlas.scoring.gates import PUSHES, fit_gates
+from headatlas.scoring.gates import fit_gates
+from headatlas.scoring.work import gate_fits
 from headatlas.tasks.items import read_split
 
 
@@ -51,7 +52,7 @@ def main(
     replacing = settings.gates | {"task": settings.task, "seed": settings.seed}
     replacement = choose_baseline(replacing, chosen, trace_shape(trace), trace, baseline)
     model = model_of_job(settings.model, chosen, device, threads, memory_mb, backward=True)
-    total = settings.gates["seeds"] * settings.gates["steps"] * (1 + len(PUSHES) * settings.gates["sign"])
+    total = gate_fits(settings.gates) * settings.gates["steps"]
     with progress("gates", total, "seeds x steps") as advance:
         fit, report = fit_gates(
             model, chosen, replacement, settings.gates, settings.seed, batch_tokens, advance, engine

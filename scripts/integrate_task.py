@@ -14,6 +14,7 @@ from headatlas.jobs.workers import Place
 from headatlas.models.loading import hold_model, model_of_job
 from headatlas.scoring.attribution import integrate, path_gains, path_points
 from headatlas.scoring.baseline import choose_baseline
+from headatlas.scoring.work import effects_add_up
 from headatlas.tasks.items import read_split
 
 
@@ -54,7 +55,7 @@ def main(
     with progress("attribute", points.size, "items x steps") as advance:
         effect = integrate(model, chosen, replacement, settings.positions, points, batch_tokens, advance, settings.rule)
     gain = None
-    if (settings.path, settings.rule) == ("line", "plain"):  # other effects of an item need not add up
+    if effects_add_up(vars(settings)):
         gain = path_gains(model, chosen, replacement, settings.positions, batch_tokens)
     write_effects(effects, effect, *clean_run(trace), gain=gain)
 

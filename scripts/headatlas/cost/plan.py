@@ -19,7 +19,9 @@ from headatlas.scoring.work import (
     SEQUENCES,
     ablation_work,
     attention_work,
+    effects_add_up,
     expected_entry,
+    gate_fits,
     gates_work,
     generation_work,
     group_entries,
@@ -185,7 +187,7 @@ class Plan:
         method, disk = self.atlas.config["methods"]["attribution"], 4 * self._scored * self.heads
         if not self.atlas.integrates:
             return Row("attribute_task", len(self.score), disk=disk, seconds=JOB_SECONDS * len(self.score))
-        patched, adds_up = method["baseline"] == "counterfactual", (method["path"], method["rule"]) == ("line", "plain")
+        patched, adds_up = method["baseline"] == "counterfactual", effects_add_up(method)
         work = total(
             integration_work(each, method["steps"], self.n_layers, patched, adds_up) for each in self.score.values()
         )
@@ -205,7 +207,7 @@ class Plan:
         gates = self.atlas.config["methods"]["gates"]
         patched = gates["baseline"] == "counterfactual"
         work = total(gates_work(items, gates, self.n_layers, patched) for items in self.score.values())
-        fits = gates["seeds"] * (1 + 2 * gates["sign"])
+        fits = gate_fits(gates)
         steps, disk = len(self.score) * fits * gates["steps"], 4 * fits * self.heads
         score, jobs = self._all(self.score), len(self.score)
         return self._run("fit_gates", jobs, steps, score, work, disk * jobs, backward=True, at_most=True)

@@ -20,7 +20,7 @@ from headatlas.models.engine import TOLERANCE
 from headatlas.models.head_model import HeadModel
 from headatlas.models.hooked import Heads, edit_of_sets
 from headatlas.models.replacement import Replacement
-from headatlas.models.work import extremes, sequence_length
+from headatlas.models.work import extremes, prompts_alone, sequence_length
 
 COPIES = 8  # of a prompt, one for each set, that fill a pass
 
@@ -185,12 +185,11 @@ def _edits(model: HeadModel, sets: Sequence[Heads], where: Tensor, table: Tensor
 
 def _padding_matters(model: HeadModel, items: list[dict]) -> bool:
     """Whether prompts of different lengths must not share a batch: tested on the shortest, padded to the longest."""
-    shortest, longest = (len(items[row]["prompt_ids"]) for row in _extreme_prompts(items))
-    if shortest == longest:
+    prompt, other = (items[row]["prompt_ids"] for row in extremes(prompts_alone(items)))
+    if len(prompt) == len(other):
         return False
-    prompt = items[_extreme_prompts(items)[0]]["prompt_ids"]
     with torch.no_grad():
-        readers = [Reader(model, [prompt], width) for width in (None, longest)]
+        readers = [Reader(model, [prompt], width) for width in (None, len(other))]
         for reader in readers:
             reader.read_all_but_last()
         alone, padded = (reader.next_logits() for reader in readers)
@@ -200,16 +199,11 @@ def _padding_matters(model: HeadModel, items: list[dict]) -> bool:
     return matters
 
 
-def _extreme_prompts(items: list[dict]) -> tuple[int, int]:
-    """Indices of the shortest and the longest prompt."""
-    return extremes([{"prompt_ids": item["prompt_ids"], "answer_ids": [0]} for item in items])
-
-
 def _largest_gap(model, items, sets, edits, positions, written) -> float:
     """How far written tokens are below the most probable ones, by plain passes over the shortest and the longest
     prompt, for the first and the last set: the largest difference of logits, relative to 1 + the largest logit."""
     gaps = []
-    for row in dict.fromkeys(_extreme_prompts(items)):
+    for row in dict.fromkeys(extremes(prompts_alone(items))):
         for index in dict.fromkeys((0, len(sets) - 1)):
             prompt, text = items[row]["prompt_ids"], written[row][index]
             ids = torch.tensor([prompt + text[:-1]], device=model.device)

@@ -59,6 +59,11 @@ def extremes(items: Sequence[dict], among: Sequence[int] | None = None) -> tuple
     return order[0], order[-1]
 
 
+def prompts_alone(items: Iterable[dict]) -> list[dict]:
+    """The items without their answers: passes over them end with the prompt."""
+    return [{"prompt_ids": item["prompt_ids"], "answer_ids": [0]} for item in items]
+
+
 def whole_pass(item: dict, n_layers: int, logits: int = 0, length: int | None = None) -> Work:
     """One pass over an item.
 

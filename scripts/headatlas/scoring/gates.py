@@ -26,11 +26,11 @@ from headatlas.models.hooked import Heads, gated_scores
 from headatlas.models.memory import MB
 from headatlas.models.replacement import Baseline, baseline_of
 from headatlas.models.replay import ROW_POSITIONS, Replay, replay_length
+from headatlas.scoring.work import PUSHES, gate_fits
 
 TEMPERATURE = 0.5  # of the gates, as in the authors' code
 PRESSURE = 0.1  # nats for a change of all log-odds by 1, of gates that are pushed; as in the authors' code
 MOST = 4.0  # log-odds beyond which nothing pushes, as there
-PUSHES = {"open": 1, "shut": -1}
 BISECTIONS = 60  # halvings of the interval that holds the threshold of the gates; float64 needs no more
 CHECKS = 5  # times the loss on held-out questions is computed during training
 CHECKED_ITEMS = 8  # items of those questions, at most
@@ -104,8 +104,7 @@ def fit_gates(
 
     # An edit at all positions has to rerun everything above the first layer, so full passes are no slower way.
     wanted = engine if positions == "answer" else "hooked"
-    fits = settings["seeds"] * (1 + len(PUSHES) * settings["sign"])
-    entries = [0] * (settings["steps"] * fits * settings["batch_size"] // len(items) or 1)
+    entries = [0] * (settings["steps"] * gate_fits(settings) * settings["batch_size"] // len(items) or 1)
     training, report = run_checked(model, items, baseline, positions, wanted, compute, cells, entries, advance)
     return training.result(), report
 

@@ -11,6 +11,7 @@ from headatlas.models.work import (
     Work,
     edited_rows,
     extremes,
+    prompts_alone,
     scored_positions,
     sequence_length,
     total,
@@ -21,6 +22,7 @@ ABLATION_CHECKS = 6  # effects that a job of ablation recomputes on the shortest
 KNOCK_OUT_CHECKS = 3  # and knock-outs and patches
 SEQUENCES = 20  # of random tokens repeated once, from which heads are described
 LENGTH = 50  # tokens of one, before they are repeated
+PUSHES = {"open": 1, "shut": -1}  # ways in which gates are pushed with `sign`
 GATES_HELD_OUT = 192  # rows of held-out items that gates run for each seed: 6 times 8 items with 4 shares of the heads
 
 
@@ -72,11 +74,19 @@ def gates_work(items: Sequence[dict], gates: dict, n_layers: int, paired: bool) 
     Args:
         gates: the config section.
     """
-    fits = 1 + 2 * gates["sign"]  # pushed open, and shut, besides
-    rows = gates["seeds"] * (2 * gates["steps"] * gates["batch_size"] * fits + GATES_HELD_OUT)
+    rows = gate_fits(gates) * 2 * gates["steps"] * gates["batch_size"] + gates["seeds"] * GATES_HELD_OUT
     each = -(-rows // len(items))
     edited = total(edited_rows(item, each, each * n_layers, gates["positions"]) for item in items)
     return edited + _around(items, n_layers, paired, KNOCK_OUT_CHECKS)
+
+
+def gate_fits(gates: dict) -> int:
+    """Number of fits: with `sign` each seed also learns gates that are pushed in each of the `PUSHES`.
+
+    Args:
+        gates: the config section.
+    """
+    return gates["seeds"] * (1 + len(PUSHES) * gates["sign"])
 
 
 def generation_work(items: Sequence[dict], sets: int, n_layers: int, positions: str) -> Work:
@@ -93,7 +103,7 @@ def generation_work(items: Sequence[dict], sets: int, n_layers: int, positions: 
         parts.append(Work(whole=copies * before * n_layers, logits=copies, context=copies * before**2 * n_layers))
         fed = sets * room * n_layers
         parts.append(Work(edited=fed, logits=sets * room, context=fed * sequence_length(item)))
-    prompts = [{"prompt_ids": item["prompt_ids"], "answer_ids": [0]} for item in items]
+    prompts = prompts_alone(items)
     rechecked = [items[row] for row in dict.fromkeys(extremes(prompts))] * min(sets, 2)
     checks = total(whole_pass(item, n_layers, len(item["answer_ids"])) for item in rechecked)
     return total(parts) + padding_work(prompts, n_layers) + checks
@@ -102,6 +112,15 @@ def generation_work(items: Sequence[dict], sets: int, n_layers: int, positions: 
 def group_entries(n_layers: int, n_groups: int) -> list[int]:
     """The lowest layer of each set that the ablation of groups knocks out: every group by itself, and none."""
     return [n_layers - 1, *(layer for layer in range(n_layers) for _ in range(n_groups))]
+
+
+def effects_add_up(attribution: dict) -> bool:
+    """Whether the effects of an item's heads add up to a known sum: those of plain gradients along the line do.
+
+    Args:
+        attribution: the config section.
+    """
+    return (attribution["path"], attribution["rule"]) == ("line", "plain")
 
 
 def integration_work(items: Sequence[dict], steps: int, n_layers: int, paired: bool, adds_up: bool) -> Work:
@@ -125,21 +144,22 @@ def roles_work(tasks: Iterable[Sequence[dict]], n_layers: int, d_head: int) -> W
     attention of each layer once more for every `d_head` keys. Each task tests whether padding matters.
     """
     sequence = {"prompt_ids": [0] * (2 * LENGTH), "answer_ids": [0]}
-    work = total(padding_work(items, n_layers) for items in tasks)
-    for item in [*chain(*tasks), *[sequence] * SEQUENCES]:
-        own = whole_pass(item, n_layers, 3 * scored_positions(item))
-        work += own + Work(context=own.context * -(-sequence_length(item) // d_head))
-    return work
+    read = [*chain(*tasks), *[sequence] * SEQUENCES]
+    passes = (_reading(item, n_layers, d_head, 3 * scored_positions(item)) for item in read)
+    return total(padding_work(items, n_layers) for items in tasks) + total(passes)
 
 
 def attention_work(items: Sequence[dict], n_layers: int, d_head: int) -> Work:
     """Reading the patterns of the items that are short enough, as in `roles_work`; and whether padding matters."""
     read = [item for item in items if rows_of(item)]
-    work = padding_work(read, n_layers) if read else Work()
-    for item in read:
-        own = whole_pass(item, n_layers, 1)
-        work += own + Work(context=own.context * -(-sequence_length(item) // d_head))
-    return work
+    padding = padding_work(read, n_layers) if read else Work()
+    return padding + total(_reading(item, n_layers, d_head, 1) for item in read)
+
+
+def _reading(item: dict, n_layers: int, d_head: int, logits: int) -> Work:
+    """One pass over an item whose patterns are read: attention once more for every `d_head` keys."""
+    own = whole_pass(item, n_layers, logits)
+    return own + Work(context=own.context * -(-sequence_length(item) // d_head))
 
 
 def padding_work(items: Sequence[dict], n_layers: int) -> Work:
