@@ -5,7 +5,6 @@ items (see `headatlas.tasks.generated`).
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from headatlas.jobs.cli import run
@@ -40,7 +39,7 @@ def main(
     content, tokeniser = read_items(items), load_tokeniser(settings.tokenizer)
     asked = with_room(content["items"], settings.max_tokens, settings.longest)
     model = model_of_job(settings.model, asked, device, threads, memory_mb)
-    rule = StopRule(partial(tokeniser.decode, special=False), model.end_tokens, settings.stop)
+    rule = StopRule.of(tokeniser, model.end_tokens, settings.stop)
     with progress("generate", len(asked), "items") as advance:
         written = write_greedily(model, asked, rule.over, batch_tokens, advance=advance)
     write_items(answers, written_content(content, [rule.answer(ids) for (ids,) in written]))

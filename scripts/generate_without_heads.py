@@ -7,7 +7,6 @@ layers.
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def main(
     questions = {task: read_split(path, "validate") for task, path in zip(settings.tasks, items, strict=True)}
     asked = {task: with_room(each, settings.max_tokens, settings.longest) for task, each in questions.items()}
     model = model_of_job(settings.model, chain(*asked.values()), device, threads, memory_mb)
-    rule = StopRule(partial(tokeniser.decode, special=False), model.end_tokens, settings.stop)
+    rule = StopRule.of(tokeniser, model.end_tokens, settings.stop)
     table = read_baseline(vars(settings), [], model.shape, None, baseline)
     compared = {task: compared_sets(chosen, task) for task in settings.tasks}
     found = {}

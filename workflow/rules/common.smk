@@ -41,7 +41,7 @@ from headatlas.workflow.fingerprint import fingerprint, fingerprints
 from headatlas.workflow.index_page import write_index
 from headatlas.workflow.inputs import Inputs, large_digests
 from headatlas.workflow.recovery import check_folders, check_writable, recover
-from headatlas.workflow.resources import Requests, longest_item
+from headatlas.workflow.resources import Requests, tokens_of_longest
 from headatlas.workflow.settings import origin, settings_of
 from headatlas.workflow.slurm import advise, cancel_leftovers, check_requests
 from headatlas.workflow.targets import MAPS, Targets
@@ -112,7 +112,7 @@ if on_this_machine:
 RUNS_MODEL = {
     "gpu": lambda wildcards: asks.job_gpus(wildcards.model),
     "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
-        wildcards.model, attempt, longest=longest_item(input.get("prepared", []))
+        wildcards.model, attempt, longest=tokens_of_longest(input.get("prepared", []))
     ),
     "device": lambda wildcards: asks.device(wildcards.model),
     "batch_tokens": lambda wildcards, attempt: asks.batch_tokens(attempt),
@@ -120,7 +120,7 @@ RUNS_MODEL = {
 
 RUNS_BACKWARD = RUNS_MODEL | {
     "mem_mb": lambda wildcards, input, attempt: asks.memory_mb(
-        wildcards.model, attempt, backward=True, longest=longest_item(input.get("prepared", []))
+        wildcards.model, attempt, backward=True, longest=tokens_of_longest(input.get("prepared", []))
     ),
 }
 

@@ -40,7 +40,7 @@ def write_effects(
         null: further tensors to store, each [draw, layer, head] float32 (see `probe_null.null_effects`), or of seeds.
         engine: how they were computed (`engine.Report.as_dict`), if the model was run for them.
         seeds: number of items and questions behind the rows, where these are seeds.
-        gain: [item], what the effects of all heads on an item should add up to (see `attribution.integrate`).
+        gain: [item], what the effects of all heads on an item should add up to (see `attribution.path_gains`).
         rounds: on which items each head was measured (`head` [layer, head]); `effect` is NaN elsewhere. None: on all.
 
     Metadata: a single JSON entry `about`, because safetensors writes several entries in any order.

@@ -131,7 +131,7 @@ def read_pushed(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_completeness(path: Path, read: Effects) -> float:
-    """How far the effects of an item's heads are from the sum that they should have (`attribution.integrate`).
+    """How far the effects of an item's heads are from the sum that they should have (`attribution.path_gains`).
 
     Args:
         read: all layers of the file at `path`.

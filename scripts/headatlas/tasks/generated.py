@@ -7,11 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from headatlas.errors import HeadAtlasError
 from headatlas.jobs.cli import log
 from headatlas.tasks.checks import is_right, require_checkable
 from headatlas.tasks.splits import SPLITS
+from headatlas.tasks.tokens import Tokeniser
 
 ENDS = ("end of sequence", "stop", "length")
 
@@ -36,6 +38,11 @@ class StopRule:
     decode: Callable[[list[int]], str]
     end_tokens: frozenset[int]
     stop: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, tokeniser: Tokeniser, end_tokens: frozenset[int], stop: Sequence[str]) -> "StopRule":
+        """With the texts of a tokenizer."""
+        return cls(partial(tokeniser.decode, special=False), end_tokens, stop)
 
     def over(self, ids: list[int]) -> bool:
         """Whether the text ends with the last of these tokens, which was just written."""

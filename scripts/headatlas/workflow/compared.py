@@ -6,6 +6,7 @@ Imported at parse time: no torch, no polars.
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
@@ -32,6 +33,7 @@ class Other:
         ]
 
 
+@cache  # a plan asks for it with every figure and setting
 def compared_with(atlas: Atlas, model: str) -> Other | None:
     """What the config compares a model with, on the tasks and methods that both have; None if with nothing.
 
@@ -62,7 +64,8 @@ def _in_folder(atlas: Atlas, model: str, folder: str) -> Other:
             f"{at} is neither a model of this config nor a folder of results; give a key under models, or a folder "
             "such as other-run/results/NAME"
         )
-    made = [name for name in known.current if Path(folder, name).is_file()]
+    kept = (name for name in known.current if name.startswith(("balanced/", "items/", "effects/")))
+    made = [name for name in kept if Path(folder, name).is_file()]
     _check_metric(atlas, folder, at)
     items = {task: path for task in atlas.tasks if (path := _items(made, task))}
     names = {method: [_effects(made, method, task) for task in items] for method in atlas.matchable}

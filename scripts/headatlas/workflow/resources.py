@@ -76,8 +76,8 @@ class Requests:
         """Host memory that a job running this model may use, MB.
 
         Args:
-            backward: whether it needs gradients; longest: tokens of its longest item (`longest_item`), None as long as
-                that is not known.
+            backward: whether it needs gradients; longest: tokens of its longest item (`tokens_of_longest`), None as
+                long as that is not known.
         """
         entry = self.atlas.models[model]
         longest = longest or self.atlas.config["items"]["max_tokens"]
@@ -103,7 +103,7 @@ class Requests:
         return max(1, self.atlas.config["compute"]["batch_tokens"] >> (attempt - 1))
 
 
-def longest_item(files: str | Iterable[str]) -> int | None:
+def tokens_of_longest(files: str | Iterable[str]) -> int | None:
     """Tokens of the longest item in items files; None without a file, or if one has not been written yet."""
     paths = [files] if isinstance(files, str) else list(files)
     if not all(map(os.path.isfile, paths)):

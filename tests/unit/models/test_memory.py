@@ -16,7 +16,7 @@ from headatlas.models.folder import weight_bytes
 from headatlas.models.memory import check_share, estimate_weights, machine_memory, pass_bytes, token_bytes
 from headatlas.models.precision import kept_in
 from headatlas.workflow.atlas import Atlas
-from headatlas.workflow.resources import Requests, longest_item
+from headatlas.workflow.resources import Requests, tokens_of_longest
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -89,17 +89,17 @@ def test_jobs_on_this_machine_share_its_memory(monkeypatch, memory, cores, share
     assert Requests(atlas, True, cores).memory_mb("demo", 3) <= memory
 
 
-def test_jobs_request_memory_for_their_longest_item(monkeypatch, tmp_path):
+def test_jobs_request_memory_for_their_tokens_of_longest(monkeypatch, tmp_path):
     """With gradients a token takes 4 (10 hidden + 4 between) bytes a layer; the least share holds the longest item."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     files = [tmp_path / "a.json", tmp_path / "b.json"]
-    assert longest_item(map(str, files)) is None
+    assert tokens_of_longest(map(str, files)) is None
     for file, lengths in zip(files, ([3, 9_000], [20]), strict=True):
         items = [{"prompt_ids": [0] * (length - 1), "answer_ids": [0, 0]} for length in lengths]
         file.write_text(json.dumps({"task": "a", "counts": {}, "items": items}))
-    assert longest_item(map(str, files)) == 9_000
-    assert longest_item(str(files[1])) == 20
+    assert tokens_of_longest(map(str, files)) == 9_000
+    assert tokens_of_longest(str(files[1])) == 20
     config = json.loads((ROOT / "workflow/resources/demo-model/config.json").read_text())
     token = config["num_hidden_layers"] * 4 * (10 * config["hidden_size"] + 4 * config["intermediate_size"])
     models = {"demo": {"path": "workflow/resources/demo-model"}}
