@@ -11,12 +11,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from headatlas.errors import HeadAtlasError
 from headatlas.models import gguf_file
+from headatlas.models.safetensors_header import stored_tensors
 from headatlas.models.source import PACKAGE, find_in_package, is_gguf
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -41,23 +41,6 @@ UNPACKED = {  # by `quant_method`: how transformers loads the weights dequantise
     "mxfp4": f"{LOAD}, quantization_config=Mxfp4Config(dequantize=True))",
 }
 BITSANDBYTES = "bitsandbytes"
-FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # number format in a safetensors file -> bytes of a value
-LARGEST_HEADER = 100_000_000  # bytes; the safetensors library's own limit
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor in a safetensors file: its number format there, its shape, the bytes it takes there."""
-
-    format: str
-    shape: tuple[int, ...]
-    n_bytes: int
-
-    def loaded(self, each: int) -> int:
-        """Bytes in memory, if a value of a floating-point matrix takes `each` there."""
-        if self.format not in FLOATS:
-            return self.n_bytes
-        return self.n_bytes // FLOATS[self.format] * (each if len(self.shape) > 1 else 4)
 
 
 @dataclass(frozen=True)
@@ -158,7 +141,7 @@ def check_model_folder(model: dict, n_layers: int) -> None:
     if not is_local(path):
         return
     folder = _local_config(path).parent
-    names = (name for file in weight_files(folder) for name in _tensors(file))
+    names = (name for file in weight_files(folder) for name in stored_tensors(file))
     _check_layers(folder, "config.json", n_layers, names)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise HeadAtlasError(
@@ -227,7 +210,7 @@ def stored_as(path: str) -> dict[str, int] | None:
         return gguf_file.formats(gguf_file.read_header(path))
     if not is_local(path):
         return None
-    tensors = (tensor for file in weight_files(Path(path)) for tensor in _tensors(file).values())
+    tensors = (tensor for file in weight_files(Path(path)) for tensor in stored_tensors(file).values())
     return dict(sorted(Counter(tensor.format for tensor in tensors).items()))
 
 
@@ -243,7 +226,7 @@ def weight_bytes(path: str, dtype: str) -> int:
     each = 4 if dtype == "float32" else 2
     if is_gguf(path):
         return gguf_file.n_values(gguf_file.read_header(path)) * each
-    tensors = (tensor for file in weight_files(Path(path)) for tensor in _tensors(file).values())
+    tensors = (tensor for file in weight_files(Path(path)) for tensor in stored_tensors(file).values())
     return sum(tensor.loaded(each) for tensor in tensors)
 
 
@@ -418,40 +401,3 @@ def _no_weights(folder: Path) -> str:
         f"{folder}: has only pickle weights ({pickles[0]}), which may run code when loaded; if you trust "
         "them, load the model with transformers and save it with model.save_pretrained(folder)"
     )
-
-
-def _tensors(file: Path) -> dict[str, Stored]:
-    """The tensors of a complete file by name.
-
-    The format: length of the header (8 bytes), header (JSON), data.
-    """
-    try:
-        found = os.stat(file)
-    except OSError as error:
-        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}; get it again") from None
-    return _read_tensors(str(file), found.st_size, found.st_mtime_ns)
-
-
-@lru_cache
-def _read_tensors(file: str, size: int, _time: int) -> dict[str, Stored]:
-    """As `_tensors`; every job of a plan asks, so a file is read once until its size or time changes."""
-    try:
-        with open(file, "rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = opened.read(length) if 8 + length <= min(size, LARGEST_HEADER) else b""
-    except OSError as error:
-        raise HeadAtlasError(f"{file}: cannot be read: {error.strerror}; get it again") from None
-    try:
-        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        tensors = {name: _stored(entry) for name, entry in entries.items()}
-        promised = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        raise HeadAtlasError(f"{file}: is not a safetensors file, or has a truncated header; get it again") from None
-    if size < promised:
-        raise HeadAtlasError(f"{file}: is truncated: {size} of {promised} bytes exist; get it again")
-    return tensors
-
-
-def _stored(entry: dict) -> Stored:
-    start, end = entry["data_offsets"]
-    return Stored(str(entry.get("dtype")), tuple(entry.get("shape", ())), end - start)
