@@ -21,6 +21,7 @@ class Settings:
     """shown: the most items of the score split that the page shows."""
 
     model: dict
+    tokenizer: dict
     shown: int
 
 
@@ -32,9 +33,7 @@ def main(
     settings: Settings, items: Path, attention: Path, device: str, threads: int, batch_tokens: int, memory_mb: int
 ) -> None:
     chosen = read_split(items, "score")[: settings.shown]
-    tokeniser = load_tokeniser(
-        {key: settings.model[key] for key in ("path", "revision", "trust_remote_code")} | {"chat_template": False}
-    )
+    tokeniser = load_tokeniser(settings.tokenizer)
     texts = [token_texts(tokeniser, item["prompt_ids"] + item["answer_ids"]) for item in chosen]
     model = model_of_job(settings.model, chosen, device, threads, memory_mb)
     with progress("attend", len(chosen), "items") as advance:

@@ -10,6 +10,7 @@ rule attend_items:
     """What every head attends to from the answer positions of the items on the page."""
     input:
         prepared=files.items,
+        tokenizer=tokenizer,
         weights=weights,
     output:
         attention="results/{model}/attention/{task}.safetensors",

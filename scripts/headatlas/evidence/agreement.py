@@ -7,7 +7,7 @@ import polars as pl
 
 from headatlas.metric import OTHER_UNITS
 from headatlas.stats.multiple_testing import holm
-from headatlas.stats.ranking import jaccard, overlap, rank_correlation, ranks, top
+from headatlas.stats.ranking import jaccard, overlap, rank_correlation, ranks, top, top_count
 
 HOTTEST = {"same_sign": pl.Float64, "hottest_rank": pl.Int32, "hottest_ratio": pl.Float64, "same_unit": pl.Boolean}
 
@@ -105,7 +105,7 @@ def _compare_all(table, group, member, names, common, share, permutations, seed)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     one_map = table.filter(pl.col("method") == table["method"][0], pl.col("task") == table["task"][0])
     layer = one_map.sort("layer", "head")["layer"].to_numpy()
-    shuffles, k = shuffles_within_layers(layer, permutations, rng), max(1, round(share * len(layer)))
+    shuffles, k = shuffles_within_layers(layer, permutations, rng), top_count(share, len(layer))
     rows = []
     for (name,), part in table.group_by(group, maintain_order=True):
         maps = {m: half.sort("layer", "head") for (m,), half in part.group_by(member, maintain_order=True)}

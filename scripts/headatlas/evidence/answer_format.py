@@ -14,7 +14,7 @@ import numpy as np
 from headatlas.stats import jackknife
 from headatlas.stats.head_statistics import question_totals
 from headatlas.stats.multiple_testing import holm
-from headatlas.stats.ranking import overlap, rank_correlation, top
+from headatlas.stats.ranking import overlap, rank_correlation, top, top_count
 
 
 class Answered(NamedTuple):
@@ -85,7 +85,7 @@ def shuffled(weights: np.ndarray, question: np.ndarray, shuffles: int, rng: np.r
 
 def _compare(task: Answered, weights: np.ndarray, share: float, shuffles: int, confidence: float, seed: int) -> dict:
     n_heads = task.effects.shape[1]
-    k = max(1, round(share * n_heads))
+    k = top_count(share, n_heads)
     names = ("rank_correlation", "ci_low", "ci_high", "expected", "p_value", "top_kept", "top_expected")
     found = {"k": k} | dict.fromkeys(names, float("nan"))
     if np.ptp(weights) == 0:  # no item matches, or the mix of formats stays the same

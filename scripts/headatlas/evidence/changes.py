@@ -9,7 +9,7 @@ import polars as pl
 from headatlas.evidence.summary import LEVEL
 from headatlas.stats.difference import Compared, Sample, compare
 from headatlas.stats.multiple_testing import benjamini_hochberg
-from headatlas.stats.ranking import correlation, overlap, rank_correlation, top
+from headatlas.stats.ranking import correlation, overlap, rank_correlation, top, top_count
 
 KINDS = ("stronger", "weaker", "turned", "came", "went")
 HEADS = (
@@ -102,7 +102,7 @@ def _head_rows(found: Compared) -> list[tuple]:
 def _map_row(found: Compared, kinds: list[str | None], share: float) -> tuple:
     effect, other = found.first.effect, found.second.effect
     sizes = np.abs(effect), np.abs(other)
-    k = max(1, round(share * len(effect)))
+    k = top_count(share, len(effect))
     alike = (correlation(effect, other), rank_correlation(*sizes), overlap(*(top(size, k) for size in sizes)))
     tested = int(np.isfinite(found.difference.p_value).sum())
     counts = (k, len(effect), tested, *(kinds.count(kind) for kind in KINDS))

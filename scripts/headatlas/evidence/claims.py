@@ -11,6 +11,7 @@ from headatlas.evidence.ranking_tests import FIGURES
 from headatlas.evidence.reliability import WANTED
 from headatlas.evidence.roles import OF_SEQUENCES, OF_TASKS
 from headatlas.evidence.summary import COMPLETE, LEVEL
+from headatlas.stats.ranking import top_count
 
 RELIABLE = 0.7  # the ranking of heads of a map whose reliability is lower should not be read
 
@@ -79,7 +80,7 @@ def sparsity(summary: pl.DataFrame) -> dict | None:
     if known.is_empty():
         return None
     heads = known["heads"][-1]
-    top = max(1, round(0.05 * heads))
+    top = top_count(0.05, heads)
     return _ends(known) | {"top": top, "heads": heads, "even": top / heads}
 
 

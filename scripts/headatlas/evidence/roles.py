@@ -13,7 +13,7 @@ from headatlas.evidence.summary import HOTTEST
 from headatlas.files.roles import OF_ITEMS, SCORES, TOKENS, Roles, TaskRoles
 from headatlas.stats import jackknife
 from headatlas.stats.head_statistics import head_statistics
-from headatlas.stats.ranking import at_least_common, rank_correlation, top
+from headatlas.stats.ranking import at_least_common, rank_correlation, top, top_count
 
 OF_SEQUENCES = ("previous_token", "induction", "duplicate_token", "sink", "copying")  # roles of a head on any task
 OF_TASKS = ("direct", "retrieval_score", "span_mass")  # and on one task
@@ -137,7 +137,7 @@ def _overlap(role: str, score: np.ndarray, found: Map, share: float, confidence:
     present = ~np.isnan(found.importance)
     importance, score = found.importance[present], score[present]
     heads = len(importance)
-    hot, strong = top(importance, HOTTEST), top(score, max(1, round(share * heads)))
+    hot, strong = top(importance, HOTTEST), top(score, top_count(share, heads))
     shared = len(np.intersect1d(hot, strong))
     whole = float(rank_correlation(importance, score))
     low = high = math.nan

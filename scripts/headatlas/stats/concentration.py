@@ -5,6 +5,8 @@ Importance is [head], never negative, on any scale. Every figure is NaN (or 0 he
 
 import numpy as np
 
+from headatlas.stats.ranking import top_count
+
 
 def elbow(importance: np.ndarray) -> int:
     """Number of heads before the bend of the curve of sorted importance.
@@ -37,7 +39,7 @@ def effective_heads(importance: np.ndarray) -> float:
 
 def top_share(importance: np.ndarray, part: float) -> float:
     """Share of all importance that the most important `part` of the heads holds (0.01 = 1%; at least one head)."""
-    total, k = importance.sum(), max(1, round(part * len(importance)))
+    total, k = importance.sum(), top_count(part, len(importance))
     return float(np.sort(importance)[::-1][:k].sum() / total) if total else float("nan")
 
 

@@ -46,6 +46,11 @@ def top(importance: np.ndarray, k: int) -> np.ndarray:
     return order[importance[order] > 0]
 
 
+def top_count(share: float, n: int) -> int:
+    """How many of n heads a share of them is: at least one."""
+    return max(1, round(share * n))
+
+
 def hottest(effect: np.ndarray, share: float) -> list[tuple[int, int]]:
     """The share of the heads, at least one, that have the largest effects in size: (layer, head), largest first.
 
@@ -53,7 +58,7 @@ def hottest(effect: np.ndarray, share: float) -> list[tuple[int, int]]:
         effect: [layer, head], NaN in layers without attention; ties go by layer, then head.
     """
     size = np.abs(effect).ravel()
-    k = max(1, round(share * np.isfinite(size).sum()))
+    k = top_count(share, np.isfinite(size).sum())
     order = np.argsort(-size, kind="stable")[:k]  # NaN comes last
     return [divmod(int(index), effect.shape[1]) for index in order]
 

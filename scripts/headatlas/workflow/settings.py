@@ -300,7 +300,7 @@ TABLE: dict[str, dict[str, Source]] = {
         "models", "methods", "statistics.confidence", "metric", figure="{chart}", tasks=_given_order, figures=_looks
     ),
     "render_figure": row(png_scale=_png_scale),
-    "attend_items": row(model=_loaded_model, shown="page.items"),
+    "attend_items": row(model=_loaded_model, tokenizer=_tokenizer, shown="page.items"),
     "write_page_data": row(
         "{model}", "tasks", "metric", "statistics.confidence", "statistics.items", "page.examples",
         methods=_method_settings, effects=_all_effects, groups=_groups, shown="page.items",
